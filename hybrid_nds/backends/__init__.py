@@ -1,0 +1,1 @@
+"""The solver stacks behind `solve`."""

@@ -1,0 +1,106 @@
+"""What a solve returns, the same from every backend."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import equinox as eqx
+from jaxtyping import Array, PyTree
+
+
+class Outcome(eqx.Enumeration):  # pyright: ignore
+    """How a solve ended: one enumeration for both solver stacks.
+
+    Each backend maps its own codes (Diffrax's `RESULTS`, SciML's `ReturnCode`)
+    to these.
+    """
+
+    success = "the solve reached the end of its span"
+    event = "a terminal event stopped the solve"
+    max_steps_reached = (
+        "the solve ran out of steps; raise max_steps, loosen the tolerances, or "
+        "take an implicit solver if the problem is stiff"
+    )
+    step_size_too_small = (
+        "the step size fell below what the time variable resolves; the solution "
+        "may blow up, or the tolerances may be too tight for this precision"
+    )
+    nonlinear_solve_failed = (
+        "an implicit stage equation could not be solved; try another solver or "
+        "smaller steps"
+    )
+    unstable = "the state became NaN, infinite or was declared unstable"
+    interrupted = "the solve was interrupted"
+    failure = "the solver failed for a reason its message names"
+
+
+@dataclasses.dataclass(frozen=True)
+class Provenance:
+    """Where a solution comes from.
+
+    **Fields:** the backend; the solver in the backend's own name; versions of the
+    libraries that took part, by name; relative and absolute tolerance and initial
+    step as floats (`None` where the solve had none); the way the field reached the
+    solver: `"jax"` (traced by Diffrax), `"lowered"` (Julia source made from the
+    jaxpr) or `"callback"` (Julia calling back into JAX).
+    """
+
+    backend: str
+    solver: str
+    versions: tuple[tuple[str, str], ...]
+    rtol: float | None
+    atol: float | None
+    dt: float | None
+    field: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The provenance as plain, JSON-ready data."""
+        return dataclasses.asdict(self) | {"versions": dict(self.versions)}
+
+
+class Solution(eqx.Module):
+    """The solution of a problem at the times that were asked for.
+
+    **Fields:**
+
+    - `ts`: the times, shape `(times,)`.
+    - `ys`: the states, the pytree of `y0` with a leading axis of `times`.
+    - `stats`: counts the backend kept (`num_steps`, `num_accepted_steps`,
+        `num_rejected_steps`, and where known `num_field_evaluations`,
+        `num_jacobian_evaluations`, `num_linear_solves`).
+    - `outcome`: an [`Outcome`][hybrid_nds.Outcome].
+    - `event_index`: which terminal event stopped the solve, −1 for none; `None`
+        when the solve had no event.
+    - `provenance`: a [`Provenance`][hybrid_nds.Provenance].
+    """
+
+    ts: Array
+    ys: PyTree[Array]
+    stats: Mapping[str, Any]
+    outcome: Any
+    event_index: Any
+    provenance: Provenance = eqx.field(static=True)
+    interpolation: Callable[[Any], Any] | None = None
+
+    @property
+    def succeeded(self) -> Any:
+        """Whether the solve ended as planned: at the end or at an event."""
+        return (self.outcome == Outcome.success) | (self.outcome == Outcome.event)
+
+    def evaluate(self, t: Any) -> PyTree[Array]:
+        """The state at any time of the span, from the solver's dense output.
+
+        **Arguments:** `t`, a scalar time within the span.
+
+        **Returns:** the state, a pytree of the structure of `y0`.
+
+        **Raises:** `ValueError` when the solve kept no dense output.
+        """
+        if self.interpolation is None:
+            raise ValueError(
+                "Solution.evaluate: this solve kept no dense output; solve with "
+                'saveat="dense".'
+            )
+        return self.interpolation(t)
