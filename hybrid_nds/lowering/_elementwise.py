@@ -1,0 +1,240 @@
+"""The table of elementwise primitives: what each is in Julia, and what it costs."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ._code import (
+    ATOM,
+    COMPARISON,
+    POWER,
+    PRODUCT,
+    SUM,
+    UNARY,
+    Code,
+    call,
+    infix,
+    julia_type,
+)
+
+CHEAP, DEAR = 1, 10
+"""Costs in flops: an addition against an exponential."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Operands:
+    """What an elementwise rule sees: code and types of operands, and parameters."""
+
+    codes: Sequence[Code]
+    dtypes: Sequence[np.dtype]
+    result: np.dtype
+    parameters: Mapping[str, Any]
+    working: np.dtype
+
+
+@dataclasses.dataclass(frozen=True)
+class Elementwise:
+    """One primitive: its Julia expression and its cost."""
+
+    write: Callable[[Operands], Code]
+    cost: int
+
+
+def _function(name: str, cost: int = DEAR) -> Elementwise:
+    return Elementwise(lambda o: call(name, *o.codes), cost)
+
+
+def _infix(operator: str, level: int, *, associative: bool = True) -> Elementwise:
+    return Elementwise(
+        lambda o: infix(
+            *o.codes[:1], operator, o.codes[1], level, associative=associative
+        ),
+        CHEAP,
+    )
+
+
+def _bitwise(operator: str, level: int) -> Elementwise:
+    # Julia's & and | bind like * and +: parentheses keep the reader safe.
+    return Elementwise(
+        lambda o: Code(
+            f"{o.codes[0].tight(ATOM)} {operator} {o.codes[1].tight(ATOM)}", level
+        ),
+        CHEAP,
+    )
+
+
+def _divide(o: Operands) -> Code:
+    if o.result.kind == "f":
+        return infix(o.codes[0], "/", o.codes[1], PRODUCT)
+    return call("integer_divide", *o.codes)
+
+
+def _remainder(o: Operands) -> Code:
+    return call("rem" if o.result.kind == "f" else "integer_remainder", *o.codes)
+
+
+def _not(o: Operands) -> Code:
+    sign = "!" if o.result.kind == "b" else "~"
+    return Code(f"{sign}{o.codes[0].tight(ATOM)}", UNARY)
+
+
+def _power(o: Operands) -> Code:
+    exponent = int(o.parameters["y"])
+    text = str(exponent) if exponent >= 0 else f"({exponent})"
+    return Code(f"{o.codes[0].tight(ATOM)}^{text}", POWER)
+
+
+def _select(o: Operands) -> Code:
+    which, *cases = o.codes
+    if o.dtypes[0].kind == "b":
+        return call("choose", which, cases[1], cases[0])
+    code = cases[-1]
+    for position in range(len(cases) - 2, -1, -1):
+        code = call(
+            "choose", f"{which.tight(SUM)} == {position}", cases[position], code
+        )
+    return code
+
+
+def _round(o: Operands) -> Code:
+    away = int(o.parameters["rounding_method"]) == 0
+    return call("round", o.codes[0], *(["RoundNearestTiesAway"] if away else []))
+
+
+def convert(code: Code, given: np.dtype, wanted: np.dtype, working: np.dtype) -> Code:
+    """Code converted from one element type to another, as XLA converts."""
+    target = julia_type(wanted, working)
+    if given == wanted:
+        return code
+    if wanted.kind == "b":
+        return Code(f"{code.tight(SUM)} != 0", COMPARISON)
+    if wanted.kind == "f":
+        # Only to a fixed narrower type does rounding need care for dual numbers.
+        narrow = given.kind == "f" and target != "T"
+        return call("narrow", target, code) if narrow else call(target, code)
+    if given.kind == "f":
+        return call("truncate", target, code)
+    return Code(f"{code.tight(ATOM)} % {target}", PRODUCT)
+
+
+def _convert(o: Operands) -> Code:
+    return convert(o.codes[0], o.dtypes[0], o.result, o.working)
+
+
+def _bitcast(o: Operands) -> Code:
+    kinds = (np.dtype(o.dtypes[0]), np.dtype(o.result))
+    return call("reinterpret", julia_type(kinds[1], None), o.codes[0])
+
+
+ELEMENTWISE: dict[str, Elementwise] = {
+    "add": _infix("+", SUM),
+    "add_any": _infix("+", SUM),
+    "sub": _infix("-", SUM),
+    "mul": _infix("*", PRODUCT),
+    "div": Elementwise(_divide, 4),
+    "rem": Elementwise(_remainder, 4),
+    "neg": Elementwise(lambda o: Code(f"-{o.codes[0].tight(POWER)}", UNARY), CHEAP),
+    "abs": _function("abs", CHEAP),
+    "sign": _function("sign", CHEAP),
+    "max": _function("max", CHEAP),
+    "min": _function("min", CHEAP),
+    "clamp": Elementwise(
+        lambda o: call("min", call("max", o.codes[1], o.codes[0]), o.codes[2]), 2
+    ),
+    "square": Elementwise(lambda o: Code(f"{o.codes[0].tight(ATOM)}^2", POWER), CHEAP),
+    "integer_pow": Elementwise(_power, 3),
+    "pow": _function("power"),
+    "sqrt": _function("square_root", 4),
+    "rsqrt": Elementwise(lambda o: call("inv", call("square_root", o.codes[0])), 6),
+    "cbrt": _function("cbrt"),
+    "exp": _function("exp"),
+    "exp2": _function("exp2"),
+    "expm1": _function("expm1"),
+    "log": _function("logarithm"),
+    "log1p": _function("logarithm1p"),
+    "logistic": _function("logistic"),
+    "sin": _function("sine"),
+    "cos": _function("cosine"),
+    "tan": _function("tangent"),
+    "asin": _function("arcsine"),
+    "acos": _function("arccosine"),
+    "atan": _function("atan"),
+    "atan2": _function("atan"),
+    "sinh": _function("sinh"),
+    "cosh": _function("cosh"),
+    "tanh": _function("tanh"),
+    "asinh": _function("asinh"),
+    "acosh": _function("area_cosine"),
+    "atanh": _function("area_tangent"),
+    "erf": _function("erf"),
+    "erfc": _function("erfc"),
+    "erf_inv": _function("inverse_erf"),
+    "lgamma": _function("log_abs_gamma"),
+    "digamma": _function("digamma"),
+    "polygamma": _function("polygamma_real"),
+    "zeta": _function("hurwitz_zeta"),
+    "igamma": _function("lower_gamma"),
+    "igammac": _function("upper_gamma"),
+    "regularized_incomplete_beta": _function("incomplete_beta"),
+    "bessel_i0e": _function("bessel_i0e"),
+    "bessel_i1e": _function("bessel_i1e"),
+    "floor": _function("floor", CHEAP),
+    "ceil": _function("ceil", CHEAP),
+    "round": Elementwise(_round, CHEAP),
+    "nextafter": _function("next_after", 4),
+    "is_finite": _function("isfinite", CHEAP),
+    "eq": _infix("==", COMPARISON, associative=False),
+    "ne": _infix("!=", COMPARISON, associative=False),
+    "lt": _infix("<", COMPARISON, associative=False),
+    "le": _infix("<=", COMPARISON, associative=False),
+    "gt": _infix(">", COMPARISON, associative=False),
+    "ge": _infix(">=", COMPARISON, associative=False),
+    "lt_to": _function("isless", CHEAP),
+    "le_to": Elementwise(
+        lambda o: Code(f"!isless({o.codes[1]}, {o.codes[0]})", UNARY), CHEAP
+    ),
+    "and": _bitwise("&", PRODUCT),
+    "or": _bitwise("|", SUM),
+    "xor": _function("xor", CHEAP),
+    "not": Elementwise(_not, CHEAP),
+    "shift_left": _function("shift_left", CHEAP),
+    "shift_right_logical": _function("shift_right_logical", CHEAP),
+    "shift_right_arithmetic": _function("shift_right_arithmetic", CHEAP),
+    "population_count": _function("population_count", CHEAP),
+    "clz": _function("leading_zero_count", CHEAP),
+    "select_n": Elementwise(_select, CHEAP),
+    "convert_element_type": Elementwise(_convert, CHEAP),
+    "bitcast_convert_type": Elementwise(_bitcast, CHEAP),
+}
+
+_QUALIFIED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*!?\Z")
+
+
+def register_rule(primitive: str, julia_function: str, *, cost: int = DEAR) -> None:
+    """Teach lowering an elementwise primitive of your own.
+
+    **Arguments:**
+
+    - `primitive`: the name of the JAX primitive, as the error of an unknown one
+        gives it.
+    - `julia_function`: the Julia function that computes one element from one
+        element of each operand. It must exist where the lowered code is evaluated:
+        in `Base`, or qualified by a module that HybridNDS loads
+        (`"SpecialFunctions.besselj0"`).
+    - `cost`: flops an element, to decide what is worth computing twice.
+
+    **Raises:** `ValueError` if the function is not a plain, possibly qualified name.
+    """
+    if not _QUALIFIED.match(julia_function):
+        raise ValueError(
+            "register_rule: `julia_function` must be a Julia function's name such as "
+            f'"sin" or "SpecialFunctions.besselj0", got {julia_function!r}.'
+        )
+    if cost < 0:
+        raise ValueError(f"register_rule: `cost` must not be negative, got {cost}.")
+    ELEMENTWISE[primitive] = _function(julia_function, cost)

@@ -1,0 +1,386 @@
+"""From a JAX function to the source of a Julia function."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import ArrayLike, PyTree
+
+from ..problem import ODEProblem
+from ._code import Code, Index
+from ._loops import Form, LoopEmitter
+from ._names import identifier
+from ._program import LoweringError, Program, Shape, Variable, captured, trace
+from ._unroll import UNROLL, StatementWriter, TooLargeError, Unroller
+from ._values import Memory, Uniform
+
+Part = Literal["field", "jacobian", "time_gradient"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LoweredFunction:
+    """A JAX function as Julia source, with what it needs at run time.
+
+    **Fields:**
+
+    - `name`: the Julia function's name.
+    - `source`: its definition. In array form `name(out, u, p, t, w, c)` writes to
+        `out`; in scalar form `name(u, p, t, c)` returns a static array.
+    - `workspace`: element kind and dimensions of each work array in `w`; kind
+        `"float"` is the generic element type of the call.
+    - `constants`: the constant arrays in `c`, in C order.
+    - `form`: `"array"` or `"scalar"`.
+    - `output_shape`: what is written: `(n,)`, or `(n, n)` for a Jacobian with rows
+        the outputs and columns the inputs, as Julia indexes it.
+    - `dtype`: the working precision.
+    """
+
+    name: str
+    source: str
+    workspace: tuple[tuple[str, tuple[int, ...]], ...]
+    constants: tuple[np.ndarray, ...]
+    form: Form
+    output_shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @property
+    def output_size(self) -> int:
+        """The number of scalars written."""
+        return math.prod(self.output_shape)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LoweredProblem:
+    """A problem's field and its derivatives as Julia source.
+
+    `parameters` is the flat vector `p` of this problem's weights, shape
+    `(parameters,)`; the sources are the same for any other weights.
+    """
+
+    drift: LoweredFunction
+    jacobian: LoweredFunction
+    time_gradient: LoweredFunction
+    parameters: np.ndarray
+    dimension: int
+    dtype: np.dtype
+
+
+def parameter_vector(field: Any, args: PyTree, dtype: np.dtype) -> np.ndarray:
+    """The weights of a field and its arguments as one vector.
+
+    **Arguments:** the field, its `args`, and the working precision.
+
+    **Returns:** the inexact arrays of `(field, args)` in tree order, each in C order,
+    shape `(parameters,)`.
+    """
+    leaves = [x for x in jtu.tree_leaves((field, args)) if eqx.is_inexact_array(x)]
+    parts = [np.asarray(leaf, dtype).reshape(-1) for leaf in leaves]
+    return np.concatenate(parts) if parts else np.zeros(0, dtype)
+
+
+def lower(
+    fn: Callable[..., Any],
+    t: ArrayLike,
+    y: PyTree,
+    args: PyTree = None,
+    *,
+    form: Form = "array",
+    part: Part = "field",
+    unroll: int = UNROLL,
+) -> LoweredFunction:
+    """Lower `fn(t, y, args)`, or a derivative of it, to Julia source.
+
+    **Arguments:**
+
+    - `fn`: the function; its inexact arrays and those of `args` become the
+        parameter vector `p`, everything else is compiled in.
+    - `t`, `y`, `args`: example arguments; only shapes and dtypes matter for the
+        arrays among them. `y` holds floating-point arrays of one dtype, the working
+        precision.
+    - `form`: `"array"` writes into a given array with preallocated work arrays;
+        `"scalar"` returns an `SVector` or `SMatrix` and keeps its work arrays on
+        the stack.
+    - `part`: `"field"` is `fn` itself, flattened and concatenated; `"jacobian"` its
+        derivative with respect to `y`, `"time_gradient"` with respect to `t`.
+    - `unroll`: programs of at most this many scalar operations become straight-line
+        code, larger ones loops; negative for loops always.
+
+    **Returns:** a [`LoweredFunction`][hybrid_nds.lowering.LoweredFunction].
+
+    **Raises:**
+    [`UnsupportedPrimitiveError`][hybrid_nds.lowering.UnsupportedPrimitiveError] for
+    a primitive without a rule; `LoweringError` for complex values and the like;
+    `ValueError` for an unknown `form` or `part`.
+    """
+    for name, value, known in (
+        ("form", form, ("array", "scalar")),
+        ("part", part, ("field", "jacobian", "time_gradient")),
+    ):
+        if value not in known:
+            raise ValueError(f"lower: `{name}` must be one of {known}, got {value!r}.")
+    state, state_tree = jtu.tree_flatten(jtu.tree_map(jnp.asarray, y))
+    dtypes = {leaf.dtype for leaf in state}
+    if len(dtypes) != 1 or not jnp.issubdtype(state[0].dtype, jnp.floating):
+        raise LoweringError(
+            "lower: `y` must hold real floating-point arrays of one dtype, got "
+            f"{sorted(map(str, dtypes))}."
+        )
+    working = np.dtype(state[0].dtype)
+    weights, rest = eqx.partition((fn, args), eqx.is_inexact_array)
+    paths, weight_tree = jtu.tree_flatten_with_path(weights)
+    originals = [leaf for _, leaf in paths]
+
+    def flat_fn(t: Any, ys: Sequence[Any], ps: Sequence[Any]) -> list[Any]:
+        cast = [p.astype(leaf.dtype) for p, leaf in zip(ps, originals, strict=True)]
+        inner, inner_args = eqx.combine(jtu.tree_unflatten(weight_tree, cast), rest)
+        result = inner(t, jtu.tree_unflatten(state_tree, ys), inner_args)
+        return [jnp.asarray(leaf) for leaf in jtu.tree_leaves(result)]
+
+    count = len(state)
+    wanted = _part(part, flat_fn, [leaf.shape for leaf in state], working)
+    arguments = [
+        jax.ShapeDtypeStruct(shape, working)
+        for shape in [(), *(x.shape for x in state), *(x.shape for x in originals)]
+    ]
+    names = [
+        "t",
+        *_state_names(y),
+        *(_weight_name(path) for path, _ in paths),
+    ]
+    program = trace(
+        lambda t, *xs: wanted(t, xs[:count], xs[count:]), *arguments, names=names
+    )
+    return _emit(program, count, working, form, part, unroll)
+
+
+def lower_problem(problem: ODEProblem, form: Form = "array") -> LoweredProblem:
+    """Lower a problem's field, Jacobian and time gradient.
+
+    **Arguments:** the problem, and the form, as in
+    [`lower`][hybrid_nds.lowering.lower].
+
+    **Returns:** a [`LoweredProblem`][hybrid_nds.lowering.LoweredProblem].
+
+    **Raises:** what `lower` raises.
+    """
+    field, jacobian, gradient = (
+        lower(problem.field, problem.t0, problem.y0, problem.args, form=form, part=part)
+        for part in ("field", "jacobian", "time_gradient")
+    )
+    parameters = parameter_vector(problem.field, problem.args, problem.dtype)
+    return LoweredProblem(
+        field, jacobian, gradient, parameters, problem.dimension, problem.dtype
+    )
+
+
+def to_julia(
+    fn: Callable[..., Any],
+    t: ArrayLike,
+    y: PyTree,
+    args: PyTree = None,
+    *,
+    form: Form = "array",
+    part: Part = "field",
+    unroll: int = UNROLL,
+) -> str:
+    """The Julia source that `fn(t, y, args)` is lowered to.
+
+    Arguments, errors and forms are those of
+    [`lower`][hybrid_nds.lowering.lower].
+
+    **Returns:** the definition of one Julia function.
+    """
+    return lower(fn, t, y, args, form=form, part=part, unroll=unroll).source
+
+
+def _weight_name(path: tuple) -> str:
+    # The first key tells the field from its arguments.
+    text = jtu.keystr(path[1:]).strip(".")
+    return identifier(text if path[0].idx == 0 else f"args{text}", "weight")
+
+
+def _state_names(y: PyTree) -> list[str]:
+    paths, _ = jtu.tree_flatten_with_path(y)
+    return [identifier("y" + jtu.keystr(path), "y") for path, _ in paths]
+
+
+def _part(
+    part: Part, fn: Callable[..., list[Any]], shapes: list[Shape], working: np.dtype
+) -> Callable[..., list[Any]]:
+    if part == "field":
+        return fn
+    if part == "time_gradient":
+
+        def time_gradient(t: Any, ys: Sequence[Any], ps: Sequence[Any]) -> list[Any]:
+            one = jnp.ones((), working)
+            return jax.jvp(lambda t: fn(t, ys, ps), (t,), (one,))[1]
+
+        return time_gradient
+    sizes = [math.prod(shape) for shape in shapes]
+    identity = np.eye(sum(sizes), dtype=working)
+    pieces = np.split(identity, np.cumsum(sizes)[:-1], axis=1)
+    tangents = [
+        piece.reshape(-1, *shape) for piece, shape in zip(pieces, shapes, strict=True)
+    ]
+
+    def jacobian(t: Any, ys: Sequence[Any], ps: Sequence[Any]) -> list[Any]:
+        # One tangent a row: the row-major result is Julia's J[output, input].
+        def push(direction: list[Any]) -> list[Any]:
+            return jax.jvp(lambda ys: fn(t, ys, ps), (list(ys),), (direction,))[1]
+
+        rows = [r.reshape(len(identity), -1) for r in jax.vmap(push)(tangents)]
+        return rows if len(rows) == 1 else [jnp.concatenate(rows, axis=1)]
+
+    return jacobian
+
+
+_NAMES = {"field": "field!", "jacobian": "jacobian!", "time_gradient": "time_gradient!"}
+
+
+def _emit(
+    program: Program,
+    count: int,
+    working: np.dtype,
+    form: Form,
+    part: Part,
+    unroll: int,
+) -> LoweredFunction:
+    for output in program.outputs:
+        if output.dtype != working:
+            raise LoweringError(
+                f"lower: `fn` must return the dtype of `y`, {working}, got "
+                f"{output.dtype}."
+            )
+    size = sum(math.prod(o.shape) for o in program.outputs)
+    shape = tuple(program.outputs[0].shape) if part == "jacobian" else (size,)
+    if part == "jacobian":
+        shape = (shape[1], shape[0])
+    try:
+        prologue, body, result = _straight(
+            program, count, working, form, part, shape, unroll
+        )
+        workspace, constants = (), ()
+    except TooLargeError:
+        emitter = LoopEmitter(working, form)
+        prologue, body, result = _looped(emitter, program, count, form, shape)
+        workspace = tuple(emitter.workspace)
+        constants = tuple(emitter.constants)
+    name = _NAMES[part] if form == "array" else _NAMES[part].rstrip("!")
+    arguments = "out, u, p, t, w, c" if form == "array" else "u, p, t, c"
+    lines = [f"function {name}({arguments})"]
+    text = "\n".join([*prologue, *body, result])
+    if _mentions_type(text):
+        lines.append("    T = promote_type(eltype(u), eltype(p), typeof(t))")
+    lines.append("    @inbounds begin")
+    lines += [f"        {line}" for line in (*prologue, *body)]
+    lines += ["    end", f"    return {result}", "end", ""]
+    return LoweredFunction(
+        name, "\n".join(lines), workspace, constants, form, shape, working
+    )
+
+
+def _mentions_type(text: str) -> bool:
+    return any(mark in text for mark in ("(T,", "(T)", ", T}", "T(", "{T}"))
+
+
+def _static(shape: tuple[int, ...]) -> str:
+    """The static array type of this shape."""
+    if len(shape) == 1:
+        return f"SVector{{{shape[0]}, T}}"
+    return f"SMatrix{{{shape[0]}, {shape[1]}, T, {math.prod(shape)}}}"
+
+
+def _straight(
+    program: Program,
+    count: int,
+    working: np.dtype,
+    form: Form,
+    part: Part,
+    shape: tuple[int, ...],
+    unroll: int,
+) -> tuple[list[str], list[str], str]:
+    unroller = Unroller(working, structural_zeros=part != "field")
+    inputs: dict[int, np.ndarray] = {}
+    offsets = {"u": 0, "p": 0}
+    for position, variable in enumerate(program.inputs):
+        if position == 0:
+            nodes = [unroller.input("t", working, "t")]
+        else:
+            vector = "u" if position <= count else "p"
+            start = offsets[vector]
+            offsets[vector] += math.prod(variable.shape)
+            nodes = [
+                unroller.input(f"{vector}[{k + 1}]", working, variable.name)
+                for k in range(start, offsets[vector])
+            ]
+        inputs[id(variable)] = np.asarray(nodes, np.int32).reshape(variable.shape)
+    results = unroller.run(program, inputs)
+    outputs = [int(n) for array in results for n in array.reshape(-1)]
+    writer = StatementWriter(unroller, outputs, unroll)
+    codes = [writer.code(n) for n in outputs]
+    if form == "scalar":
+        return [], writer.lines, f"{_static(shape)}({', '.join(codes)})"
+    zero = str(Code("0.0" if working == np.float64 else "0.0f0"))
+    body = list(writer.lines)
+    sparse = sum(code == zero for code in codes) > len(codes) // 2
+    if sparse:
+        body.append(f"fill!(out, {zero})")
+    body += [
+        f"out[{k}] = {code}"
+        for k, code in enumerate(codes, start=1)
+        if not (sparse and code == zero)
+    ]
+    return [], body, "nothing"
+
+
+def _looped(
+    em: LoopEmitter, program: Program, count: int, form: Form, shape: tuple[int, ...]
+) -> tuple[list[str], list[str], str]:
+    used = {id(a) for e in program.equations for a in e.inputs}
+    used |= {id(v) for e in program.equations for v in captured(e)}
+    used |= {id(a) for a in program.outputs}
+    offsets = {"u": 0, "p": 0}
+    for position, variable in enumerate(program.inputs):
+        vector = "t" if position == 0 else "u" if position <= count else "p"
+        if position == 0:
+            em.bind(variable, Uniform(Code("t"), (), em.working))
+            continue
+        start = offsets[vector]
+        offsets[vector] += math.prod(variable.shape)
+        if id(variable) in used:
+            em.bind(variable, _argument(em, vector, start, variable))
+    target = "out"
+    if form == "scalar":
+        dims = ", ".join(map(str, shape))
+        comma = "," if len(shape) == 1 else ""
+        em.prologue.append(f"out = scratch(T, Val(({dims}{comma})))")
+    targets, start = [], 0
+    for output in program.outputs:
+        targets.append(Memory(target, output.shape, em.working, None, Index(start)))
+        start += math.prod(output.shape)
+    em.run(program, targets)
+    result = "nothing" if form == "array" else f"{_static(shape)}(Tuple(out))"
+    return em.prologue, em.lines, result
+
+
+def _argument(
+    em: LoopEmitter, vector: str, start: int, variable: Variable
+) -> Memory | Uniform:
+    """An input array: a named block of `u` or `p`."""
+    if variable.shape == ():
+        name = em.fresh(variable.name)
+        em.prologue.append(f"{name} = {vector}[{start + 1}]")
+        return Uniform(Code(name), (), em.working)
+    name = em.fresh(variable.name)
+    dims = ", ".join(str(n) for n in reversed(variable.shape))
+    comma = "," if len(variable.shape) == 1 else ""
+    em.prologue.append(f"{name} = Block({vector}, {start}, ({dims}{comma}))")
+    return Memory(name, variable.shape, em.working, variable.shape)

@@ -1,0 +1,203 @@
+"""Lowered source means what the JAX function means, read without Julia."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from jax.flatten_util import ravel_pytree
+from julia_subset import evaluate
+from lowering_cases import CASES
+from random_programs import programs
+
+import hybrid_nds.lowering as lowering
+
+# Both sides round every operation once; chains here are some tens of operations with
+# condition numbers below a thousand: 1e-11 leaves room for those and for nothing else.
+TOLERANCE = {"rtol": 1e-11, "atol": 1e-12, "equal_nan": True}
+TIME = 0.7
+NOT_DIFFERENTIABLE = {"jnp-nextafter"}
+
+
+def _flat(fn, y, args):
+    u, unravel = ravel_pytree(y)
+    return u, lambda t, u: ravel_pytree(fn(t, unravel(u), args))[0]
+
+
+def _expected(part, fn, t, u):
+    if part == "field":
+        return fn(t, u)
+    return jax.jacfwd(fn, argnums=1 if part == "jacobian" else 0)(t, u)
+
+
+def _check(fn, y, args, part, form, unroll):
+    t = jnp.float64(TIME)
+    u, flat = _flat(fn, y, args)
+    lowered = lowering.lower(fn, t, y, args, form=form, part=part, unroll=unroll)
+    p = lowering.parameter_vector(fn, args, u.dtype)
+    got = evaluate(lowered, np.asarray(u), p, t)
+    np.testing.assert_allclose(got, _expected(part, flat, t, u), **TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("form", "unroll"),
+    [("array", 1200), ("array", -1), ("scalar", -1)],
+    ids=["straight", "loops", "scalar"],
+)
+@pytest.mark.parametrize("name", CASES)
+def test_field(name, form, unroll):
+    fn, y, args = CASES[name]()
+    _check(fn, y, args, "field", form, unroll)
+
+
+@pytest.mark.parametrize("part", ["jacobian", "time_gradient"])
+@pytest.mark.parametrize(
+    "name",
+    [n for n in CASES if n.startswith(("program", "layer"))],
+)
+def test_derivatives(name, part):
+    fn, y, args = CASES[name]()
+    if ravel_pytree(y)[0].size > 100:
+        pytest.skip("a dense Jacobian this large is slow to read in Python")
+    _check(fn, y, args, part, "array", -1)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(programs())
+def test_random_programs(program):
+    field, y, args, _ = program
+    for form, unroll in (("array", 1200), ("array", -1), ("scalar", -1)):
+        _check(field, y, args, "field", form, unroll)
+    _check(field, y, args, "jacobian", "array", -1)
+
+
+def test_float32_stays_float32():
+    layer = eqx.nn.MLP(3, 3, 8, 1, key=jax.random.key(0), dtype=jnp.float32)
+    y = jnp.array([0.1, 0.2, 0.3], jnp.float32)
+    for unroll in (1200, -1):
+        lowered = lowering.lower(
+            lambda t, y, args: args(y) * 0.1 + t,
+            jnp.float32(0),
+            y,
+            layer,
+            unroll=unroll,
+        )
+        assert lowered.dtype == np.float32
+        assert "Float64" not in lowered.source
+        assert "0.1f0" in lowered.source
+        p = lowering.parameter_vector(None, layer, np.float32)
+        got = evaluate(lowered, y, p, 0.5)
+        assert got.dtype == np.float32
+        # Eight-term sums in float32: a few units of 6e-8.
+        np.testing.assert_allclose(got, layer(y) * 0.1 + 0.5, rtol=1e-6)
+
+
+def test_new_weights_need_no_new_source():
+    def source(seed):
+        layer = eqx.nn.MLP(3, 3, 16, 1, key=jax.random.key(seed))
+        return lowering.to_julia(lambda t, y, args: args(y), 0.0, jnp.ones(3), layer)
+
+    assert source(0) == source(1)
+
+
+def test_names_come_from_the_program():
+    def field(t, concentration, args):
+        fast_reaction = jnp.exp(concentration[0]) * concentration[1]
+        return jnp.stack([fast_reaction, -fast_reaction])
+
+    source = lowering.to_julia(field, 0.0, jnp.ones(2))
+    assert "fast_reaction_" in source
+
+
+def test_module_weights_are_named():
+    class Field(eqx.Module):
+        hidden_weight: jax.Array
+
+        def __call__(self, t, y, args):
+            return jnp.tanh(self.hidden_weight @ y)
+
+    source = lowering.to_julia(Field(jnp.ones((40, 40))), 0.0, jnp.ones(40))
+    assert "hidden_weight_" in source
+
+
+def test_an_elementwise_chain_is_one_loop():
+    def field(t, y, args):
+        return jnp.tanh(jnp.sin(y) * 2 + jnp.exp(-y)) / 3
+
+    lowered = lowering.lower(field, 0.0, jnp.ones(2000))
+    assert lowered.workspace == ()
+    assert lowered.source.count("for ") == 1
+
+
+def test_source_holds_no_text_of_the_caller():
+    weights = {'"; run(`rm -rf /`) #': jnp.ones(3), "end; error()": jnp.ones(3)}
+
+    def field(t, y, args):
+        return y * sum(args.values())
+
+    source = lowering.to_julia(field, 0.0, jnp.ones(3), weights)
+    for text in ("run(", "rm -rf", "error(", "`", '"', "#"):
+        assert text not in source
+    loops = lowering.to_julia(field, 0.0, jnp.ones(3), weights, unroll=-1)
+    for text in ("run(", "rm -rf", "error(", "`", '"', "#"):
+        assert text not in loops
+
+
+def test_structural_zeros_are_not_computed():
+    source = lowering.to_julia(
+        lambda t, y, args: jnp.sin(y), 0.0, jnp.ones(10), part="jacobian"
+    )
+    assert source.count("cosine(") == 10
+    assert "fill!(out, 0.0)" in source
+
+
+def test_unknown_primitive_says_what_to_do():
+    def field(t, y, args):
+        return jnp.linalg.svd(jnp.outer(y, y))[1]
+
+    with pytest.raises(lowering.UnsupportedPrimitiveError) as caught:
+        lowering.lower(field, 0.0, jnp.ones(3))
+    message = str(caught.value)
+    assert "'svd'" in message
+    assert "test_lowering.py" in message
+    assert "register" in message
+    assert 'rhs="callback"' in message
+
+
+def test_registered_rule_is_used(monkeypatch):
+    from hybrid_nds.lowering import _elementwise
+
+    monkeypatch.setattr(_elementwise, "ELEMENTWISE", dict(_elementwise.ELEMENTWISE))
+    with pytest.raises(ValueError, match="julia_function"):
+        lowering.register_rule("mine", "sin(x); run")
+    with pytest.raises(ValueError, match="cost"):
+        lowering.register_rule("mine", "sin", cost=-1)
+
+
+def test_complex_numbers_are_refused():
+    def field(t, y, args):
+        return jnp.fft.fft(y).real
+
+    with pytest.raises(lowering.LoweringError, match="complex128"):
+        lowering.lower(field, 0.0, jnp.ones(4))
+
+
+@pytest.mark.parametrize(("name", "value"), [("form", "vector"), ("part", "hessian")])
+def test_unknown_choices_are_refused(name, value):
+    with pytest.raises(ValueError, match=f"`{name}`"):
+        lowering.lower(lambda t, y, args: y, 0.0, jnp.ones(2), **{name: value})
+
+
+def test_integer_state_is_refused():
+    with pytest.raises(lowering.LoweringError, match="floating-point"):
+        lowering.lower(lambda t, y, args: y, 0.0, jnp.ones(2, int))
+
+
+def test_unused_random_keys_do_not_matter():
+    attention = eqx.nn.MultiheadAttention(2, 4, key=jax.random.key(0))
+
+    def field(t, y, args):
+        return args(y, y, y, key=jax.random.key(3), inference=True)
+
+    _check(field, jnp.ones((3, 4)) * 0.1, attention, "field", "array", -1)
