@@ -7,6 +7,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.core
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
@@ -63,15 +64,14 @@ class ODEProblem(eqx.Module):
                 "ODEProblem: `field` must be a callable field(t, y, args), "
                 f"got {type(field).__name__}."
             )
+        _check_parameters("field", field)
+        _check_parameters("args", args)
         self.field = field
         self.y0 = _check_state(y0)
         dtype = jtu.tree_leaves(self.y0)[0].dtype
         self.t0 = _check_time("t0", t0, dtype, finite=True)
         self.t1 = _check_time("t1", t1, dtype, finite=False)
-        if _is_concrete(self.t0) and _is_concrete(self.t1) and self.t0 == self.t1:
-            raise ValueError(
-                f"ODEProblem: `t1` must differ from `t0`, both are {float(self.t0)}."
-            )
+        _check_span(t0, t1, dtype)
         self.args = args
         self.mass_matrix = _check_mass_matrix(mass_matrix, self.y0)
         _check_field("ODEProblem", field, self.t0, self.y0, args)
@@ -87,7 +87,8 @@ class ODEProblem(eqx.Module):
         return np.dtype(jtu.tree_leaves(self.y0)[0].dtype)
 
 
-def _is_concrete(x: Any) -> bool:
+def is_concrete(x: Any) -> bool:
+    """Whether a value is known now, not only when a traced function runs."""
     return not isinstance(x, jax.core.Tracer)
 
 
@@ -96,9 +97,14 @@ def _path(path: tuple) -> str:
 
 
 def require_precision(name: str, leaf: Any) -> None:
-    """Refuse float64 data that JAX would silently cut to float32."""
-    dtype = getattr(leaf, "dtype", None)
-    if dtype == np.float64 and not jax.config.read("jax_enable_x64"):
+    """Refuse float64 arrays that JAX would silently cut to float32.
+
+    NumPy scalars pass, as Python floats do: they are numbers that nobody declared
+    to be of double precision.
+    """
+    if not isinstance(leaf, np.ndarray | jax.Array):
+        return
+    if leaf.dtype == np.float64 and not jax.config.read("jax_enable_x64"):
         raise ValueError(
             f"{name} is float64, but JAX runs in 32 bits and would cut it to "
             'float32. Call jax.config.update("jax_enable_x64", True) before '
@@ -126,12 +132,19 @@ def _check_state(y0: PyTree) -> PyTree:
                 f"{array.dtype}. Write numbers with a decimal point, or cast with "
                 ".astype(float); split complex states into real and imaginary parts."
             )
-        if _is_concrete(array) and not bool(np.all(np.isfinite(np.asarray(array)))):
+        if array.dtype not in (np.float32, np.float64):
+            raise TypeError(
+                f"{where} must be float32 or float64, got {array.dtype}; cast it, and "
+                "let the field compute in lower precision where it wants to."
+            )
+        # The leaf as given: inside jit, `array` may be traced where the leaf is not.
+        if is_concrete(leaf) and not np.all(np.isfinite(np.asarray(leaf))):
             raise ValueError(
-                f"{where} must be finite, but contains NaN or infinity: {array}."
+                f"{where} must be finite, but contains NaN or infinity: {leaf}."
             )
         dtypes[_path(path)] = array.dtype
-        leaves.append(array)
+        # Weak types would make another compilation of every solve.
+        leaves.append(jnp.asarray(array, dtype=array.dtype))
     if len(set(dtypes.values())) > 1:
         listing = ", ".join(f"y0{path}: {dtype}" for path, dtype in dtypes.items())
         raise TypeError(
@@ -141,21 +154,36 @@ def _check_state(y0: PyTree) -> PyTree:
     return jtu.tree_unflatten(treedef, leaves)
 
 
+def _check_parameters(name: str, tree: PyTree) -> None:
+    for path, leaf in jtu.tree_flatten_with_path(tree)[0]:
+        require_precision(f"ODEProblem: `{name}{_path(path)}`", leaf)
+
+
 def _check_time(name: str, t: ArrayLike, dtype: Any, *, finite: bool) -> Array:
-    array = jnp.asarray(t)
-    if array.ndim != 0 or not (
-        jnp.issubdtype(array.dtype, jnp.floating)
-        or jnp.issubdtype(array.dtype, jnp.integer)
+    require_precision(f"ODEProblem: `{name}`", t)
+    shape, given = jnp.shape(t), jnp.result_type(t)
+    if shape != () or not (
+        jnp.issubdtype(given, jnp.floating) or jnp.issubdtype(given, jnp.integer)
     ):
         raise TypeError(
-            f"ODEProblem: `{name}` must be a real scalar, got shape {array.shape} "
-            f"and dtype {array.dtype}."
+            f"ODEProblem: `{name}` must be a real scalar, got shape {shape} and dtype "
+            f"{given}."
         )
-    if _is_concrete(array):
-        value = float(array)
+    if is_concrete(t):
+        value = float(np.asarray(t))
         if np.isnan(value) or (finite and np.isinf(value)):
             raise ValueError(f"ODEProblem: `{name}` must be finite, got {value}.")
-    return array.astype(dtype)
+    return jnp.asarray(t, dtype=dtype)
+
+
+def _check_span(t0: ArrayLike, t1: ArrayLike, dtype: Any) -> None:
+    if not (is_concrete(t0) and is_concrete(t1)):
+        return
+    if np.asarray(t0, dtype) == np.asarray(t1, dtype):
+        raise ValueError(
+            f"ODEProblem: `t1` must differ from `t0` in {np.dtype(dtype)}, got "
+            f"t0={t0} and t1={t1}."
+        )
 
 
 def _check_mass_matrix(mass_matrix: ArrayLike | None, y0: PyTree) -> Array | None:
@@ -170,7 +198,18 @@ def _check_mass_matrix(mass_matrix: ArrayLike | None, y0: PyTree) -> Array | Non
             f"ODEProblem: `mass_matrix` must have shape ({n}, {n}) for a state of "
             f"{n} scalars, got {array.shape}."
         )
-    return array.astype(leaves[0].dtype)
+    if not (
+        jnp.issubdtype(array.dtype, jnp.floating)
+        or jnp.issubdtype(array.dtype, jnp.integer)
+    ):
+        raise TypeError(
+            f"ODEProblem: `mass_matrix` must be real, got dtype {array.dtype}."
+        )
+    if is_concrete(mass_matrix) and not np.all(np.isfinite(np.asarray(mass_matrix))):
+        raise ValueError(
+            "ODEProblem: `mass_matrix` must be finite, but contains NaN or infinity."
+        )
+    return jnp.asarray(array, dtype=leaves[0].dtype)
 
 
 def _check_field(owner: str, field: VectorField, t0: Array, y0: PyTree, args: PyTree):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import equinox as eqx
+import numpy as np
 from jaxtyping import Array, PyTree
 
 
@@ -60,6 +61,32 @@ class Provenance:
         return dataclasses.asdict(self) | {"versions": dict(self.versions)}
 
 
+def outcome_name(outcome: Any) -> str:
+    """The name of an outcome.
+
+    **Arguments:** `outcome`, a concrete item of [`Outcome`][hybrid_nds.Outcome].
+
+    **Returns:** its name, such as `"max_steps_reached"`.
+    """
+    index = int(np.asarray(outcome._value))
+    return tuple(Outcome._name_to_item)[index]
+
+
+class SolveError(RuntimeError):
+    """A solve that did not reach its end.
+
+    **Fields:**
+
+    - `outcome`: how it ended, an [`Outcome`][hybrid_nds.Outcome].
+    - `solution`: the [`Solution`][hybrid_nds.Solution] as far as it got.
+    """
+
+    def __init__(self, message: str, solution: Solution):
+        super().__init__(message)
+        self.solution = solution
+        self.outcome = solution.outcome
+
+
 class Solution(eqx.Module):
     """The solution of a problem at the times that were asked for.
 
@@ -74,6 +101,10 @@ class Solution(eqx.Module):
     - `event_index`: which terminal event stopped the solve, −1 for none; `None`
         when the solve had no event.
     - `provenance`: a [`Provenance`][hybrid_nds.Provenance].
+    - `interpolation`: the dense output behind `evaluate`, `None` if none was kept.
+    - `end_time`, `end_state`: where the solve ended, whatever was saved: at the end
+        of its span, at an event, or where it failed.
+    - `message`: the backend's own words on a failure, empty if it has none.
     """
 
     ts: Array
@@ -83,6 +114,14 @@ class Solution(eqx.Module):
     event_index: Any
     provenance: Provenance = eqx.field(static=True)
     interpolation: Callable[[Any], Any] | None = None
+    end_time: Any = None
+    end_state: PyTree[Array] = None
+    message: str = eqx.field(static=True, default="")
+
+    @property
+    def outcome_name(self) -> str:
+        """The name of the outcome, such as `"success"`; needs a concrete one."""
+        return outcome_name(self.outcome)
 
     @property
     def succeeded(self) -> Any:

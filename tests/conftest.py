@@ -1,5 +1,49 @@
 """Double precision throughout, and the live Julia where one is configured."""
 
+import os
+import random
+
 import jax
+import pytest
 
 jax.config.update("jax_enable_x64", True)
+
+
+@pytest.fixture
+def getkey():
+    """A callable that returns a fresh random key on each call.
+
+    The seed is fixed by the name of the test, so that a failure comes back, and no
+    two tests share numbers.
+    """
+    name = os.environ["PYTEST_CURRENT_TEST"].rpartition(" ")[0]
+    draws = random.Random(name)
+
+    def fresh():
+        return jax.random.key(draws.randint(0, 2**31 - 1))
+
+    return fresh
+
+
+@pytest.fixture
+def strict_promotion():
+    """Refuse silent promotion of dtypes and ranks while a test runs."""
+    with (
+        jax.numpy_dtype_promotion("strict"),
+        jax.numpy_rank_promotion("raise"),
+    ):
+        yield
+
+
+@pytest.fixture(scope="session")
+def julia():
+    """The live Julia session.
+
+    Skips only where no Julia is configured: one that is configured and does not
+    start is a failure.
+    """
+    from hybrid_nds import runtime
+
+    if not runtime.configured():
+        pytest.skip("no Julia is configured (see `hybrid-nds julia configure`)")
+    return runtime.session()

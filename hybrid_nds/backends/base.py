@@ -9,10 +9,33 @@ from typing import Any, Protocol
 from ..problem import ODEProblem
 from ..solution import Solution
 
+DEFAULT_MAX_STEPS = 100_000
+
 
 @dataclasses.dataclass(frozen=True)
 class SolveOptions:
-    """How to solve, as given by the user of `solve`; see there for the meaning."""
+    """How to solve, checked and in normal form: what a backend gets from `solve`.
+
+    **Fields:**
+
+    - `solver`: a name, `None` for the default, or the backend's own object.
+    - `rtol`, `atol`: given by the user, or both `None` for a solve in fixed steps;
+        otherwise filled with the defaults of the problem's precision.
+    - `dt`: the step, or the first step of an adaptive solve.
+    - `saveat`: `None` (the final time), an array of times in the problem's dtype
+        that runs from `t0` to `t1`, `"steps"` (the start and every accepted step),
+        `"dense"` (the final time, and an interpolation), or a `diffrax.SaveAt`,
+        which reaches no backend but Diffrax.
+    - `adjoint`: a name or a Diffrax object.
+    - `event`: `None`, a tuple of `Event` and `SteadyState`, or a `diffrax.Event`,
+        which reaches no backend but Diffrax.
+    - `max_steps`: the most steps to try; `None` leaves it to the backend.
+    - `progress`: whether to show progress.
+    - `extra`: the options only this backend knows.
+
+    A backend never raises for a solve that fails: it returns the solution as far as
+    it got, with its outcome, and `solve` raises.
+    """
 
     solver: Any = None
     rtol: Any = None
@@ -22,15 +45,22 @@ class SolveOptions:
     adjoint: Any = None
     event: Any = None
     max_steps: int | None = None
-    progress: bool = False
-    throw: bool = True
+    progress: Any = False
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def fixed_steps(self) -> bool:
+        """Whether the solve takes steps of length `dt` without error control."""
+        return self.rtol is None and self.atol is None
 
 
 class Backend(Protocol):
     """One solver stack."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The name `backend=` takes."""
+        ...
 
     def solve(self, problem: ODEProblem, options: SolveOptions) -> Solution:
         """Solve `problem`."""

@@ -1,0 +1,229 @@
+"""From options to the parts of a Diffrax solve: solver, controller, adjoint, saving."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+import optimistix as optx
+from jaxtyping import PyTree
+
+from ..problem import ODEProblem, is_concrete
+from ..solvers import find_solver
+from .base import DEFAULT_MAX_STEPS, SolveOptions
+
+_ADJOINTS = {
+    # As many checkpoints as Diffrax takes for its own default of 4096 steps; beyond
+    # that, more steps cost more recomputation rather than more memory.
+    "recursive_checkpoint": lambda: diffrax.RecursiveCheckpointAdjoint(checkpoints=90),
+    "direct": diffrax.DirectAdjoint,
+    "forward": diffrax.ForwardMode,
+    "backsolve": diffrax.BacksolveAdjoint,
+    "implicit": diffrax.ImplicitAdjoint,
+}
+
+_BUFFERED_STEPS = 4096
+
+# Their dense output is cubic, well below their order: values at saved times would be
+# far less accurate than the steps they come from.
+_COARSE_DENSE_OUTPUT = (diffrax.Kvaerno4, diffrax.Kvaerno5)
+
+_IMEX = (diffrax.KenCarp3, diffrax.KenCarp4, diffrax.KenCarp5)
+
+
+def _no_drift(t: Any, y: PyTree, args: Any) -> PyTree:
+    return jtu.tree_map(jnp.zeros_like, y)
+
+
+def make_terms(problem: ODEProblem, solver: diffrax.AbstractSolver) -> PyTree:
+    """The field as the terms this solver takes.
+
+    The implicit-explicit KenCarp methods get the whole field as their implicit part,
+    which makes them the ESDIRK methods of the same name.
+    """
+    term = diffrax.ODETerm(problem.field)
+    if isinstance(solver, _IMEX):
+        return diffrax.MultiTerm(diffrax.ODETerm(_no_drift), term)
+    return term
+
+
+def make_solver(problem: ODEProblem, options: SolveOptions) -> diffrax.AbstractSolver:
+    """The Diffrax solver that was asked for."""
+    given = options.solver
+    root_finder = options.extra.get("root_finder")
+    if isinstance(given, diffrax.AbstractSolver):
+        if root_finder is not None:
+            raise ValueError(
+                "solve: `root_finder` goes with a solver given by name; a Diffrax "
+                "solver holds its own."
+            )
+        solver = given
+    elif given is None or isinstance(given, str):
+        solver = getattr(diffrax, find_solver(given, "diffrax").diffrax or "")()
+        if isinstance(solver, diffrax.AbstractImplicitSolver):
+            chosen = root_finder or _root_finder(problem, options, solver)
+            solver = eqx.tree_at(lambda s: s.root_finder, solver, chosen)
+        elif root_finder is not None:
+            raise ValueError(
+                f"solve: `root_finder` is for implicit solvers, but "
+                f"{type(solver).__name__} is explicit."
+            )
+    else:
+        raise TypeError(
+            "solve: `solver` must be a name or a Diffrax solver, got "
+            f"{type(given).__name__}."
+        )
+    adaptive = not options.fixed_steps
+    if adaptive and not isinstance(solver, diffrax.AbstractAdaptiveSolver):
+        raise ValueError(
+            f"solve: {type(solver).__name__} has no error estimate and cannot hold "
+            "`rtol` and `atol`; pass `dt` alone for fixed steps, or take another "
+            "solver."
+        )
+    return solver
+
+
+def _root_finder(
+    problem: ODEProblem, options: SolveOptions, solver: diffrax.AbstractImplicitSolver
+) -> optx.AbstractRootFinder:
+    if options.fixed_steps:
+        if options.extra.get("stepsize_controller") is None:
+            # No tolerance to follow: solve the stages to the precision of the state.
+            tolerance = float(np.finfo(problem.dtype).eps) ** 0.65
+            return optx.Newton(rtol=tolerance, atol=tolerance, norm=optx.max_norm)
+        return solver.root_finder
+    return solver.root_finder
+
+
+def make_controller(
+    problem: ODEProblem, options: SolveOptions, solver: diffrax.AbstractSolver
+) -> diffrax.AbstractStepSizeController:
+    """The step size controller: the user's, fixed steps, or error control."""
+    given = options.extra.get("stepsize_controller")
+    if given is not None:
+        if not isinstance(given, diffrax.AbstractStepSizeController):
+            raise TypeError(
+                "solve: `stepsize_controller` must be a Diffrax step size "
+                f"controller, got {type(given).__name__}."
+            )
+        return given
+    if options.fixed_steps:
+        return diffrax.ConstantStepSize()
+    controller = diffrax.PIDController(rtol=options.rtol, atol=options.atol)
+    step_to = options.extra.get("step_to_saveat")
+    times = _saved_times(options.saveat)
+    if step_to is None:
+        step_to = isinstance(solver, _COARSE_DENSE_OUTPUT)
+    if step_to and times is not None:
+        return diffrax.ClipStepSizeController(controller, step_ts=times)
+    return controller
+
+
+def _saved_times(saveat: Any) -> Any:
+    if isinstance(saveat, diffrax.SaveAt):
+        sub = saveat.subs
+        return sub.ts if isinstance(sub, diffrax.SubSaveAt) else None
+    return None if saveat is None or isinstance(saveat, str) else saveat
+
+
+def make_adjoint(options: SolveOptions) -> diffrax.AbstractAdjoint:
+    """The way to differentiate the solve."""
+    given = options.adjoint
+    if isinstance(given, diffrax.AbstractAdjoint):
+        adjoint = given
+    else:
+        name = "recursive_checkpoint" if given is None else given
+        if not isinstance(name, str) or name not in _ADJOINTS:
+            raise ValueError(
+                "solve: `adjoint` must be a Diffrax adjoint or one of "
+                f"{', '.join(sorted(_ADJOINTS))}; got {given!r}."
+            )
+        adjoint = _ADJOINTS[name]()
+    if isinstance(adjoint, diffrax.BacksolveAdjoint) and options.event is not None:
+        raise ValueError(
+            'solve: `adjoint="backsolve"` cannot differentiate through an `event`; '
+            'use "recursive_checkpoint".'
+        )
+    limited = isinstance(adjoint, diffrax.BacksolveAdjoint | diffrax.ImplicitAdjoint)
+    if limited and isinstance(options.saveat, str):
+        raise ValueError(
+            f'solve: `adjoint="{_adjoint_name(adjoint)}"` cannot save '
+            f'`saveat="{options.saveat}"`; pass times, or None for the final one.'
+        )
+    if isinstance(adjoint, diffrax.ImplicitAdjoint) and options.saveat is not None:
+        raise ValueError(
+            'solve: `adjoint="implicit"` differentiates a steady state and saves only '
+            "the final time; pass saveat=None and a SteadyState."
+        )
+    return adjoint
+
+
+def _adjoint_name(adjoint: diffrax.AbstractAdjoint) -> str:
+    if isinstance(adjoint, diffrax.BacksolveAdjoint):
+        return "backsolve"
+    return "implicit"
+
+
+def make_saveat(saveat: Any) -> diffrax.SaveAt:
+    """What Diffrax saves for the `saveat` of `solve`."""
+    if isinstance(saveat, diffrax.SaveAt):
+        return saveat
+    if saveat is None:
+        return diffrax.SaveAt(t1=True)
+    if isinstance(saveat, str):
+        if saveat == "dense":
+            return diffrax.SaveAt(t1=True, dense=True)
+        return diffrax.SaveAt(t0=True, t1=True, steps=True)
+    return diffrax.SaveAt(ts=jnp.asarray(saveat))
+
+
+def make_max_steps(problem: ODEProblem, options: SolveOptions) -> int:
+    """The most steps to try: as asked, else enough for fixed steps, else a default."""
+    if options.max_steps is not None:
+        return options.max_steps
+    saveat = options.saveat
+    buffered = isinstance(saveat, str) or (
+        isinstance(saveat, diffrax.SaveAt)
+        and (saveat.dense or any(sub.steps for sub in _subs(saveat)))
+    )
+    default = _BUFFERED_STEPS if buffered else DEFAULT_MAX_STEPS
+    known = [options.dt, problem.t0, problem.t1]
+    if not options.fixed_steps or any(x is None or not is_concrete(x) for x in known):
+        return default
+    steps = abs((float(problem.t1) - float(problem.t0)) / float(options.dt))
+    if not math.isfinite(steps):
+        return default
+    # A power of two, so that a slightly other span makes no other compilation; two
+    # to spare for round-off in the sum of the steps.
+    enough = 2 ** math.ceil(math.log2(steps + 2))
+    return enough if buffered else max(default, enough)
+
+
+def _subs(saveat: diffrax.SaveAt) -> list[diffrax.SubSaveAt]:
+    is_sub = lambda x: isinstance(x, diffrax.SubSaveAt)
+    return [sub for sub in jtu.tree_leaves(saveat.subs, is_leaf=is_sub) if is_sub(sub)]
+
+
+def make_progress_meter(
+    problem: ODEProblem, options: SolveOptions
+) -> diffrax.AbstractProgressMeter:
+    """The progress meter; none for an infinite span, which has no fraction done."""
+    given = options.progress
+    if isinstance(given, diffrax.AbstractProgressMeter):
+        return given
+    if not isinstance(given, bool):
+        raise TypeError(
+            "solve: `progress` must be True, False or a Diffrax progress meter, got "
+            f"{type(given).__name__}."
+        )
+    endless = is_concrete(problem.t1) and math.isinf(float(problem.t1))
+    return (
+        diffrax.TextProgressMeter()
+        if given and not endless
+        else diffrax.NoProgressMeter()
+    )

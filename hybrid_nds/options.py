@@ -1,0 +1,332 @@
+"""The options both backends share, checked once, before either sees them.
+
+Only concrete values are looked at: traced ones pass, so that a solve can be
+transformed by JAX.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+
+from .backends.base import SolveOptions
+from .events import Event, SteadyState, as_events
+from .problem import ODEProblem, is_concrete, require_precision
+from .solvers import Stack, find_solver
+
+_DEFAULT_TOLERANCES = {"float64": (1e-6, 1e-9), "float32": (1e-4, 1e-6)}
+
+
+def default_tolerances(dtype: Any) -> tuple[float, float]:
+    """The tolerances of a solve that names none.
+
+    **Arguments:** `dtype`, the floating-point type of the state.
+
+    **Returns:** the relative and the absolute tolerance: 1e-6 and 1e-9 in float64,
+    1e-4 and 1e-6 in float32.
+    """
+    return _DEFAULT_TOLERANCES[np.dtype(dtype).name]
+
+
+def check_options(
+    problem: ODEProblem,
+    stack: Stack,
+    *,
+    solver: Any,
+    rtol: Any,
+    atol: Any,
+    dt: Any,
+    saveat: Any,
+    adjoint: Any,
+    event: Any,
+    max_steps: int | None,
+    progress: Any,
+    extra: Mapping[str, Any],
+) -> SolveOptions:
+    """Check the options of one solve and bring them to normal form.
+
+    **Arguments:** those of [`solve`][hybrid_nds.solve].
+
+    **Returns:** a [`SolveOptions`][hybrid_nds.SolveOptions].
+
+    **Raises:** `ValueError` or `TypeError`, naming the option.
+    """
+    controlled = extra.get("stepsize_controller") is not None
+    _check_tolerance("rtol", rtol, problem.dtype)
+    _check_tolerance("atol", atol, problem.dtype)
+    if controlled and (rtol is not None or atol is not None):
+        raise ValueError(
+            "solve: pass `rtol` and `atol`, or a `stepsize_controller` that holds "
+            "them, not both."
+        )
+    fixed = dt is not None and rtol is None and atol is None
+    if not fixed and not controlled:
+        default_rtol, default_atol = default_tolerances(problem.dtype)
+        rtol = default_rtol if rtol is None else rtol
+        atol = default_atol if atol is None else atol
+        if _is_zero(rtol) and _is_zero(atol):
+            raise ValueError(
+                "solve: `rtol` and `atol` must not both be zero; no step would be "
+                "accurate enough."
+            )
+        _check_adaptive(solver, stack)
+    _check_dt(dt, problem)
+    if max_steps is not None:
+        if isinstance(max_steps, bool) or not isinstance(max_steps, int | np.integer):
+            raise TypeError(
+                f"solve: `max_steps` must be an integer or None, got {max_steps!r}."
+            )
+        if max_steps < 1:
+            raise ValueError(f"solve: `max_steps` must be at least 1, got {max_steps}.")
+        max_steps = int(max_steps)
+    return SolveOptions(
+        solver=solver,
+        rtol=_scalar(rtol, problem.dtype),
+        atol=_scalar(atol, problem.dtype),
+        dt=_scalar(dt, problem.dtype),
+        saveat=_check_saveat(saveat, problem, stack),
+        adjoint=adjoint,
+        event=_check_event(event, problem, stack),
+        max_steps=max_steps,
+        progress=progress,
+        extra=dict(extra),
+    )
+
+
+def _scalar(value: Any, dtype: np.dtype) -> Any:
+    """A number as an array, so that another value makes no other compilation."""
+    if value is None:
+        return None
+    return np.asarray(value, dtype) if is_concrete(value) else value.astype(dtype)
+
+
+def _is_zero(value: Any) -> bool:
+    return is_concrete(value) and float(value) == 0.0
+
+
+def _require_real_scalar(name: str, value: Any) -> None:
+    try:
+        shape, dtype = jnp.shape(value), jnp.result_type(value)
+    except TypeError as error:
+        raise TypeError(
+            f"solve: `{name}` must be a real number, got {value!r}."
+        ) from error
+    real = jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
+    if shape != () or not real:
+        raise TypeError(
+            f"solve: `{name}` must be a real number, got shape {shape} and dtype "
+            f"{dtype}."
+        )
+
+
+def _check_tolerance(name: str, value: Any, dtype: np.dtype) -> None:
+    if value is None:
+        return
+    _require_real_scalar(name, value)
+    if not is_concrete(value):
+        return
+    number = float(value)
+    if not (np.isfinite(number) and number >= 0):
+        raise ValueError(
+            f"solve: `{name}` must be finite and not negative, got {number}."
+        )
+    # Below a few units in the last place, round-off alone rejects every step.
+    limit = 4 * float(np.finfo(dtype).eps)
+    if name == "rtol" and 0 < number < limit:
+        advice = (
+            "Solve in double precision (enable x64 and pass float64 data), or loosen "
+            "it."
+            if dtype == np.float32
+            else "Loosen it."
+        )
+        raise ValueError(
+            f"solve: `rtol` must be at least {limit:.1e} for a state of {dtype}, "
+            f"which resolves no more; got {number:.1e}. {advice}"
+        )
+
+
+def _check_adaptive(solver: Any, stack: Stack) -> None:
+    if solver is not None and not isinstance(solver, str):
+        return
+    info = find_solver(solver, stack)
+    if not info.embedded:
+        raise ValueError(
+            f"solve: {info.name} has no error estimate and cannot hold `rtol` and "
+            "`atol`; pass `dt` alone for fixed steps, or take another solver."
+        )
+
+
+def _check_dt(dt: Any, problem: ODEProblem) -> None:
+    if dt is None:
+        return
+    _require_real_scalar("dt", dt)
+    if not is_concrete(dt):
+        return
+    step = float(np.asarray(dt, problem.dtype))
+    if not np.isfinite(step) or step == 0:
+        raise ValueError(f"solve: `dt` must be finite and not zero, got {dt}.")
+    if not (is_concrete(problem.t0) and is_concrete(problem.t1)):
+        return
+    t0, t1 = float(problem.t0), float(problem.t1)
+    if (t1 - t0) * step < 0:
+        raise ValueError(
+            "solve: `dt` must have the sign of t1 - t0 (negative for a backward "
+            f"solve), got dt={dt} for a solve from {t0} to {t1}."
+        )
+    start = np.asarray(t0, problem.dtype)
+    if start + np.asarray(step, problem.dtype) == start:
+        raise ValueError(
+            f"solve: `dt` is too small to advance time in {problem.dtype}: {t0} + "
+            f"{step} is {t0} again."
+        )
+
+
+def _check_saveat(saveat: Any, problem: ODEProblem, stack: Stack) -> Any:
+    if isinstance(saveat, diffrax.SaveAt):
+        if stack == "diffrax":
+            return saveat
+        saveat = _plain_saveat(saveat)
+    if saveat is None or (isinstance(saveat, str) and saveat in ("steps", "dense")):
+        return saveat
+    wanted = '`saveat` must be None, an array of times, "steps", "dense"'
+    if isinstance(saveat, str):
+        raise ValueError(f"solve: {wanted} or a diffrax.SaveAt, got {saveat!r}.")
+    require_precision("solve: `saveat`", saveat)
+    try:
+        shape, dtype = jnp.shape(saveat), jnp.result_type(*jtu.tree_leaves(saveat))
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"solve: {wanted} or a diffrax.SaveAt, got {saveat!r}."
+        ) from error
+    real = jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
+    if len(shape) != 1 or shape[0] == 0 or not real:
+        raise ValueError(
+            "solve: `saveat` must be a one-dimensional array of at least one real "
+            f"time, got shape {shape} and dtype {dtype}."
+        )
+    if not all(is_concrete(leaf) for leaf in jtu.tree_leaves(saveat)):
+        return jnp.asarray(saveat, dtype=problem.dtype)
+    times = np.asarray(saveat, problem.dtype)
+    if not np.all(np.isfinite(times)):
+        raise ValueError(f"solve: `saveat` must be finite, got {times}.")
+    if is_concrete(problem.t0) and is_concrete(problem.t1):
+        _check_times(times, float(problem.t0), float(problem.t1))
+    return times
+
+
+def _check_times(times: np.ndarray, t0: float, t1: float) -> None:
+    direction = 1 if t1 > t0 else -1
+    disordered = np.flatnonzero(direction * np.diff(times) <= 0)
+    if disordered.size:
+        i = int(disordered[0])
+        order = "increase" if direction > 0 else "decrease"
+        raise ValueError(
+            f"solve: `saveat` must strictly {order} for a solve from {t0} to {t1}, "
+            f"got {times[i]} before {times[i + 1]} at index {i}."
+        )
+    outside = np.flatnonzero(
+        (direction * times < direction * t0) | (direction * times > direction * t1)
+    )
+    if outside.size:
+        raise ValueError(
+            f"solve: `saveat` must lie within the span from {t0} to {t1}, got "
+            f"{times[outside[0]]} at index {int(outside[0])}."
+        )
+
+
+def _plain_saveat(saveat: diffrax.SaveAt) -> Any:
+    """A Diffrax `SaveAt` in the terms every backend knows."""
+    sub = saveat.subs
+    state = saveat.solver_state or saveat.controller_state or saveat.made_jump
+    default_fn = diffrax.SubSaveAt(t1=True).fn
+    if not state and sub is None and saveat.dense:
+        return "dense"
+    if not state and isinstance(sub, diffrax.SubSaveAt) and sub.fn is default_fn:
+        match (sub.t0, sub.t1, sub.ts, sub.steps, saveat.dense):
+            case (False, True, None, 0, True):
+                return "dense"
+            case (False, True, None, 0, False):
+                return None
+            case (True, _, None, 1, False):
+                return "steps"
+            case (False, False, ts, 0, False):
+                return ts
+    raise ValueError(
+        "solve: only the Diffrax backend takes every diffrax.SaveAt; for another, "
+        "`saveat` must be one of SaveAt(t1=True), SaveAt(ts=times), SaveAt(t0=True, "
+        f'steps=True), SaveAt(dense=True), or None, times, "steps", "dense"; got '
+        f"{saveat}."
+    )
+
+
+def _check_event(event: Any, problem: ODEProblem, stack: Stack) -> Any:
+    if isinstance(event, diffrax.Event):
+        if stack != "diffrax":
+            raise TypeError(
+                "solve: a diffrax.Event runs on the Diffrax backend only; pass a "
+                "hybrid_nds.Event, which runs on both."
+            )
+        return event
+    events = as_events(event)
+    for index, one in enumerate(events):
+        if isinstance(one, Event):
+            _check_condition(one, index, problem)
+    if is_concrete(problem.t1) and np.isinf(float(problem.t1)) and not events:
+        raise ValueError(
+            "solve: `t1` is infinite, so `event` must end the solve; pass an Event "
+            "or a SteadyState."
+        )
+    return events or None
+
+
+def _check_condition(event: Event, index: int, problem: ODEProblem) -> None:
+    try:
+        value = eqx.filter_eval_shape(
+            event.condition, problem.t0, problem.y0, problem.args
+        )
+    except Exception as error:
+        raise ValueError(
+            f"solve: the condition of `event` {index} could not be evaluated as "
+            f"condition(t, y, args) at the initial state: {type(error).__name__}: "
+            f"{error}"
+        ) from error
+    dtype = getattr(value, "dtype", None)
+    if dtype == np.bool_:
+        raise ValueError(
+            f"solve: the condition of `event` {index} must return a real scalar that "
+            "crosses zero, got a boolean; return the difference of the two sides of "
+            "the comparison."
+        )
+    if (
+        getattr(value, "shape", None) != ()
+        or dtype is None
+        or not jnp.issubdtype(dtype, jnp.floating)
+    ):
+        raise ValueError(
+            f"solve: the condition of `event` {index} must return a real scalar, got "
+            f"{value}."
+        )
+
+
+def steady_tolerances(
+    event: SteadyState, options: SolveOptions, dtype: np.dtype
+) -> tuple[Any, Any]:
+    """The tolerances of a steady-state criterion.
+
+    **Arguments:** the event, the options of its solve, the dtype of the state.
+
+    **Returns:** relative and absolute tolerance: the event's own, else those of the
+    solve, else the defaults of the dtype.
+    """
+    default_rtol, default_atol = default_tolerances(dtype)
+    given = (event.rtol, options.rtol, default_rtol)
+    rtol = next(value for value in given if value is not None)
+    given = (event.atol, options.atol, default_atol)
+    atol = next(value for value in given if value is not None)
+    return _scalar(rtol, dtype), _scalar(atol, dtype)

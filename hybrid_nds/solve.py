@@ -1,0 +1,201 @@
+"""The verb: solve a problem on one of the solver stacks."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, cast
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+
+from .backends.base import Backend
+from .events import SteadyState
+from .options import check_options
+from .problem import ODEProblem, is_concrete
+from .solution import Outcome, Solution, SolveError, outcome_name
+from .solvers import SOLVERS, Stack
+
+# A backend is imported when it is first asked for: importing hybrid_nds never
+# touches Julia.
+_BACKENDS = {
+    "diffrax": ("hybrid_nds.backends.diffrax", "DiffraxBackend"),
+    "julia": ("hybrid_nds.backends.julia", "JuliaBackend"),
+}
+_MADE: dict[str, Backend] = {}
+
+
+def get_backend(name: str) -> Backend:
+    """A solver stack by name.
+
+    **Arguments:** `name`, `"diffrax"` or `"julia"`.
+
+    **Returns:** the backend, made on the first call and kept.
+
+    **Raises:** `ValueError` for another name.
+    """
+    if not isinstance(name, str) or name not in _BACKENDS:
+        raise ValueError(
+            f"solve: `backend` must be one of {', '.join(sorted(_BACKENDS))}, got "
+            f"{name!r}."
+        )
+    if name not in _MADE:
+        module, attribute = _BACKENDS[name]
+        _MADE[name] = getattr(importlib.import_module(module), attribute)()
+    return _MADE[name]
+
+
+def solve(
+    problem: ODEProblem,
+    backend: str = "diffrax",
+    *,
+    solver: Any = None,
+    rtol: Any = None,
+    atol: Any = None,
+    dt: Any = None,
+    saveat: Any = None,
+    adjoint: Any = None,
+    event: Any = None,
+    max_steps: int | None = None,
+    progress: Any = False,
+    throw: bool = True,
+    **extra: Any,
+) -> Solution:
+    """Solve an initial value problem.
+
+    On the Diffrax backend the whole call can be transformed by `jax.jit`, `jax.vmap`
+    and `jax.grad`.
+
+    **Arguments:**
+
+    - `problem`: an [`ODEProblem`][hybrid_nds.ODEProblem].
+    - `backend`: `"diffrax"` or `"julia"`.
+    - `solver`: a name (see [`solver_names`][hybrid_nds.solver_names]), or a Diffrax
+        solver; `None` takes Tsit5 on Diffrax and the automatic choice on Julia.
+    - `rtol`, `atol`: relative and absolute tolerance of the local error, real
+        numbers; by default 1e-6 and 1e-9 in float64, 1e-4 and 1e-6 in float32.
+    - `dt`: the first step, of the sign of `t1 - t0`. Without `rtol` and `atol`, the
+        length of every step, and no error control.
+    - `saveat`: `None` saves the final time; an array of times, ordered from `t0` to
+        `t1`, saves these; `"steps"` the start and every accepted step; `"dense"` the
+        final time, and keeps what `Solution.evaluate` needs; a `diffrax.SaveAt` on
+        Diffrax (on Julia where it says one of the former).
+    - `adjoint`: how Diffrax differentiates: `"recursive_checkpoint"` (the default;
+        reverse mode), `"direct"` (both modes), `"forward"`, `"backsolve"`,
+        `"implicit"` (for a steady state), or a Diffrax adjoint.
+    - `event`: a terminal [`Event`][hybrid_nds.Event] or
+        [`SteadyState`][hybrid_nds.SteadyState], or a list of them; a `diffrax.Event`
+        on Diffrax. Where none fires, the solve ends at `t1` with
+        `Outcome.success`, and `event_index` is −1.
+    - `max_steps`: the most steps to try, rejected ones included, 100 000 by default;
+        on Diffrax 4096 for an adaptive solve with `"steps"` or `"dense"`, which needs
+        memory for all of them.
+    - `progress`: whether to show progress; or a Diffrax progress meter.
+    - `throw`: whether to raise when the solve fails. With `False`, look at
+        `Solution.outcome`.
+    - the options of one backend alone, such as Diffrax's `stepsize_controller`,
+        `root_finder` and `step_to_saveat`, or Julia's `rhs`.
+
+    **Returns:** a [`Solution`][hybrid_nds.Solution]. Times that the solve did not
+    reach are left out of it; inside a JAX transformation, where shapes must not
+    depend on values, they stay and hold infinity.
+
+    **Raises:** `ValueError` or `TypeError`, naming the option, for one that makes no
+    sense; [`SolveError`][hybrid_nds.SolveError] for a solve that fails. Inside a JAX
+    transformation a failure surfaces when the compiled function runs, as the
+    `RuntimeError` of `equinox.error_if`.
+    """
+    if not isinstance(problem, ODEProblem):
+        raise TypeError(
+            f"solve: `problem` must be an ODEProblem, got {type(problem).__name__}."
+        )
+    stack = get_backend(backend)
+    options = check_options(
+        problem,
+        cast(Stack, stack.name),
+        solver=solver,
+        rtol=rtol,
+        atol=atol,
+        dt=dt,
+        saveat=saveat,
+        adjoint=adjoint,
+        event=event,
+        max_steps=max_steps,
+        progress=progress,
+        extra=extra,
+    )
+    solution = stack.solve(problem, options)
+    return raise_on_failure(solution, problem, options.event) if throw else solution
+
+
+def raise_on_failure(solution: Solution, problem: ODEProblem, event: Any) -> Solution:
+    """Raise if a solve failed.
+
+    **Arguments:** the solution, its problem, and the events the solve had.
+
+    **Returns:** the solution; inside a JAX transformation with the check built in.
+
+    **Raises:** [`SolveError`][hybrid_nds.SolveError].
+    """
+    if not is_concrete(solution.outcome._value):
+        ys = solution.outcome.error_if(solution.ys, jnp.logical_not(solution.succeeded))
+        return _with_states(solution, ys)
+    if bool(np.all(np.asarray(solution.succeeded))):
+        return solution
+    raise SolveError(_failure_text(solution, problem, event), solution)
+
+
+def _with_states(solution: Solution, ys: Any) -> Solution:
+    return eqx.tree_at(
+        lambda s: s.ys, solution, ys, is_leaf=lambda leaf: leaf is solution.ys
+    )
+
+
+def _failure_text(solution: Solution, problem: ODEProblem, event: Any) -> str:
+    name, where = outcome_name(solution.outcome), solution.provenance
+    text = [f"solve: {Outcome[solution.outcome]} ({name})."]
+    reached = ""
+    if is_concrete(solution.end_time) and solution.end_time is not None:
+        reached = f" at t = {float(solution.end_time):.6g}"
+    steps = solution.stats.get("num_steps")
+    taken = f" after {int(steps)} steps" if steps is not None else ""
+    text.append(f"Stopped{reached}{taken}, solver {where.solver} of {where.backend}.")
+    if solution.message:
+        text.append(solution.message)
+    known = {info.on("diffrax"): info for info in SOLVERS} | {
+        info.on("julia"): info for info in SOLVERS
+    }
+    info = known.get(where.solver)
+    stiff_name = "Kvaerno5" if where.backend == "diffrax" else "Rodas5P"
+    if (
+        info is not None
+        and not info.implicit
+        and name
+        in (
+            "max_steps_reached",
+            "unstable",
+        )
+    ):
+        text.append(
+            f'If the problem is stiff, try solver="{stiff_name}"; an explicit solver '
+            "needs steps as short as its fastest time scale."
+        )
+    if is_concrete(problem.t1) and np.isinf(float(problem.t1)):
+        steady = any(
+            isinstance(one, SteadyState)
+            for one in jtu.tree_leaves(
+                event, is_leaf=lambda one: isinstance(one, SteadyState)
+            )
+        )
+        text.append(
+            "The span is infinite and `event` never fired: "
+            + (
+                "loosen the tolerances of SteadyState, or check that the problem "
+                "comes to rest."
+                if steady
+                else "check that its condition crosses zero in the direction asked "
+                "for, or give a finite `t1`."
+            )
+        )
+    return " ".join(text)
