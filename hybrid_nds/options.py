@@ -57,6 +57,8 @@ def check_options(
 
     **Raises:** `ValueError` or `TypeError`, naming the option.
     """
+    for leaf in jtu.tree_leaves(problem.y0):
+        require_precision("solve: the state of `problem`", leaf)
     controlled = extra.get("stepsize_controller") is not None
     _check_tolerance("rtol", rtol, problem.dtype)
     _check_tolerance("atol", atol, problem.dtype)

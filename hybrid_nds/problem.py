@@ -104,11 +104,12 @@ def require_precision(name: str, leaf: Any) -> None:
     """
     if not isinstance(leaf, np.ndarray | jax.Array):
         return
-    if leaf.dtype == np.float64 and not jax.config.read("jax_enable_x64"):
+    if leaf.dtype == np.float64 and jnp.result_type(float) != np.float64:
         raise ValueError(
             f"{name} is float64, but JAX runs in 32 bits and would cut it to "
-            'float32. Call jax.config.update("jax_enable_x64", True) before '
-            "building the problem, or pass float32 data."
+            'float32. Call jax.config.update("jax_enable_x64", True) at the start of '
+            "the program, work within hybrid_nds.double_precision(), or pass float32 "
+            "data."
         )
 
 

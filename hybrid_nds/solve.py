@@ -94,8 +94,11 @@ def solve(
     - `progress`: whether to show progress; or a Diffrax progress meter.
     - `throw`: whether to raise when the solve fails. With `False`, look at
         `Solution.outcome`.
-    - the options of one backend alone, such as Diffrax's `stepsize_controller`,
-        `root_finder` and `step_to_saveat`, or Julia's `rhs`.
+    - the options of one backend alone. Diffrax: `stepsize_controller`; `root_finder`,
+        for the stages of an implicit solver given by name (Newton's method by
+        default); `step_to_saveat`, whether steps end at the times of `saveat` (by
+        default for Dopri8, KenCarp5 and Kvaerno5, whose interpolation is less
+        accurate than their steps).
 
     **Returns:** a [`Solution`][hybrid_nds.Solution]. Times that the solve did not
     reach are left out of it; inside a JAX transformation, where shapes must not
