@@ -1,0 +1,57 @@
+"""The fixtures' vector fields in JAX, by the `field` key of their specification."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from hybrid_nds.reconcile.fields._parameters import Parameters as Parameters
+from hybrid_nds.reconcile.fields.attention import SphereAttention as SphereAttention
+from hybrid_nds.reconcile.fields.bodies import Pleiades as Pleiades
+from hybrid_nds.reconcile.fields.diffusion import Brusselator as Brusselator
+from hybrid_nds.reconcile.fields.kinetics import (
+    HIRES as HIRES,
+)
+from hybrid_nds.reconcile.fields.kinetics import (
+    Oregonator as Oregonator,
+)
+from hybrid_nds.reconcile.fields.kinetics import (
+    Pollution as Pollution,
+)
+from hybrid_nds.reconcile.fields.kinetics import (
+    Robertson as Robertson,
+)
+from hybrid_nds.reconcile.fields.neural import NeuralField as NeuralField
+from hybrid_nds.reconcile.fields.oscillators import (
+    Lorenz as Lorenz,
+)
+from hybrid_nds.reconcile.fields.oscillators import (
+    Pendulum as Pendulum,
+)
+from hybrid_nds.reconcile.fields.oscillators import (
+    ProtheroRobinson as ProtheroRobinson,
+)
+from hybrid_nds.reconcile.fields.oscillators import (
+    VanDerPol as VanDerPol,
+)
+from hybrid_nds.reconcile.fields.oscillators import (
+    VanDerPolScaled as VanDerPolScaled,
+)
+
+FIELDS: Mapping[str, Callable[[Parameters], Any]] = MappingProxyType(
+    {
+        "attention": SphereAttention.from_parameters,
+        "brusselator": Brusselator.from_parameters,
+        "hires": HIRES.from_parameters,
+        "lorenz": Lorenz.from_parameters,
+        "neural": NeuralField.from_parameters,
+        "oregonator": Oregonator.from_parameters,
+        "pendulum": Pendulum.from_parameters,
+        "pleiades": Pleiades.from_parameters,
+        "pollution": Pollution.from_parameters,
+        "prothero_robinson": ProtheroRobinson.from_parameters,
+        "robertson": Robertson.from_parameters,
+        "van_der_pol": VanDerPol.from_parameters,
+        "van_der_pol_scaled": VanDerPolScaled.from_parameters,
+    }
+)
+"""Builders of the fields: parameters → a module callable as `field(t, y, args)`."""

@@ -1,0 +1,24 @@
+"""Reading a field's parameters from a fixture's specification."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+Parameters = Mapping[str, Any]
+"""A fixture's `[parameters]`: numbers and nested lists by name."""
+
+
+def number(parameters: Parameters, name: str) -> Array:
+    """The named parameter as a scalar array in JAX's default precision.
+
+    **Raises:** `KeyError` naming the parameter and those there are.
+    """
+    if name not in parameters:
+        raise KeyError(
+            f"[parameters] must hold `{name}`; it holds {sorted(parameters)}."
+        )
+    # Through NumPy: a Python float would make a weakly typed array.
+    return jnp.asarray(np.asarray(parameters[name], float))

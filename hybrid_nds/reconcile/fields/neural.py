@@ -1,0 +1,49 @@
+"""A neural ordinary differential equation."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from hybrid_nds.reconcile.fields._parameters import Parameters
+
+
+class NeuralField(eqx.Module):
+    """ẏ = MLP(y), a multilayer perceptron with tanh between its layers."""
+
+    mlp: eqx.nn.MLP
+
+    @classmethod
+    def from_parameters(cls, parameters: Parameters) -> NeuralField:
+        """Builds the network from `layers`, each a `weight` (out × in) and a `bias`.
+
+        **Raises:** `ValueError` when the layers do not fit one another.
+        """
+        weights = [
+            jnp.asarray(layer["weight"], float) for layer in parameters["layers"]
+        ]
+        biases = [jnp.asarray(layer["bias"], float) for layer in parameters["layers"]]
+        width, inputs = weights[0].shape
+        outputs = weights[-1].shape[0]
+        expected = [(width, inputs)]
+        expected += [(width, width)] * (len(weights) - 2) + [(outputs, width)]
+        shapes = [weight.shape for weight in weights]
+        if shapes != expected or [b.shape for b in biases] != [s[:1] for s in expected]:
+            raise ValueError(
+                f"`layers` must chain as weights {expected} with a bias a row, got "
+                f"weights {shapes} and biases {[b.shape for b in biases]}."
+            )
+        mlp = eqx.nn.MLP(
+            inputs, outputs, width, len(weights) - 1, jnp.tanh, key=jax.random.key(0)
+        )
+        mlp = eqx.tree_at(
+            lambda m: [p for layer in m.layers for p in (layer.weight, layer.bias)],
+            mlp,
+            [p for pair in zip(weights, biases, strict=True) for p in pair],
+        )
+        return cls(mlp)
+
+    def __call__(self, t, y, args):
+        del t, args
+        return self.mlp(y)
