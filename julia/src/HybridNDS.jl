@@ -1,0 +1,34 @@
+"""
+The Julia side of hybrid_nds: lowered fields, and solving with them.
+"""
+module HybridNDS
+
+using ADTypes: AutoFiniteDiff
+using FunctionWrappers: FunctionWrapper
+using LinearAlgebra: LinearAlgebra
+using OrdinaryDiffEqBDF: FBDF, QNDF
+using OrdinaryDiffEqDefault: DefaultODEAlgorithm
+using OrdinaryDiffEqFIRK: RadauIIA3, RadauIIA5
+using OrdinaryDiffEqHighOrderRK: DP8
+using OrdinaryDiffEqLowOrderRK: BS3, DP5, Euler, Heun, Midpoint, RK4, Ralston
+using OrdinaryDiffEqNonlinearSolve: NLNewton
+using OrdinaryDiffEqRosenbrock: Rodas4, Rodas5P, Rosenbrock23
+using OrdinaryDiffEqSDIRK: ImplicitEuler, ImplicitMidpoint, KenCarp3, KenCarp4, KenCarp5,
+                           Kvaerno3, Kvaerno4, Kvaerno5, TRBDF2, Trapezoid
+using OrdinaryDiffEqStabilizedRK: ROCK2, ROCK4
+using OrdinaryDiffEqTsit5: Tsit5
+using OrdinaryDiffEqVerner: Vern6, Vern7, Vern8, Vern9
+using PrecompileTools: @compile_workload, @setup_workload
+using SciMLBase: SciMLBase, CallbackSet, ContinuousCallback, DiscreteCallback, ODEFunction,
+                 ODEProblem, ReturnCode, terminate!
+
+include("lowered.jl")
+include("algorithms.jl")
+include("fields.jl")
+include("interrupt.jl")
+include("events.jl")
+include("solving.jl")
+include("versions.jl")
+include("precompile.jl")
+
+end

@@ -1,0 +1,50 @@
+"""Julia's exceptions as Python's."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+_HINTS = {
+    "DomainError": "the field left its domain; a smaller first step may keep it inside",
+    "SingularException": (
+        "a linear system of the solver is singular; check the mass matrix and the "
+        "Jacobian, or take another solver"
+    ),
+    "MethodError": (
+        "versions may not fit together; `hybrid-nds doctor` lists those in use"
+    ),
+    "OutOfMemoryError": "save fewer times, or use a smaller problem",
+    "UndefVarError": "versions may not fit together; see `hybrid-nds doctor`",
+    "BoundsError": "this is a bug in hybrid_nds: please report it with the problem",
+    "InterruptException": "the solve was interrupted",
+}
+
+
+class JuliaExecutionError(RuntimeError):
+    """An exception raised by Julia.
+
+    **Fields:** `kind`, the name of the Julia exception's type; the Julia exception
+    itself is the cause.
+    """
+
+    def __init__(self, kind: str, words: str):
+        hint = _HINTS.get(kind)
+        super().__init__(f"{words.strip()}" + (f" ({hint})" if hint else ""))
+        self.kind = kind
+
+
+@contextlib.contextmanager
+def julia_errors() -> Iterator[None]:
+    """Turn Julia's exceptions into `JuliaExecutionError`; Python's pass as they are."""
+    import juliacall
+
+    try:
+        yield
+    except juliacall.JuliaError as error:
+        base = juliacall.Base
+        kind = str(base.nameof(base.typeof(error.exception)))
+        words = str(base.sprint(base.showerror, error.exception))
+        # Julia's longest messages list every candidate method: the first lines say it.
+        short = "\n".join(words.splitlines()[:6])
+        raise JuliaExecutionError(kind, short) from error

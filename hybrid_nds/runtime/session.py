@@ -1,0 +1,135 @@
+"""The Julia session: started once, by the first call that needs it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from .discovery import Discovery, JuliaNotFoundError, discover, julia_source
+from .errors import julia_errors
+from .interrupt import InterruptPipe
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Session:
+    """A running Julia.
+
+    **Fields:** `main`, Julia's `Main` module; `module`, the Julia module HybridNDS;
+    `versions`, pairs of a name and a version for Julia and the packages that take
+    part; `threads`, how many Julia threads there are; `discovery`, where this Julia
+    was found.
+    """
+
+    main: Any
+    module: Any
+    versions: tuple[tuple[str, str], ...]
+    threads: int
+    discovery: Discovery
+    interrupts: InterruptPipe
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a Julia function that may run long: Ctrl-C stops it.
+
+        **Arguments:** a Julia function, and what it takes.
+
+        **Returns:** what it returns.
+
+        **Raises:** `JuliaExecutionError` for a Julia exception, `RuntimeError` from
+        any thread but the main one; a Python exception raised in a callback passes.
+        """
+        require_main_thread()
+        with self.interrupts.armed(), julia_errors():
+            return function(*arguments)
+
+
+_SESSION: Session | None = None
+
+
+def require_main_thread() -> None:
+    """Refuse to call Julia from any thread but the main one."""
+    if threading.current_thread() is not threading.main_thread():
+        raise RuntimeError(
+            "Julia must be called from the main thread, got "
+            f"{threading.current_thread().name}. Solve in a worker process instead: "
+            "hybrid_nds.runtime.JuliaWorker can be used from any thread."
+        )
+
+
+def running() -> bool:
+    """Whether Julia has been started by `session`."""
+    return _SESSION is not None
+
+
+def session(
+    exe: str | None = None, project: str | None = None, threads: int | None = None
+) -> Session:
+    """The Julia session, started now if it is not running.
+
+    **Arguments:** `exe`, `project` and `threads` say which Julia to start; without
+    them it is discovered. They matter for the first call only.
+
+    **Returns:** the one `Session` of this process.
+
+    **Raises:** `JuliaNotFoundError` without a usable Julia; `RuntimeError` from any
+    thread but the main one.
+    """
+    require_main_thread()
+    global _SESSION
+    if _SESSION is None:
+        _SESSION = _start(discover(exe, project, threads))
+    return _SESSION
+
+
+def _start(found: Discovery) -> Session:
+    if "juliacall" in sys.modules:
+        warnings.warn(
+            "juliacall was imported before hybrid_nds could configure it: the Julia "
+            "that runs is the one juliacall found, with its own settings.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    _set_defaults(found)
+    try:
+        import juliacall
+    except Exception as error:
+        raise JuliaNotFoundError(
+            f"Julia, found through {found.source}, did not start: {error}. "
+            "`hybrid-nds doctor` says more."
+        ) from error
+    main = juliacall.Main
+    try:
+        main.seval("import HybridNDS")
+    except juliacall.JuliaError as error:
+        source = julia_source()
+        raise JuliaNotFoundError(
+            f"The Julia project {main.seval('Base.active_project()')} has no usable "
+            f"package HybridNDS. Add it with: julia --project={found.project} -e "
+            f"'using Pkg; Pkg.develop(path=\"{source}\")'. Julia said: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+    module = main.HybridNDS
+    with julia_errors():
+        found_versions = {str(k): str(v) for k, v in module.versions().items()}
+        found_versions["juliacall"] = juliacall.__version__
+        versions = tuple(sorted(found_versions.items()))
+        threads = int(main.seval("Threads.nthreads()"))
+    return Session(main, module, versions, threads, found, InterruptPipe(module))
+
+
+def _set_defaults(found: Discovery) -> None:
+    """Configure juliacall where the user has not."""
+    if found.exe is not None and found.project is not None:
+        os.environ["PYTHON_JULIACALL_EXE"] = found.exe
+        os.environ["PYTHON_JULIACALL_PROJECT"] = found.project
+        # The environment is complete: nothing is to look for a Python in it.
+        os.environ.setdefault("JULIA_CONDAPKG_BACKEND", "Null")
+    os.environ.setdefault("PYTHON_JULIACALL_THREADS", str(found.threads))
+    # Several threads need Julia's own signal handling (its garbage collector stops
+    # threads by signals); with one thread Python keeps Ctrl-C.
+    several = os.environ["PYTHON_JULIACALL_THREADS"] != "1"
+    os.environ.setdefault("PYTHON_JULIACALL_HANDLE_SIGNALS", "yes" if several else "no")

@@ -1,0 +1,58 @@
+# The derivative is always given, so no algorithm differentiates on its own; finite
+# differences are named only to keep dual numbers out of the compiled code.
+const NO_AUTODIFF = (; autodiff = AutoFiniteDiff())
+
+const ALGORITHMS = Dict{String, Any}(
+    "DefaultODEAlgorithm" => () -> DefaultODEAlgorithm(; NO_AUTODIFF...),
+    "Euler" => () -> Euler(),
+    "Heun" => () -> Heun(),
+    "Midpoint" => () -> Midpoint(),
+    "Ralston" => () -> Ralston(),
+    "BS3" => () -> BS3(),
+    "RK4" => () -> RK4(),
+    "DP5" => () -> DP5(),
+    "Tsit5" => () -> Tsit5(),
+    "DP8" => () -> DP8(),
+    "Vern6" => () -> Vern6(),
+    "Vern7" => () -> Vern7(),
+    "Vern8" => () -> Vern8(),
+    "Vern9" => () -> Vern9(),
+    "ROCK2" => () -> ROCK2(),
+    "ROCK4" => () -> ROCK4(),
+    "Rosenbrock23" => () -> Rosenbrock23(; NO_AUTODIFF...),
+    "Rodas4" => () -> Rodas4(; NO_AUTODIFF...),
+    "Rodas5P" => () -> Rodas5P(; NO_AUTODIFF...),
+    "FBDF" => () -> FBDF(; NO_AUTODIFF...),
+    "QNDF" => () -> QNDF(; NO_AUTODIFF...),
+    "RadauIIA3" => () -> RadauIIA3(; NO_AUTODIFF...),
+    "RadauIIA5" => () -> RadauIIA5(; NO_AUTODIFF...))
+
+# Methods whose stage equations are solved by Newton's iteration.
+const NEWTON_ALGORITHMS = Dict{String, Any}(
+    "ImplicitEuler" => ImplicitEuler, "ImplicitMidpoint" => ImplicitMidpoint,
+    "Trapezoid" => Trapezoid, "TRBDF2" => TRBDF2, "KenCarp3" => KenCarp3,
+    "KenCarp4" => KenCarp4, "KenCarp5" => KenCarp5, "Kvaerno3" => Kvaerno3,
+    "Kvaerno4" => Kvaerno4, "Kvaerno5" => Kvaerno5)
+
+"""
+    algorithm_names()
+
+The names that [`algorithm`](@ref) takes, sorted.
+"""
+algorithm_names() = sort!([collect(keys(ALGORITHMS)); collect(keys(NEWTON_ALGORITHMS))])
+
+"""
+    algorithm(name, newton_tolerance = nothing)
+
+The algorithm of this name. `newton_tolerance` is κ of the Newton iteration: a stage is
+solved when its estimated error is below κ times the error tolerance of the solve.
+"""
+function algorithm(name::AbstractString, newton_tolerance = nothing)
+    if haskey(NEWTON_ALGORITHMS, name)
+        newton_tolerance === nothing && return NEWTON_ALGORITHMS[name](; NO_AUTODIFF...)
+        newton = NLNewton(; κ = newton_tolerance, max_iter = 50)
+        return NEWTON_ALGORITHMS[name](; NO_AUTODIFF..., nlsolve = newton)
+    end
+    haskey(ALGORITHMS, name) && return ALGORITHMS[name]()
+    throw(ArgumentError("no algorithm $name; there are $(join(algorithm_names(), ", "))"))
+end
