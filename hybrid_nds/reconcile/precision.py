@@ -3,6 +3,7 @@
 from contextlib import AbstractContextManager
 
 import jax
+import jax.experimental
 
 
 def double_precision() -> AbstractContextManager:
@@ -12,8 +13,6 @@ def double_precision() -> AbstractContextManager:
     traced for it; outside, nothing has changed. Arrays made inside keep their
     precision after it.
     """
-    if hasattr(jax, "enable_x64"):
-        return jax.enable_x64(True)
-    from jax.experimental import enable_x64  # the name before JAX 0.8
-
-    return enable_x64(True)
+    # JAX 0.8 moved it out of the experimental module.
+    home = jax if hasattr(jax, "enable_x64") else jax.experimental
+    return home.enable_x64(True)  # pyright: ignore

@@ -15,7 +15,7 @@ class Pleiades(eqx.Module):
     The state is the flat vector (x₁…x₇, y₁…y₇, ẋ₁…ẋ₇, ẏ₁…ẏ₇).
     """
 
-    masses: Float[Array, bodies]
+    masses: Float[Array, " bodies"]
 
     @classmethod
     def from_parameters(cls, parameters: Parameters) -> Pleiades:

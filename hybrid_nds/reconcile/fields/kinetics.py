@@ -154,7 +154,7 @@ _POLLU_STOICHIOMETRY = _pollu_stoichiometry()
 class Pollution(eqx.Module):
     """POLLU: 25 reactions among 20 air pollutants, as rates and stoichiometry."""
 
-    rate_constants: Float[Array, reactions]
+    rate_constants: Float[Array, " reactions"]
 
     @classmethod
     def from_parameters(cls, parameters: Parameters) -> Pollution:
