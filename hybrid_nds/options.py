@@ -17,7 +17,12 @@ import numpy as np
 
 from .backends.base import SolveOptions
 from .events import Event, SteadyState, as_events
-from .problem import ODEProblem, is_concrete, require_precision
+from .problem import (
+    ODEProblem,
+    is_concrete,
+    require_precision,
+    require_real_scalar,
+)
 from .solvers import Stack, find_solver
 
 _DEFAULT_TOLERANCES = {"float64": (1e-6, 1e-9), "float32": (1e-4, 1e-6)}
@@ -112,25 +117,10 @@ def _is_zero(value: Any) -> bool:
     return is_concrete(value) and float(value) == 0.0
 
 
-def _require_real_scalar(name: str, value: Any) -> None:
-    try:
-        shape, dtype = jnp.shape(value), jnp.result_type(value)
-    except TypeError as error:
-        raise TypeError(
-            f"solve: `{name}` must be a real number, got {value!r}."
-        ) from error
-    real = jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
-    if shape != () or not real:
-        raise TypeError(
-            f"solve: `{name}` must be a real number, got shape {shape} and dtype "
-            f"{dtype}."
-        )
-
-
 def _check_tolerance(name: str, value: Any, dtype: np.dtype) -> None:
     if value is None:
         return
-    _require_real_scalar(name, value)
+    require_real_scalar(f"solve: `{name}`", value)
     if not is_concrete(value):
         return
     number = float(value)
@@ -167,7 +157,7 @@ def _check_adaptive(solver: Any, stack: Stack) -> None:
 def _check_dt(dt: Any, problem: ODEProblem) -> None:
     if dt is None:
         return
-    _require_real_scalar("dt", dt)
+    require_real_scalar("solve: `dt`", dt)
     if not is_concrete(dt):
         return
     step = float(np.asarray(dt, problem.dtype))
@@ -199,22 +189,21 @@ def _check_saveat(saveat: Any, problem: ODEProblem, stack: Stack) -> Any:
     wanted = '`saveat` must be None, an array of times, "steps", "dense"'
     if isinstance(saveat, str):
         raise ValueError(f"solve: {wanted} or a diffrax.SaveAt, got {saveat!r}.")
-    require_precision("solve: `saveat`", saveat)
+    traced = not all(is_concrete(leaf) for leaf in jtu.tree_leaves(saveat))
     try:
-        shape, dtype = jnp.shape(saveat), jnp.result_type(*jtu.tree_leaves(saveat))
+        given = jnp.asarray(saveat) if traced else np.asarray(saveat)
     except (TypeError, ValueError) as error:
         raise TypeError(
             f"solve: {wanted} or a diffrax.SaveAt, got {saveat!r}."
         ) from error
-    real = jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
-    if len(shape) != 1 or shape[0] == 0 or not real:
+    if given.ndim != 1 or given.size == 0 or given.dtype.kind not in "fiu":
         raise ValueError(
             "solve: `saveat` must be a one-dimensional array of at least one real "
-            f"time, got shape {shape} and dtype {dtype}."
+            f"time, got shape {given.shape} and dtype {given.dtype}."
         )
-    if not all(is_concrete(leaf) for leaf in jtu.tree_leaves(saveat)):
-        return jnp.asarray(saveat, dtype=problem.dtype)
-    times = np.asarray(saveat, problem.dtype)
+    times = given.astype(problem.dtype)
+    if not isinstance(times, np.ndarray):
+        return times
     if not np.all(np.isfinite(times)):
         raise ValueError(f"solve: `saveat` must be finite, got {times}.")
     if is_concrete(problem.t0) and is_concrete(problem.t1):

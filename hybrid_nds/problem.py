@@ -113,6 +113,22 @@ def require_precision(name: str, leaf: Any) -> None:
         )
 
 
+def require_real_scalar(name: str, value: Any) -> None:
+    """Refuse anything but one real number, traced or not."""
+    try:
+        # NumPy alone: JAX's own functions would take a text for a dtype.
+        dtype = value.dtype if hasattr(value, "dtype") else np.asarray(value).dtype
+        shape = np.shape(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} must be a real number, got {value!r}.") from error
+    real = jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
+    if shape != () or not real:
+        raise TypeError(
+            f"{name} must be a real number, got {value!r} of shape {shape} and dtype "
+            f"{dtype}."
+        )
+
+
 def _check_state(y0: PyTree) -> PyTree:
     paths, treedef = jtu.tree_flatten_with_path(y0)
     if not paths:
@@ -161,15 +177,7 @@ def _check_parameters(name: str, tree: PyTree) -> None:
 
 
 def _check_time(name: str, t: ArrayLike, dtype: Any, *, finite: bool) -> Array:
-    require_precision(f"ODEProblem: `{name}`", t)
-    shape, given = jnp.shape(t), jnp.result_type(t)
-    if shape != () or not (
-        jnp.issubdtype(given, jnp.floating) or jnp.issubdtype(given, jnp.integer)
-    ):
-        raise TypeError(
-            f"ODEProblem: `{name}` must be a real scalar, got shape {shape} and dtype "
-            f"{given}."
-        )
+    require_real_scalar(f"ODEProblem: `{name}`", t)
     if is_concrete(t):
         value = float(np.asarray(t))
         if np.isnan(value) or (finite and np.isinf(value)):
