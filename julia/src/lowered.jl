@@ -103,22 +103,30 @@ Evaluate lowered source in a module of its own and return it as a callable.
 vector and the dimensions it has in Julia.
 """
 function lowered(source::AbstractString, kinds, sizes, constants; scalar::Bool = false)
-    kernel = evaluate_lowered(source)
-    arrays = Tuple(constant_array(values, dims) for (values, dims) in constants)
-    scalar && return LoweredScalar(kernel, arrays)
-    layout = Tuple(work_layout(String(kind), dims) for (kind, dims) in zip(kinds, sizes))
-    return Lowered(kernel, layout, arrays)
+    arrays = Array[]
+    for (values, dims) in constants
+        push!(arrays, constant_array(values, dimensions(dims)))
+    end
+    layout = Layout[]
+    for (kind, dims) in zip(kinds, sizes)
+        push!(layout, work_layout(ELEMENT_TYPES[String(kind)], dimensions(dims)))
+    end
+    kernel = evaluate_lowered(String(source))
+    scalar && return LoweredScalar(kernel, Tuple(arrays))
+    return Lowered(kernel, Tuple(layout), Tuple(arrays))
 end
 
-function constant_array(values, dims)
-    size = Tuple(Int(n) for n in dims)
-    return collect(reshape(collect(values), size))
+function dimensions(dims)
+    sizes = Int[]
+    for n in dims
+        push!(sizes, Int(n))
+    end
+    return sizes
 end
 
-function work_layout(kind::String, dims)
-    size = Tuple(Int(n) for n in dims)
-    return Layout{ELEMENT_TYPES[kind], length(size)}(size)
-end
+# A copy in memory of Julia's own: the host's may move or go.
+constant_array(values, dims::Vector{Int}) = reshape(Array(values), dims...)
+work_layout(element::DataType, dims::Vector{Int}) = Layout{element, length(dims)}(Tuple(dims))
 
 function evaluate_lowered(source::AbstractString)
     place = Module(:LoweredProgram)
