@@ -4,6 +4,7 @@ The Julia side of hybrid_nds: lowered fields, and solving with them.
 module HybridNDS
 
 using ADTypes: AutoFiniteDiff
+using DiffEqBase: DEVerbosity
 using FunctionWrappers: FunctionWrapper
 using LinearAlgebra: LinearAlgebra
 using OrdinaryDiffEqBDF: FBDF, QNDF
@@ -21,6 +22,8 @@ using OrdinaryDiffEqVerner: Vern6, Vern7, Vern8, Vern9
 using PrecompileTools: @compile_workload, @setup_workload
 using SciMLBase: SciMLBase, CallbackSet, ContinuousCallback, DiscreteCallback, ODEFunction,
                  ODEProblem, ReturnCode, terminate!
+using SciMLLogging: SciMLLogging
+using StaticArrays: SVector
 
 include("lowered.jl")
 include("algorithms.jl")
@@ -28,6 +31,7 @@ include("fields.jl")
 include("interrupt.jl")
 include("events.jl")
 include("solving.jl")
+include("host.jl")
 include("versions.jl")
 include("precompile.jl")
 

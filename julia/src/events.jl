@@ -1,20 +1,42 @@
 """
     Crossing{T}(condition, parameters)
 
-The condition of a terminal event, with parameters of its own.
+The condition of a terminal event, with as many parameters of its own; the host fills
+them in through `parameters`.
 """
 struct Crossing{T} <: Function
     condition::VectorFunction{T}
     parameters::Vector{T}
     value::Vector{T}
 end
-function Crossing{T}(condition, parameters) where {T}
-    return Crossing{T}(VectorFunction{T}(condition), Vector{T}(parameters), zeros(T, 1))
+function Crossing{T}(condition, parameters::Integer) where {T}
+    return Crossing{T}(VectorFunction{T}(condition), zeros(T, parameters), zeros(T, 1))
 end
 function (crossing::Crossing)(u, t, integrator)
     crossing.condition(crossing.value, u, crossing.parameters, t)
     return crossing.value[1]
 end
+
+"""
+    Rest{T}(states)
+
+Whether the field has died out: |fᵢ| ≤ atol + rtol |uᵢ| in every component, with
+`parameters` the vector of `rtol` and `atol`.
+"""
+struct Rest{T} <: Function
+    parameters::Vector{T}
+    slope::Vector{T}
+end
+Rest{T}(states::Integer) where {T} = Rest{T}(zeros(T, 2), zeros(T, states))
+
+function (rest::Rest)(u, t, integrator)
+    slope!(rest.slope, integrator.f, u, integrator.p, t)
+    rtol, atol = rest.parameters
+    return all(i -> abs(rest.slope[i]) <= atol + rtol * abs(u[i]), eachindex(u))
+end
+
+slope!(slope, f, u::Vector, p, t) = f(slope, u, p, t)
+slope!(slope, f, u, p, t) = copyto!(slope, f(u, p, t))
 
 """
     Stop(index, fired)
@@ -32,38 +54,17 @@ function (stop::Stop)(integrator)
 end
 
 """
-    Rest{T}(rtol, atol)
+    terminal(crossing, direction, stop)
+    terminal(rest, direction, stop)
 
-Whether the field has died out: |fᵢ| ≤ atol + rtol |uᵢ| in every component.
+The callback of a terminal event. `direction` is +1 where the condition must rise along
+the solve, −1 where it must fall, 0 for both; a state of rest has none.
 """
-struct Rest{T} <: Function
-    rtol::T
-    atol::T
-    slope::Vector{T}
+function terminal(crossing::Crossing, direction::Integer, stop::Stop)
+    rising = direction >= 0 ? stop : nothing
+    falling = direction <= 0 ? stop : nothing
+    return ContinuousCallback(crossing, rising, falling; save_positions = (false, false))
 end
-function (rest::Rest)(u, t, integrator)
-    integrator.f(rest.slope, u, integrator.p, t)
-    return all(i -> abs(rest.slope[i]) <= rest.atol + rest.rtol * abs(u[i]), eachindex(u))
-end
-
-"""
-    callbacks(T, events, n, fired)
-
-The callback set of a solve. An event is `(:crossing, condition, parameters, direction)`
-with direction +1, −1 or 0 for both, or `(:rest, rtol, atol)`.
-"""
-function callbacks(::Type{T}, events, n::Int, fired::Base.RefValue{Int}) where {T}
-    isempty(events) && return nothing
-    made = map(enumerate(events)) do (k, event)
-        stop = Stop(k - 1, fired)
-        if event[1] === :rest
-            rest = Rest{T}(event[2], event[3], zeros(T, n))
-            return DiscreteCallback(rest, stop; save_positions = (false, false))
-        end
-        crossing = Crossing{T}(event[2], event[3])
-        up = event[4] >= 0 ? stop : nothing
-        down = event[4] <= 0 ? stop : nothing
-        return ContinuousCallback(crossing, up, down; save_positions = (false, false))
-    end
-    return CallbackSet(made...)
+function terminal(rest::Rest, direction::Integer, stop::Stop)
+    return DiscreteCallback(rest, stop; save_positions = (false, false))
 end

@@ -1,14 +1,14 @@
-# One file descriptor for the whole session: the reading end of a pipe into which the
-# host writes a byte when the user presses Ctrl-C. It is polled between steps, since no
-# signal handler of the host can run while Julia does.
+# The reading end of a pipe into which the host writes a byte when the user presses
+# Ctrl-C: no signal handler of the host can run while Julia does, so the pipe is polled
+# between steps. It must not block.
 const INTERRUPT_DESCRIPTOR = Ref{Cint}(-1)
 const POLL_INTERVAL = UInt64(20_000_000) # nanoseconds
 
 """
-    Watch(report)
+    Watch(report = nothing)
 
-Watches a running solve: polls for an interrupt, and reports progress, both at most once
-in 20 milliseconds. `report` is called with the time reached; `nothing` for no reports.
+Watches a running solve: polls for an interrupt and reports progress, both at most once
+in 20 milliseconds. `report` is called with the time reached.
 """
 mutable struct Watch
     const report::Any
@@ -26,11 +26,11 @@ end
 @noinline function poll_now!(watch::Watch, t, now)
     watch.next = now + POLL_INTERVAL
     watch.report === nothing || watch.report(Float64(t))
-    if INTERRUPT_DESCRIPTOR[] >= 0
+    descriptor = INTERRUPT_DESCRIPTOR[]
+    if descriptor >= 0
         byte = Ref{UInt8}(0)
-        read = ccall(:read, Cssize_t, (Cint, Ref{UInt8}, Csize_t),
-            INTERRUPT_DESCRIPTOR[], byte, 1)
-        read == 1 && (watch.interrupted = true)
+        count = ccall(:read, Cssize_t, (Cint, Ref{UInt8}, Csize_t), descriptor, byte, 1)
+        count == 1 && (watch.interrupted = true)
     end
     return watch.interrupted
 end
@@ -44,13 +44,3 @@ struct StepCheck <: Function
     watch::Watch
 end
 (check::StepCheck)(dt, u, p, t) = poll!(check.watch, t) || !all(isfinite, u)
-
-"""
-    watch_interrupts(descriptor)
-
-Poll this file descriptor during solves from now on.
-"""
-function watch_interrupts(descriptor)
-    INTERRUPT_DESCRIPTOR[] = Cint(descriptor)
-    return nothing
-end

@@ -1,7 +1,7 @@
 # The common ways of solving, on the types that every model shares: a new process then
 # starts its first solve without compiling the solver.
 @setup_workload begin
-    source = """
+    field_source = """
     function field!(out, u, p, t, w, c)
         @inbounds begin
             out[1] = -p[1] * u[1] + u[2]
@@ -29,21 +29,46 @@
         return nothing
     end
     """
-    u0, p, times = [1.0, 2.0], [1.0, 1000.0], [0.5, 1.0]
-    @compile_workload begin
-        parts = map(s -> lowered(s, String[], [], []),
-            (source, jacobian_source, gradient_source))
-        prepared = Prepared{Float64}(model(Float64, parts..., nothing), Any[])
-        for name in ("DefaultODEAlgorithm", "Tsit5", "Rodas5P", "FBDF", "Kvaerno5",
-            "RadauIIA5")
-            alg = algorithm(name)
-            for mode in ("end", "times", "steps")
-                solve_prepared(prepared, alg, u0, p, 0.0, 1.0, (1e-6, 1e-9), 0.0, times,
-                    mode, 10_000)
-            end
+    condition_source = """
+    function condition!(out, u, p, t, w, c)
+        @inbounds begin
+            out[1] = u[1] + 1.0
         end
-        dense = solve_prepared(prepared, algorithm("Rodas5P"), u0, p, 0.0, 1.0,
-            (1e-6, 1e-9), 0.0, times, "dense", 10_000)
-        interpolate(dense.solution, times)
+        return nothing
+    end
+    """
+    common = ("DefaultODEAlgorithm", "Tsit5", "Vern7", "Rodas5P", "FBDF", "Kvaerno5",
+        "RadauIIA5")
+    function ready!(prepared)
+        prepared.start .= (1.0, 2.0)
+        prepared.parameters .= (1.0, 1000.0)
+        resize_times!(prepared, 2) .= (0.5, 1.0)
+        return prepared
+    end
+    @compile_workload begin
+        field, jacobian, gradient, condition = map(
+            source -> lower_source(source, "", constants(), false),
+            (field_source, jacobian_source, gradient_source, condition_source))
+        plain = ready!(Prepared(Float64, model(Float64, field, jacobian, gradient), 2, 2))
+        for name in common, keep in (KEEP_TIMES, KEEP_DENSE)
+
+            solve!(plain, algorithm(name), 0.0, 1.0, 1e-6, 1e-9, 0.0, keep, 10_000)
+            keep == KEEP_DENSE && interpolate(plain.solution, [0.5])
+        end
+        for name in ("Euler", "Tsit5")
+            solve!(plain, algorithm(name), 0.0, 1e-3, 0.0, 0.0, 1e-4, KEEP_END, 10_000)
+        end
+        stopped = ready!(Prepared(Float64, model(Float64, field, jacobian, gradient), 2, 2))
+        add_event!(stopped, Crossing{Float64}(condition, 0), 0)
+        for name in ("DefaultODEAlgorithm", "Tsit5", "Rodas5P")
+            solve!(stopped, algorithm(name), 0.0, 1.0, 1e-6, 1e-9, 0.0, KEEP_END, 10_000)
+        end
+        singular = [1.0 0.0; 0.0 0.0]
+        algebraic = ready!(Prepared(Float64,
+            model(Float64, field, jacobian, gradient, singular), 2, 2))
+        algebraic.start[2] = 0.0
+        for name in ("DefaultODEAlgorithm", "Rodas5P")
+            solve!(algebraic, algorithm(name), 0.0, 1.0, 1e-6, 1e-9, 0.0, KEEP_END, 10_000)
+        end
     end
 end

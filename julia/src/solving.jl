@@ -1,19 +1,80 @@
-"""
-    Prepared(T, model, events)
-
-A problem ready to be solved many times, with other states, parameters and spans.
-"""
-struct Prepared{T, F}
-    model::F
-    events::Vector{Any}
-end
-Prepared{T}(model::F, events) where {T, F} = Prepared{T, F}(model, events)
-
 # The codes of hybrid_nds.Outcome, in its order.
 const SUCCESS, EVENT, MAX_STEPS, STEP_TOO_SMALL, NONLINEAR, UNSTABLE, INTERRUPTED,
 FAILURE = 0:7
 
-function outcome(code, fired::Int, watch::Watch)
+# What a solve keeps beside its end.
+const KEEP_END, KEEP_TIMES, KEEP_STEPS, KEEP_DENSE = 0:3
+
+# What goes wrong is the outcome's to say: nothing is printed.
+const SILENT = DEVerbosity(SciMLLogging.None())
+
+"""
+    Prepared(T, model, states, parameters)
+
+A problem ready to be solved many times, from other states, with other parameters, over
+other spans.
+
+The host sees `start`, `parameters`, `times` and `report` without copying: it writes
+the first three before a solve and reads the last after it. `report` holds, after a
+solve: the outcome's code, the event that fired (−1 for none), steps tried, accepted
+and rejected, evaluations of the field and of its Jacobian, linear solves, how many
+times were kept, and the addresses of these times and their states.
+"""
+mutable struct Prepared{T, F, S}
+    const model::F
+    const start::Vector{T}
+    const parameters::Vector{T}
+    times::Vector{T}
+    const report::Vector{Int}
+    const events::Vector{Any}
+    const fired::Base.RefValue{Int}
+    callback::Union{Nothing, CallbackSet}
+    kept_times::Vector{T}
+    kept_states::Matrix{T}
+    message::String
+    solution::Any
+end
+function Prepared(::Type{T}, model::F, states::Integer, parameters::Integer) where {T, F}
+    S = SciMLBase.isinplace(model) ? Vector{T} : SVector{Int(states), T}
+    return Prepared{T, F, S}(model, zeros(T, states), zeros(T, parameters), T[],
+        zeros(Int, 11), Any[], Ref(-1), nothing, T[], zeros(T, states, 0), "", nothing)
+end
+
+"""
+    add_event!(prepared, event, direction)
+
+Let `event`, a [`Crossing`](@ref) or a [`Rest`](@ref), end the solves to come; returns
+the vector of its parameters.
+"""
+function add_event!(prepared::Prepared, event, direction::Integer)
+    stop = Stop(length(prepared.events), prepared.fired)
+    push!(prepared.events, terminal(event, direction, stop))
+    prepared.callback = CallbackSet(prepared.events...)
+    return event.parameters
+end
+
+"""
+    resize_times!(prepared, count)
+
+Make room for `count` times to save; returns the vector for the host to fill.
+"""
+resize_times!(prepared::Prepared, count::Integer) = resize!(prepared.times, count)
+
+"""
+    outcome(code, fired, watch)
+
+The outcome that a return code of SciML stands for:
+
+  - interrupted: whatever the code, where the watch saw the interrupt;
+  - event: `Terminated`, where an event fired;
+  - success: any other successful code;
+  - out of steps: `MaxIters`;
+  - step too small: `DtLessThanMin`, `DtNaN`;
+  - an equation not solved: `ConvergenceFailure`, `InitialFailure`;
+  - unstable: `Unstable`, which includes every state that is not finite;
+  - failure: everything else.
+"""
+function outcome(code::ReturnCode.T, fired::Int, watch::Watch)
     watch.interrupted && return INTERRUPTED
     fired >= 0 && return EVENT
     SciMLBase.successful_retcode(code) && return SUCCESS
@@ -25,81 +86,99 @@ function outcome(code, fired::Int, watch::Watch)
 end
 
 """
-    Result
+    solve!(prepared, alg, t0, t1, rtol, atol, dt, keep, max_steps, report = nothing)
 
-What a solve hands back: times, states as one matrix of a column a time, the end, counts
-(steps, accepted, rejected, field evaluations, Jacobians, linear solves), the outcome's
-code, the event that fired (−1 for none), the solver's own word, and the solution itself
-where dense output was asked for.
+Solve from `prepared.start` and leave the results in `prepared`: a solve that fails
+does not throw, its outcome says so.
+
+Both tolerances zero mean fixed steps of length `dt`; otherwise `dt` is the first step,
+zero for an automatic one. `keep` is 0 for the end alone, 1 for `prepared.times`, 2 for
+the start and every step, 3 for dense output. The end of the solve is always the last
+column of the states kept.
 """
-struct Result{T}
-    times::Vector{T}
-    states::Matrix{T}
-    end_time::T
-    end_state::Vector{T}
-    numbers::Vector{Int}
-    code::String
-    solution::Any
-end
-
-function stack(states::Vector{Vector{T}}, n::Int) where {T}
-    matrix = Matrix{T}(undef, n, length(states))
-    for (k, state) in enumerate(states)
-        copyto!(matrix, (k - 1) * n + 1, state, 1, n)
+function solve!(prepared::Prepared{T}, alg, t0::Real, t1::Real, rtol::Real, atol::Real,
+        dt::Real, keep::Integer, max_steps::Integer, report = nothing) where {T}
+    watch = Watch(report)
+    prepared.fired[] = -1
+    # Later solves overwrite these, while lazy interpolants of this one still need them.
+    problem = ODEProblem{SciMLBase.isinplace(prepared.model)}(prepared.model,
+        start(prepared), (T(t0), T(t1)), copy(prepared.parameters))
+    saveat = keep == KEEP_TIMES ? copy(prepared.times) : T[]
+    settings = (; callback = prepared.callback, maxiters = Int(max_steps),
+        unstable_check = StepCheck(watch), saveat,
+        save_everystep = keep >= KEEP_STEPS, dense = keep == KEEP_DENSE,
+        verbose = SILENT)
+    try
+        # One call an option set, so that the compiler sees the types of each.
+        integrator = if rtol == 0 && atol == 0
+            SciMLBase.init(problem, alg; settings..., adaptive = false, dt = T(dt))
+        elseif dt == 0
+            SciMLBase.init(problem, alg; settings..., reltol = T(rtol), abstol = T(atol))
+        else
+            SciMLBase.init(problem, alg; settings..., reltol = T(rtol), abstol = T(atol),
+                dt = T(dt))
+        end
+        run!(prepared, integrator, Int(keep), watch)
+    catch error
+        error isa SciMLBase.CheckInitFailureError || rethrow()
+        inconsistent!(prepared, T(t0), error)
     end
-    return matrix
+    return nothing
 end
 
-"""
-    solve_prepared(prepared, alg, u0, p, span, tolerances, dt, times, mode, max_steps,
-        report)
+start(prepared::Prepared{T, F, Vector{T}}) where {T, F} = copy(prepared.start)
+start(prepared::Prepared{T, F, S}) where {T, F, S <: SVector} = S(prepared.start)
 
-Solve. `tolerances` is `(rtol, atol)` with `atol` a number or a vector, or `nothing` for
-steps of length `dt`; `dt` is zero for an automatic first step. `mode` is `"end"`,
-`"times"`, `"steps"` or `"dense"`.
-"""
-function solve_prepared(prepared::Prepared{T}, alg, u0, p, t0, t1, tolerances, dt, times,
-        mode::AbstractString, max_steps::Int, report = nothing) where {T}
-    start = Vector{T}(u0)
-    problem = ODEProblem{true}(prepared.model, start, (T(t0), T(t1)), Vector{T}(p))
-    fired, watch = Ref(-1), Watch(report)
-    callback = callbacks(T, prepared.events, length(start), fired)
-    settings = (; callback, maxiters = max_steps, unstable_check = StepCheck(watch),
-        saveat = mode == "times" ? Vector{T}(times) : T[],
-        save_everystep = mode in ("steps", "dense"), dense = mode == "dense",
-        verbose = false)
-    solution = if tolerances === nothing
-        run_fixed(problem, alg, settings, T(dt))
-    else
-        run_adaptive(problem, alg, settings, T(tolerances[1]),
-            tolerance(T, tolerances[2]), T(dt))
+function run!(prepared::Prepared, integrator, keep::Int, watch::Watch)
+    SciMLBase.solve!(integrator)
+    solution = integrator.sol
+    stats, report = solution.stats, prepared.report
+    report[1] = outcome(solution.retcode, prepared.fired[], watch)
+    report[2] = prepared.fired[]
+    report[3] = stats.naccept + stats.nreject
+    report[4] = stats.naccept
+    report[5] = stats.nreject
+    report[6] = stats.nf
+    report[7] = stats.njacs
+    report[8] = stats.nsolve
+    asked = keep == KEEP_TIMES || keep == KEEP_STEPS
+    keep!(prepared, asked ? length(solution.t) : 0, solution, integrator.t, integrator.u)
+    prepared.message = report[1] == SUCCESS ? "" : string(solution.retcode)
+    prepared.solution = keep == KEEP_DENSE ? solution : nothing
+    return nothing
+end
+
+function keep!(prepared::Prepared{T}, count::Int, solution, t, u) where {T}
+    times = Vector{T}(undef, count + 1)
+    states = Matrix{T}(undef, length(prepared.start), count + 1)
+    for k in 1:count
+        times[k] = solution.t[k]
+        states[:, k] .= solution.u[k]
     end
-    return result(solution, fired[], watch, mode)
+    times[end] = t
+    states[:, end] .= u
+    publish!(prepared, times, states)
+    return nothing
 end
 
-tolerance(::Type{T}, value::Number) where {T} = T(value)
-tolerance(::Type{T}, values) where {T} = Vector{T}(values)
-
-function run_fixed(problem, alg, settings, dt)
-    return SciMLBase.solve(problem, alg; settings..., adaptive = false, dt)
-end
-function run_adaptive(problem, alg, settings, reltol, abstol, dt)
-    return SciMLBase.solve(problem, alg; settings..., reltol, abstol, dt)
+function publish!(prepared::Prepared{T}, times::Vector{T}, states::Matrix{T}) where {T}
+    prepared.kept_times, prepared.kept_states = times, states
+    prepared.report[9] = length(times)
+    prepared.report[10] = address(times)
+    prepared.report[11] = address(states)
+    return nothing
 end
 
-function result(solution, fired::Int, watch::Watch, mode)
-    stats = solution.stats
-    code = outcome(solution.retcode, fired, watch)
-    numbers = [stats.naccept + stats.nreject, stats.naccept, stats.nreject, stats.nf,
-        stats.njacs, stats.nsolve, code, fired]
-    n = length(solution.prob.u0)
-    times, states = solution.t, solution.u
-    end_time, end_state = times[end], states[end]
-    if mode in ("end", "dense")
-        times, states = [end_time], [end_state]
-    end
-    return Result(collect(times), stack(states, n), end_time, copy(end_state), numbers,
-        string(solution.retcode), mode == "dense" ? solution : nothing)
+function inconsistent!(prepared::Prepared, t, error)
+    fill!(prepared.report, 0)
+    prepared.report[1] = NONLINEAR
+    prepared.report[2] = -1
+    publish!(prepared, [t], reshape(copy(prepared.start), :, 1))
+    prepared.message = "The initial state does not satisfy the algebraic equations of " *
+                       "the mass-matrix form: their residual is $(error.normresid), " *
+                       "above the tolerance $(error.abstol)."
+    prepared.solution = nothing
+    return nothing
 end
 
 """
@@ -109,5 +188,12 @@ Dense output at many times, as a matrix of a column a time.
 """
 function interpolate(solution, times)
     values = [solution(t) for t in times]
-    return stack(values, length(values[1]))
+    return reduce(hcat, values)
 end
+
+"""
+    address(array)
+
+Where the array's memory starts, for the host to view it.
+"""
+address(array::Array) = Int(pointer(array))

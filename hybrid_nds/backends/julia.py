@@ -1,0 +1,275 @@
+"""Julia's DifferentialEquations.jl as a backend: lowered fields, or callbacks."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import PyTree
+
+from .. import runtime
+from ..problem import ODEProblem, is_concrete
+from ..solution import Outcome, Provenance, Solution
+from ..solvers import SOLVERS, SolverInfo, find_solver, solver_names
+from .base import SolveOptions
+from .julia_cache import PreparedCache
+from .julia_prepared import Approach, PreparedProblem, RawResult
+
+_EXTRA = ("form", "newton_tolerance", "rhs", "specialize")
+_OUTCOMES: tuple[Any, ...] = tuple(
+    getattr(Outcome, name) for name in Outcome._name_to_item
+)
+# Beyond this, static arrays take minutes to compile and gain nothing.
+_LARGEST_SCALAR_FORM = 100
+_SINGLY_DIAGONAL = "OrdinaryDiffEqSDIRK"
+
+
+class JuliaBackend:
+    """The DifferentialEquations.jl stack."""
+
+    def __init__(self):
+        self._prepared = PreparedCache()
+        self._algorithms: dict[Any, Any] = {}
+        self._provenances: dict[Any, Provenance] = {}
+
+    @property
+    def name(self) -> str:
+        return "julia"
+
+    def solver_names(self) -> tuple[str, ...]:
+        return solver_names("julia")
+
+    def solve(self, problem: ODEProblem, options: SolveOptions) -> Solution:
+        info = find_solver(options.solver, "julia")
+        approach = check(problem, options, info)
+        session = runtime.session()
+        events = options.event or ()
+        prepared = self._prepared.get(session, problem, events, approach)
+        algorithm = self._algorithm(session, info, options)
+        with reporting(problem, options) as report:
+            raw = prepared.solve(problem, options, algorithm, report)
+        return self._solution(session, prepared, raw, options, info, approach)
+
+    def _algorithm(
+        self, session: runtime.Session, info: SolverInfo, options: SolveOptions
+    ) -> Any:
+        key = (info.julia, options.extra.get("newton_tolerance"))
+        if key not in self._algorithms:
+            name, tolerance = key
+            made = session.module.algorithm(
+                name, None if tolerance is None else float(tolerance)
+            )
+            self._algorithms[key] = made
+        return self._algorithms[key]
+
+    def _solution(
+        self,
+        session: runtime.Session,
+        prepared: PreparedProblem,
+        raw: RawResult,
+        options: SolveOptions,
+        info: SolverInfo,
+        approach: Approach,
+    ) -> Solution:
+        layout = prepared.layout
+        dense = isinstance(options.saveat, str) and options.saveat == "dense"
+        asked = options.saveat is not None and not dense
+        ts: Any = raw.times if asked else raw.end_times
+        states = raw.states if asked else raw.ends
+        succeeded = raw.code <= 1
+        return Solution(
+            ts=ts,
+            ys=layout.unflatten(states),
+            stats=raw.stats,
+            outcome=_OUTCOMES[raw.code],
+            event_index=raw.event if options.event else None,
+            provenance=self._provenance(session, options, info, approach),
+            interpolation=JuliaDense(session, prepared, raw) if dense else None,
+            end_time=raw.end_times[0],
+            end_state=layout.unflatten(raw.ends[0]),
+            message="" if succeeded else _message(prepared),
+        )
+
+    def _provenance(
+        self,
+        session: runtime.Session,
+        options: SolveOptions,
+        info: SolverInfo,
+        approach: Approach,
+    ) -> Provenance:
+        rtol, atol, dt = (
+            None if value is None else float(value)
+            for value in (options.rtol, options.atol, options.dt)
+        )
+        key = (info.julia, approach.way, rtol, atol, dt)
+        if key not in self._provenances:
+            if len(self._provenances) > 1000:
+                self._provenances.clear()
+            self._provenances[key] = Provenance(
+                "julia",
+                str(info.julia),
+                _PYTHON_VERSIONS + session.versions,
+                rtol,
+                atol,
+                dt,
+                approach.way,
+            )
+        return self._provenances[key]
+
+
+class JuliaDense:
+    """Julia's dense output, held to the span that was solved."""
+
+    def __init__(
+        self, session: runtime.Session, prepared: PreparedProblem, raw: RawResult
+    ):
+        self._session = session
+        self._prepared = prepared
+        self._solution = prepared.solution
+        self._weights = prepared.callback_leaves
+        self._span = float(raw.start_time), float(raw.end_times[0])
+
+    def __call__(self, t: Any) -> PyTree[np.ndarray]:
+        if not is_concrete(t):
+            raise TypeError(
+                "Solution.evaluate: `t` must be a concrete number: the Julia backend "
+                "cannot be traced by JAX."
+            )
+        times = np.asarray(t, self._prepared.dtype)
+        low, high = sorted(self._span)
+        outside = times[(times < low) | (times > high) | np.isnan(times)]
+        if outside.size:
+            raise ValueError(
+                "Solution.evaluate: `t` must lie within the solved span from "
+                f"{low} to {high}, got {float(outside.flat[0])}."
+            )
+        states = self._prepared.interpolate(
+            self._solution, times.reshape(-1), self._weights
+        )
+        return self._prepared.layout.unflatten(states.reshape(*times.shape, -1))
+
+
+def check(problem: ODEProblem, options: SolveOptions, info: SolverInfo) -> Approach:
+    """Check what the Julia backend alone can know before Julia is called.
+
+    **Arguments:** the problem, its options in normal form, and the solver.
+
+    **Returns:** how the field is to reach Julia.
+
+    **Raises:** `ValueError` or `TypeError`, naming the option.
+    """
+    extra = options.extra
+    unknown = sorted(set(extra) - set(_EXTRA))
+    if unknown:
+        raise TypeError(
+            f"solve: the julia backend takes no option {', '.join(unknown)}; beside "
+            f"the shared ones it takes {', '.join(_EXTRA)}."
+        )
+    _check_concrete(problem, options)
+    if options.adjoint is not None:
+        raise ValueError(
+            "solve: `adjoint` is for the Diffrax backend; the Julia backend does not "
+            f"differentiate, got {options.adjoint!r}."
+        )
+    if not isinstance(options.progress, bool | np.bool_):
+        raise TypeError(
+            "solve: `progress` must be True or False on the Julia backend, got "
+            f"{type(options.progress).__name__}."
+        )
+    way = extra.get("rhs", "lowered")
+    form = extra.get("form", "array")
+    for name, value, known in (
+        ("rhs", way, ("lowered", "callback")),
+        ("form", form, ("array", "scalar")),
+    ):
+        if value not in known:
+            raise ValueError(f"solve: `{name}` must be one of {known}, got {value!r}.")
+    specialize = extra.get("specialize", False)
+    if not isinstance(specialize, bool):
+        raise TypeError(
+            f"solve: `specialize` must be True or False, got {specialize!r}."
+        )
+    if form == "scalar":
+        _check_scalar_form(problem, way)
+    _check_newton_tolerance(extra.get("newton_tolerance"), info)
+    if problem.mass_matrix is not None and not info.mass_matrix:
+        able = ", ".join(i.name for i in SOLVERS if i.mass_matrix and i.julia)
+        raise ValueError(
+            f"solve: {info.name} takes no `mass_matrix`; these solvers do: {able}."
+        )
+    return Approach(way, form, specialize)
+
+
+def _check_concrete(problem: ODEProblem, options: SolveOptions) -> None:
+    given = (problem, options.rtol, options.atol, options.dt, options.saveat)
+    if all(is_concrete(leaf) for leaf in jtu.tree_leaves((given, options.event))):
+        return
+    raise TypeError(
+        "solve: the Julia backend cannot be traced, so `problem` and its options must "
+        "be concrete: call it outside jax.jit, jax.vmap and jax.grad, differentiate "
+        'with backend="diffrax", or go through jax.pure_callback and '
+        "hybrid_nds.runtime's worker process."
+    )
+
+
+def _check_scalar_form(problem: ODEProblem, way: str) -> None:
+    if way == "callback":
+        raise ValueError(
+            'solve: `form="scalar"` is a form of lowered code; leave it out with '
+            '`rhs="callback"`.'
+        )
+    if problem.mass_matrix is not None:
+        raise ValueError(
+            'solve: `form="scalar"` takes no `mass_matrix`; leave `form` out.'
+        )
+    if problem.dimension > _LARGEST_SCALAR_FORM:
+        raise ValueError(
+            f'solve: `form="scalar"` is for at most {_LARGEST_SCALAR_FORM} scalars in '
+            f"the state, got {problem.dimension}; leave `form` out."
+        )
+
+
+def _check_newton_tolerance(tolerance: Any, info: SolverInfo) -> None:
+    if tolerance is None:
+        return
+    if info.julia_package != _SINGLY_DIAGONAL:
+        able = ", ".join(i.name for i in SOLVERS if i.julia_package == _SINGLY_DIAGONAL)
+        raise ValueError(
+            f"solve: {info.name} takes no `newton_tolerance`; these solvers do: {able}."
+        )
+    if not isinstance(tolerance, float) or not 0 < tolerance < 1:
+        raise ValueError(
+            "solve: `newton_tolerance` must be a number between 0 and 1, the fraction "
+            f"of the error tolerance left to Newton's iteration; got {tolerance!r}."
+        )
+
+
+@contextlib.contextmanager
+def reporting(
+    problem: ODEProblem, options: SolveOptions
+) -> Iterator[Callable[[float], None] | None]:
+    """A progress bar for one solve: a callable to tell the time reached, or `None`."""
+    if not options.progress:
+        yield None
+        return
+    from rich.progress import Progress
+
+    t0, t1 = float(problem.t0), float(problem.t1)
+    total = abs(t1 - t0) if np.isfinite(t1) else None
+    with Progress(transient=True) as bar:
+        task = bar.add_task("Solving in Julia", total=total)
+        yield lambda t: bar.update(task, completed=abs(t - t0))
+
+
+def _message(prepared: PreparedProblem) -> str:
+    return f"Julia says: {prepared.message}."
+
+
+_PYTHON_VERSIONS = tuple(
+    (name, importlib.metadata.version(name))
+    for name in ("hybrid_nds", "jax", "equinox")
+)

@@ -1,0 +1,199 @@
+"""Fields for Julia: lowered source, or calls back into JAX, as Julia functions."""
+
+from __future__ import annotations
+
+import collections
+import ctypes
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import PyTree
+
+from ..lowering import LoweredFunction, lower_problem
+from ..problem import ODEProblem
+from ..runtime import Session
+
+Form = Literal["array", "scalar"]
+Way = Literal["lowered", "callback"]
+
+# How many Julia functions are kept: compiled code is never freed by Julia, so what
+# this limit bounds is the memory of their work arrays and constants.
+_KEPT_FUNCTIONS = 512
+
+
+def vector_view(session: Session, vector: Any, dtype: np.dtype) -> np.ndarray:
+    """A Julia array of numbers as a NumPy vector, without a copy.
+
+    The caller keeps `vector` alive for as long as the view is used.
+    """
+    address = int(session.module.address(vector))
+    return memory_view(address, int(session.main.length(vector)), dtype)
+
+
+def memory_view(address: int, count: int, dtype: np.dtype) -> np.ndarray:
+    """`count` numbers at an address as a NumPy vector."""
+    if count == 0:
+        return np.empty(0, dtype)
+    memory = (ctypes.c_char * (count * dtype.itemsize)).from_address(address)
+    return np.frombuffer(memoryview(memory), dtype)
+
+
+class FunctionCache:
+    """Julia functions by their source: the same source is compiled once."""
+
+    def __init__(self):
+        self._made: collections.OrderedDict[Any, Any] = collections.OrderedDict()
+
+    def get(self, session: Session, lowered: LoweredFunction) -> Any:
+        """The Julia function of a lowered one."""
+        constants = tuple(
+            (c.dtype.str, c.shape, c.tobytes()) for c in lowered.constants
+        )
+        key = (lowered.source, lowered.workspace, constants, lowered.form)
+        if key in self._made:
+            self._made.move_to_end(key)
+            return self._made[key]
+        module = session.module
+        listed = module.constants()
+        push = getattr(module, "push_constant!")
+        for array in lowered.constants:
+            # The same memory, read in Julia's order: dimensions reversed.
+            dims = ",".join(map(str, reversed(array.shape)))
+            push(listed, np.ascontiguousarray(array).reshape(-1), dims)
+        layout = ";".join(
+            f"{kind}:{','.join(map(str, dims))}" for kind, dims in lowered.workspace
+        )
+        made = module.lower_source(
+            lowered.source, layout, listed, lowered.form == "scalar"
+        )
+        self._made[key] = made
+        if len(self._made) > _KEPT_FUNCTIONS:
+            self._made.popitem(last=False)
+        return made
+
+
+class CallbackWeights:
+    """The arrays a callback reads beside time and state: arguments of compiled code,
+    not constants in it, so that others can take their place."""
+
+    def __init__(self, tree: PyTree):
+        self.leaves: list[Any] = []
+        self.fill(tree)
+
+    def fill(self, tree: PyTree) -> None:
+        """Take the arrays of `tree`."""
+        leaves = jtu.tree_leaves(eqx.filter(tree, eqx.is_array))
+        # NumPy arrays can change under a solution that is evaluated later.
+        self.leaves = [x.copy() if isinstance(x, np.ndarray) else x for x in leaves]
+
+
+@dataclasses.dataclass(eq=False)
+class JuliaParts:
+    """A problem's functions in Julia.
+
+    **Fields:** `drift`, `jacobian` and `time_gradient` as Julia functions; `weights`,
+    where callbacks find the arrays they read (`None` for lowered ones).
+    """
+
+    drift: Any
+    jacobian: Any
+    time_gradient: Any
+    weights: CallbackWeights | None = None
+
+
+def lowered_parts(
+    session: Session, cache: FunctionCache, problem: ODEProblem, form: Form
+) -> JuliaParts:
+    """A problem's functions by lowering."""
+    lowered = lower_problem(problem, form)
+    drift, jacobian, gradient = (
+        cache.get(session, part)
+        for part in (lowered.drift, lowered.jacobian, lowered.time_gradient)
+    )
+    return JuliaParts(drift, jacobian, gradient)
+
+
+def callback_parts(session: Session, problem: ODEProblem) -> JuliaParts:
+    """A problem's functions as calls back into JAX.
+
+    The Jacobian and the time gradient are JAX's own: without them an implicit solver
+    would send dual numbers or finite differences through Python.
+    """
+    n = problem.dimension
+    flat = flat_function(problem.field, problem.y0, problem.args)
+    weights = CallbackWeights((problem.field, problem.args))
+    functions = (
+        (flat, (n,)),
+        (jax.jacfwd(flat, argnums=1), (n, n)),
+        (jax.jacfwd(flat, argnums=0), (n,)),
+    )
+    drift, jacobian, gradient = (
+        host_function(session, function, weights, problem, size)
+        for function, size in functions
+    )
+    return JuliaParts(drift, jacobian, gradient, weights)
+
+
+def flat_function(
+    function: Callable[..., Any], y0: PyTree, args: PyTree
+) -> Callable[..., jax.Array]:
+    """A function of the flat state.
+
+    **Returns:** `flat(t, u, leaves)`, with `leaves` the arrays of `(function, args)`.
+    """
+    weights, rest = eqx.partition((function, args), eqx.is_array)
+    treedef = jtu.tree_structure(weights)
+    states, state_tree = jtu.tree_flatten(y0)
+    shapes = [leaf.shape for leaf in states]
+    ends = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
+
+    def flat(t: jax.Array, u: jax.Array, leaves: Sequence[Any]) -> jax.Array:
+        inner, inner_args = eqx.combine(jtu.tree_unflatten(treedef, leaves), rest)
+        parts = jnp.split(u, ends)
+        pieces = [part.reshape(s) for part, s in zip(parts, shapes, strict=True)]
+        result = inner(t, jtu.tree_unflatten(state_tree, pieces), inner_args)
+        outputs = jtu.tree_leaves(result)
+        return jnp.concatenate([jnp.ravel(leaf) for leaf in outputs])
+
+    return flat
+
+
+def host_function(
+    session: Session,
+    function: Callable[..., jax.Array],
+    weights: CallbackWeights,
+    problem: ODEProblem,
+    size: tuple[int, ...],
+) -> Any:
+    """A JAX function as a Julia `HostFunction`, reading and writing shared memory.
+
+    **Arguments:** the session; `function(t, u, leaves)`; where `leaves` come from;
+    the problem; the shape of the output.
+    """
+    compiled = jax.jit(function)
+    views: list[np.ndarray] = []
+
+    def call() -> None:
+        time, state, output = views
+        output[...] = compiled(time[0], state, weights.leaves)
+
+    element = julia_type(session, problem.dtype)
+    made = session.module.HostFunction(call, element, problem.dimension, *size)
+    views.append(vector_view(session, made.time, problem.dtype))
+    views.append(vector_view(session, made.state, problem.dtype))
+    # Julia's matrices are column-major: J[i, j] is at [j, i] of the memory.
+    output = vector_view(session, made.output, problem.dtype)
+    views.append(output.reshape(size[::-1]).T)
+    return made
+
+
+def julia_type(session: Session, dtype: np.dtype) -> Any:
+    """Julia's name for a floating-point type."""
+    return getattr(session.main, dtype.name.capitalize())

@@ -1,0 +1,310 @@
+"""A problem made ready in Julia, and the way of states and numbers across."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import equinox as eqx
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import PyTree
+
+from ..events import Event
+from ..lowering import lower
+from ..options import steady_tolerances
+from ..problem import ODEProblem
+from ..runtime import Session
+from .base import DEFAULT_MAX_STEPS, SolveOptions
+from .julia_fields import (
+    CallbackWeights,
+    Form,
+    FunctionCache,
+    Way,
+    callback_parts,
+    flat_function,
+    host_function,
+    julia_type,
+    lowered_parts,
+    memory_view,
+    vector_view,
+)
+
+_STATS = (
+    "num_steps",
+    "num_accepted_steps",
+    "num_rejected_steps",
+    "num_field_evaluations",
+    "num_jacobian_evaluations",
+    "num_linear_solves",
+)
+KEEP = {"end": 0, "times": 1, "steps": 2, "dense": 3}
+
+
+@dataclasses.dataclass(frozen=True)
+class Approach:
+    """How a field reaches Julia: the part of the options that decides what is built."""
+
+    way: Way
+    form: Form
+    specialize: bool
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RawResult:
+    """What a solve in Julia leaves: flat states, one row a time, and its report.
+
+    `times` and `states` are those asked for; `end_times` and `ends` the one where the
+    solve ended.
+    """
+
+    code: int
+    event: int
+    stats: Mapping[str, int]
+    start_time: float
+    times: np.ndarray
+    states: np.ndarray
+    end_times: np.ndarray
+    ends: np.ndarray
+
+
+class ParameterSource:
+    """The inexact arrays of a pytree as one vector, gathered again only when needed.
+
+    The leaves are looked up on every call, since containers can be changed in place;
+    JAX arrays cannot, so the same leaves make the same vector. NumPy arrays can, so
+    they are read every time.
+    """
+
+    def __init__(self, tree: PyTree, target: np.ndarray):
+        self._target = target
+        self._leaves: list[Any] = []
+        self._frozen = False
+        self.fill(tree)
+
+    def fill(self, tree: PyTree) -> None:
+        """Write the parameters of `tree` to the vector they belong in."""
+        leaves = jtu.tree_leaves(tree)
+        same = len(leaves) == len(self._leaves) and all(
+            a is b for a, b in zip(leaves, self._leaves, strict=True)
+        )
+        if same and self._frozen:
+            return
+        start = 0
+        for leaf in leaves:
+            if eqx.is_inexact_array(leaf):
+                self._target[start : start + leaf.size] = np.asarray(leaf).reshape(-1)
+                start += leaf.size
+        self._leaves = leaves
+        self._frozen = not any(isinstance(leaf, np.ndarray) for leaf in leaves)
+
+
+def parameter_count(tree: PyTree) -> int:
+    """How many parameters a pytree holds."""
+    return sum(x.size for x in jtu.tree_leaves(tree) if eqx.is_inexact_array(x))
+
+
+class StateLayout:
+    """The pytree of the state, and the flat vector it is in Julia."""
+
+    def __init__(self, y0: PyTree):
+        leaves, self._treedef = jtu.tree_flatten(y0)
+        self._shapes = [tuple(leaf.shape) for leaf in leaves]
+        self._ends = [int(e) for e in np.cumsum([leaf.size for leaf in leaves])]
+
+    def flatten(self, y: PyTree, target: np.ndarray) -> None:
+        """Write a state to a flat vector."""
+        start = 0
+        for leaf, end in zip(jtu.tree_leaves(y), self._ends, strict=True):
+            target[start:end] = np.asarray(leaf).reshape(-1)
+            start = end
+
+    def unflatten(self, states: np.ndarray) -> PyTree:
+        """States with any leading axes, their last one flat, as pytrees."""
+        leading = states.shape[:-1]
+        starts = [0, *self._ends[:-1]]
+        leaves = [
+            states[..., start:end].reshape(*leading, *shape)
+            for start, end, shape in zip(starts, self._ends, self._shapes, strict=True)
+        ]
+        return jtu.tree_unflatten(self._treedef, leaves)
+
+
+class PreparedProblem:
+    """A problem in Julia, to be solved any number of times.
+
+    **Arguments:** the Julia session, a cache of Julia functions, the problem, its
+    events, and how its field reaches Julia.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        cache: FunctionCache,
+        problem: ODEProblem,
+        events: tuple[Any, ...],
+        approach: Approach,
+    ):
+        module = session.module
+        self.dtype = problem.dtype
+        self.layout = StateLayout(problem.y0)
+        element = julia_type(session, self.dtype)
+        if approach.way == "lowered":
+            parts = lowered_parts(session, cache, problem, approach.form)
+        else:
+            parts = callback_parts(session, problem)
+        mass = problem.mass_matrix
+        model = module.model(
+            element,
+            parts.drift,
+            parts.jacobian,
+            parts.time_gradient,
+            None if mass is None else np.asarray(mass),
+            specialize=approach.specialize,
+        )
+        weights = (problem.field, problem.args)
+        count = parameter_count(weights) if approach.way == "lowered" else 0
+        self.handle = module.Prepared(element, model, problem.dimension, count)
+        self._start = vector_view(session, self.handle.start, self.dtype)
+        self._report = vector_view(session, self.handle.report, np.dtype(np.int64))
+        parameters = vector_view(session, self.handle.parameters, self.dtype)
+        self._callback = parts.weights
+        self._weights = parts.weights or ParameterSource(weights, parameters)
+        self._events = [
+            self._add_event(session, cache, problem, event, approach.way)
+            for event in events
+        ]
+        self._times = np.empty(0, self.dtype)
+        self._session = session
+        self._resize = getattr(module, "resize_times!")
+        self._solve = getattr(module, "solve!")
+
+    def _add_event(
+        self,
+        session: Session,
+        cache: FunctionCache,
+        problem: ODEProblem,
+        event: Any,
+        way: Way,
+    ) -> Any:
+        module = session.module
+        element = julia_type(session, self.dtype)
+        add = getattr(module, "add_event!")
+        if not isinstance(event, Event):
+            rest = module.rest(element, problem.dimension)
+            return vector_view(session, add(self.handle, rest, 0), self.dtype)
+        direction = {"up": 1, "down": -1, None: 0}[event.direction]
+        weights = (event.condition, problem.args)
+        if way == "lowered":
+            lowered = lower(event.condition, problem.t0, problem.y0, problem.args)
+            condition, count = cache.get(session, lowered), parameter_count(weights)
+            crossing = module.crossing(element, condition, count)
+            vector = vector_view(
+                session, add(self.handle, crossing, direction), self.dtype
+            )
+            return ParameterSource(weights, vector)
+        holder = CallbackWeights(weights)
+        flat = flat_function(event.condition, problem.y0, problem.args)
+        condition = host_function(session, flat, holder, problem, (1,))
+        add(self.handle, module.crossing(element, condition, 0), direction)
+        return holder
+
+    def solve(
+        self, problem: ODEProblem, options: SolveOptions, algorithm: Any, report: Any
+    ) -> RawResult:
+        """Solve a problem of the structure this one was prepared for.
+
+        **Arguments:** the problem, its checked options, the Julia algorithm, and a
+        callable that is told the time reached, or `None`.
+        """
+        self.layout.flatten(problem.y0, self._start)
+        self._weights.fill((problem.field, problem.args))
+        for event, known in zip(options.event or (), self._events, strict=True):
+            if isinstance(event, Event):
+                known.fill((event.condition, problem.args))
+            else:
+                known[:] = steady_tolerances(event, options, self.dtype)
+        keep = self._set_times(options.saveat)
+        t0 = float(problem.t0)
+        steps = DEFAULT_MAX_STEPS if options.max_steps is None else options.max_steps
+        self._session.call(
+            self._solve,
+            self.handle,
+            algorithm,
+            t0,
+            float(problem.t1),
+            _number(options.rtol),
+            _number(options.atol),
+            _number(options.dt),
+            keep,
+            steps,
+            report,
+        )
+        return self._result(t0)
+
+    def _set_times(self, saveat: Any) -> int:
+        if saveat is None:
+            return KEEP["end"]
+        if isinstance(saveat, str):
+            return KEEP[saveat]
+        if len(self._times) != len(saveat):
+            vector = self._resize(self.handle, len(saveat))
+            self._times = vector_view(self._session, vector, self.dtype)
+        self._times[:] = saveat
+        return KEEP["times"]
+
+    def _result(self, start_time: float) -> RawResult:
+        report = self._report.tolist()
+        count = report[8]
+        times = memory_view(report[9], count, self.dtype).copy()
+        size = count * self._start.size
+        states = memory_view(report[10], size, self.dtype).copy().reshape(count, -1)
+        return RawResult(
+            code=report[0],
+            event=report[1],
+            stats=dict(zip(_STATS, report[2:8], strict=True)),
+            start_time=start_time,
+            times=times[:-1],
+            states=states[:-1],
+            end_times=times[-1:],
+            ends=states[-1:],
+        )
+
+    @property
+    def message(self) -> str:
+        """The solver's own word on the last solve."""
+        return str(self.handle.message)
+
+    @property
+    def solution(self) -> Any:
+        """The last solve's dense output, in Julia."""
+        return self.handle.solution
+
+    @property
+    def callback_leaves(self) -> list[Any] | None:
+        """The arrays that callbacks read now, `None` for a lowered field."""
+        return None if self._callback is None else self._callback.leaves
+
+    def interpolate(
+        self, solution: Any, times: np.ndarray, leaves: list[Any] | None
+    ) -> np.ndarray:
+        """Dense output at many times, one row a time.
+
+        Some interpolants evaluate the field once more: a callback then reads the
+        arrays it read in the solve.
+        """
+        evaluate = self._session.module.interpolate
+        if self._callback is None or leaves is None:
+            matrix = self._session.call(evaluate, solution, times)
+        else:
+            current, self._callback.leaves = self._callback.leaves, leaves
+            try:
+                matrix = self._session.call(evaluate, solution, times)
+            finally:
+                self._callback.leaves = current
+        return np.array(np.asarray(matrix).T, order="C")
+
+
+def _number(value: Any) -> float:
+    return 0.0 if value is None else float(value)

@@ -1,0 +1,57 @@
+# What the host language calls beside solving: plain arguments in, plain values out.
+
+"""
+    watch_interrupts(descriptor)
+
+Let solves poll this file descriptor; −1 for none.
+"""
+function watch_interrupts(descriptor::Integer)
+    INTERRUPT_DESCRIPTOR[] = descriptor
+    return nothing
+end
+
+"""
+    constants()
+
+An empty list for [`push_constant!`](@ref).
+"""
+constants() = Any[]
+
+"""
+    push_constant!(list, values, dims)
+
+Append the constant array with these values, in memory order, and dimensions, such as
+`"3,4"`.
+"""
+function push_constant!(list::Vector{Any}, values, dims::AbstractString)
+    push!(list, (collect(values), parse_dimensions(dims)))
+    return nothing
+end
+
+function parse_dimensions(text::AbstractString)
+    return isempty(text) ? Int[] : parse.(Int, split(text, ','))
+end
+
+"""
+    lower_source(source, layout, constants, scalar)
+
+Like [`lowered`](@ref), with the work arrays described in one string, such as
+`"float:3,4;int64:7"`, and constants from [`push_constant!`](@ref).
+"""
+function lower_source(source::AbstractString, layout::AbstractString,
+        constants::Vector{Any}, scalar::Bool)
+    parts = [split(part, ':') for part in split(layout, ';'; keepempty = false)]
+    kinds = [String(part[1]) for part in parts]
+    sizes = [parse_dimensions(part[2]) for part in parts]
+    return lowered(source, kinds, sizes, constants; scalar)
+end
+
+"""
+    crossing(T, condition, parameters)
+    rest(T, states)
+
+A [`Crossing`](@ref) and a [`Rest`](@ref), for the host to add to a problem.
+"""
+crossing(::Type{T}, condition, parameters::Integer) where {T} = Crossing{T}(
+    condition, parameters)
+rest(::Type{T}, states::Integer) where {T} = Rest{T}(states)
