@@ -79,6 +79,13 @@ def make_solver(problem: ODEProblem, options: SolveOptions) -> diffrax.AbstractS
             "solve: `solver` must be a name or a Diffrax solver, got "
             f"{type(given).__name__}."
         )
+    doubles = jnp.result_type(float) == np.float64
+    if isinstance(solver, _IMEX) and problem.dtype == np.float32 and doubles:
+        # Diffrax interpolates them with coefficients of JAX's widest type.
+        raise ValueError(
+            f"solve: {type(solver).__name__} solves in float32 only where JAX runs in "
+            "32 bits, and x64 is enabled here; take Kvaerno5, or a float64 state."
+        )
     controller = options.extra.get("stepsize_controller")
     adaptive = isinstance(controller, diffrax.AbstractAdaptiveStepSizeController)
     if controller is None:
