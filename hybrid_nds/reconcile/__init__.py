@@ -18,4 +18,4 @@ from hybrid_nds.reconcile.fixtures import (
 from hybrid_nds.reconcile.fixtures import (
     load_fixture as load_fixture,
 )
-from hybrid_nds.reconcile.precision import double_precision as double_precision
+from hybrid_nds.reconcile.observables import sensitivity as sensitivity

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from hybrid_nds.precision import double_precision
 from hybrid_nds.problem import ODEProblem
 from hybrid_nds.reconcile.fields import FIELDS
 from hybrid_nds.reconcile.observables import OBSERVABLES, Observable
-from hybrid_nds.reconcile.precision import double_precision
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _REQUIRED = (
@@ -50,15 +50,13 @@ class Reference:
 class NamedObservable:
     """An observable of a fixture.
 
-    **Fields:** the name; the function of times and states; the value it must have
-    (from a closed form or an invariant), or `None` to take the reference's; and how
-    many times the relative tolerance of a solve it may be off.
+    **Fields:** the name; the function of times and states; and the value it must
+    have (from a closed form or an invariant), or `None` to take the reference's.
     """
 
     name: str
     function: Observable
     expected: float | None
-    multiple: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +65,8 @@ class Settings:
 
     **Fields:** the backends and rungs that apply; the relative tolerances of the
     ladder, loosest first; the scale of each component, so that a solve has
-    `atol = rtol * scale` and errors are relative to `|y| + scale`; for twin
+    `atol = rtol * scale` and errors are relative to `|y| + scale`; the growth, a
+    bound on how many times larger an error made on the way arrives; for twin
     schemes the end of their span and their number of steps, `None` where they do
     not apply; and the observables.
     """
@@ -76,6 +75,7 @@ class Settings:
     rungs: tuple[str, ...]
     rtols: tuple[float, ...]
     scale: np.ndarray
+    growth: float
     scheme_t1: float | None
     scheme_steps: int | None
     observables: tuple[NamedObservable, ...]
@@ -131,7 +131,7 @@ def load_fixture(name_or_path: str | Path) -> Fixture:
 
     **Returns:** a [`Fixture`][hybrid_nds.reconcile.Fixture], its problem in double
     precision whatever JAX's global flag says; solve it within
-    [`double_precision`][hybrid_nds.reconcile.double_precision].
+    [`double_precision`][hybrid_nds.precision.double_precision].
 
     **Raises:** `FileNotFoundError` for a fixture that is not there, `ValueError`
     naming the file and the key for one that is malformed.
@@ -262,6 +262,7 @@ def _settings(
         rungs=tuple(spec["rungs"]),
         rtols=tuple(float(rtol) for rtol in tolerances["rtol"]),
         scale=np.broadcast_to(scale, (dimension,)).copy(),
+        growth=float(tolerances["growth"]),
         scheme_t1=None if scheme is None else float(scheme["t1"]),
         scheme_steps=None if scheme is None else int(scheme["steps"]),
         observables=tuple(
@@ -277,11 +278,10 @@ def _observable(file: Path, entry: Mapping[str, Any], parameters: dict):
     _check_choice(file, "observables.name", kind, tuple(OBSERVABLES))
     label = options.pop("label", kind)
     expected = options.pop("expected", None)
-    multiple = float(options.pop("multiple"))
     try:
         function = OBSERVABLES[kind](parameters, **options)
     except TypeError as error:
         raise ValueError(f"{file}: observable `{kind}`: {error}") from error
     return NamedObservable(
-        label, function, None if expected is None else float(expected), multiple
+        label, function, None if expected is None else float(expected)
     )
