@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -288,7 +289,7 @@ def _emit(
 
 
 def _mentions_type(text: str) -> bool:
-    return any(mark in text for mark in ("(T,", "(T)", ", T}", "T(", "{T}"))
+    return re.search(r"\bT\b", text) is not None
 
 
 def _static(shape: tuple[int, ...]) -> str:

@@ -12,11 +12,6 @@ struct Block{T, N, P <: AbstractArray{T}} <: AbstractArray{T, N}
     dims::NTuple{N, Int}
 end
 
-@inline function Block(parent::AbstractArray{T}, offset::Int, dims::NTuple{N, Int}) where {
-        T, N}
-    return Block{T, N, typeof(parent)}(parent, offset, dims)
-end
-
 Base.size(block::Block) = block.dims
 Base.IndexStyle(::Type{<:Block}) = IndexLinear()
 Base.@propagate_inbounds function Base.getindex(block::Block, i::Int)

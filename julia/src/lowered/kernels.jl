@@ -137,11 +137,13 @@ Stable sort of one line of each array by the first `keys` of them, lexicographic
 Lines are short in a vector field: insertion needs no memory.
 """
 @inline function sort_lines!(::Val{keys}, arrays::Tuple, starts::Tuple, step, n) where {keys}
-    for i in 2:n, j in i:-1:2
-        here = map(start -> start + (j - 1) * step, starts)
-        before = map(start -> start + (j - 2) * step, starts)
-        precedes(Val(keys), arrays, here, before) || break
-        exchange!(arrays, here, before)
+    for i in 2:n
+        for j in i:-1:2
+            here = map(start -> start + (j - 1) * step, starts)
+            before = map(start -> start + (j - 2) * step, starts)
+            precedes(Val(keys), arrays, here, before) || break
+            exchange!(arrays, here, before)
+        end
     end
     return nothing
 end
