@@ -16,7 +16,7 @@ from ..problem import ODEProblem, is_concrete
 from ..solution import Outcome, Provenance, Solution
 from ..solvers import solver_names
 from .base import SolveOptions
-from .diffrax_events import fired_index, make_event
+from .diffrax_events import EventPlan, fired_index, make_event
 from .diffrax_parts import (
     make_adjoint,
     make_controller,
@@ -58,11 +58,11 @@ class DiffraxBackend:
         return solver_names("diffrax")
 
     def solve(self, problem: ODEProblem, options: SolveOptions) -> Solution:
-        arguments, owners = plan(problem, options)
+        arguments, events = plan(problem, options)
         raw, outcome, end = _integrate(arguments, make_progress_meter(problem, options))
         event_index = None
         if raw.event_mask is not None:
-            event_index = fired_index(raw.event_mask, owners)
+            event_index = fired_index(events, raw.event_mask, *end, problem.args)
         ts, ys = _asked(raw, arguments)
         ts, ys = _trim(arguments["saveat"], ts, ys)
         interpolation = None
@@ -86,11 +86,10 @@ class DiffraxBackend:
 
 def plan(
     problem: ODEProblem, options: SolveOptions
-) -> tuple[DiffeqsolveArguments, tuple[int, ...]]:
+) -> tuple[DiffeqsolveArguments, EventPlan]:
     """The arguments of `diffrax.diffeqsolve` for a problem and checked options.
 
-    **Returns:** the arguments, and for each condition of the event the index of the
-    event in `options` that it belongs to.
+    **Returns:** the arguments, and how their event came from those in `options`.
 
     **Raises:** `ValueError` or `TypeError`, naming the option.
     """
@@ -106,7 +105,7 @@ def plan(
             'backend="julia".'
         )
     solver = make_solver(problem, options)
-    event, owners = make_event(problem, options)
+    events = make_event(problem, options)
     arguments = DiffeqsolveArguments(
         terms=make_terms(problem, solver),
         solver=solver,
@@ -118,10 +117,10 @@ def plan(
         saveat=make_saveat(options.saveat),
         stepsize_controller=make_controller(problem, options, solver),
         adjoint=make_adjoint(options),
-        event=event,
+        event=events.event,
         max_steps=make_max_steps(problem, options),
     )
-    return arguments, owners
+    return arguments, events
 
 
 def _tracks_end(arguments: DiffeqsolveArguments) -> bool:

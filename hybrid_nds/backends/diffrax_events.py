@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -10,29 +11,108 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
+import numpy as np
 import optimistix as optx
-from jaxtyping import Array, Bool, Scalar
+from jaxtyping import Array, Bool, PyTree, Scalar
 
-from ..events import Event
+from ..events import Event, SteadyState
 from ..options import steady_tolerances
 from ..problem import ODEProblem
 from .base import SolveOptions
 
+_NEGATIVE, _ZERO, _POSITIVE, _UNDECIDED = range(4)
+# A pattern of one sign in two bits an event must be exact in float32.
+_MOST_EVENTS = 11
 
-class Crossing(eqx.Module):
-    """The condition of an `Event` as Diffrax calls it.
 
-    Diffrax negates time in a backward solve and calls conditions with that time, and
-    it takes a condition that is zero at the start for an event: both are undone here.
+class Conditions(eqx.Module):
+    """The conditions of all events of a solve, in the user's time.
+
+    Diffrax negates time in a backward solve, calls conditions with that time, and
+    takes a condition that is zero at the start for an event; that is undone here.
     """
 
-    condition: Callable[[Any, Any, Any], Any]
+    conditions: tuple[Callable[[Any, Any, Any], Any], ...]
+    field: Callable[[Any, Any, Any], Any]
     sign: Array
 
-    def __call__(self, t: Any, y: Any, args: Any, *, t0: Any, **kwargs: Any) -> Any:
-        value = self.condition(self.sign * t, y, args)
+    def values(self, t: Any, y: Any, args: Any) -> Array:
+        """The value of every condition."""
+        time = self.sign * t
+        return jnp.stack([condition(time, y, args) for condition in self.conditions])
+
+    def nearest(self, t: Any, y: Any, args: Any) -> Array:
+        """The index of the condition whose zero is the nearest in time."""
+
+        def along(step: Array) -> Array:
+            moved = jtu.tree_map(lambda x, f: x + step * f, y, rate)
+            return self.values(t + self.sign * step, moved, args)
+
+        rate = self.field(self.sign * t, y, args)
+        zero = jnp.zeros((), self.sign.dtype)
+        values, speeds = jax.jvp(along, (zero,), (jnp.ones_like(zero),))
+        tiny = jnp.finfo(self.sign.dtype).tiny
+        return jnp.argmin(jnp.abs(values) / (jnp.abs(speeds) + tiny))
+
+
+@eqx.filter_custom_jvp
+def _sign_pattern(conditions: Conditions, t: Any, y: Any, args: Any, t0: Any) -> Array:
+    """The signs of all conditions in one negative number, two bits each.
+
+    Its derivative is that of the condition which is crossing zero.
+    """
+    values = conditions.values(t, y, args)
+    codes = jnp.where(values > 0, _POSITIVE, jnp.where(values < 0, _NEGATIVE, _ZERO))
+    undecided = jnp.isnan(values) | ((t == t0) & (values == 0))
+    codes = jnp.where(undecided, _UNDECIDED, codes)
+    weights = 4 ** np.arange(len(conditions.conditions))
+    # Diffrax puts it beside a constant of JAX's default type.
+    return -(1.0 + jnp.sum(codes * weights).astype(jnp.result_type(float)))
+
+
+@_sign_pattern.def_jvp
+def _sign_pattern_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+    conditions, t, y, args, _ = primals
+    frozen = jax.lax.stop_gradient(eqx.filter(primals[:4], eqx.is_inexact_array))
+    frozen = eqx.combine(frozen, primals[:4])
+    index = frozen[0].nearest(*frozen[1:])
+    _, moved = eqx.filter_jvp(
+        lambda c, *rest: c.values(*rest), (conditions, t, y, args), tangents[:4]
+    )
+    pattern = _sign_pattern(*primals)
+    return pattern, moved[index].astype(pattern.dtype)
+
+
+def _decode(pattern: Array, count: int) -> Array:
+    whole = (-pattern - 1).astype(jnp.int32)
+    return (whole // (4 ** np.arange(count, dtype=np.int32))) % 4
+
+
+class Crossing(eqx.Module):
+    """One condition as Diffrax calls it.
+
+    After each step Diffrax calls it by position, for its sign. To find the time of
+    the event Diffrax calls that of the first event in the list to have fired, by
+    keyword; another may have fired earlier in the same step, so it then returns the
+    signs of all conditions, of which [`BracketedEvent`] takes the earliest change.
+    """
+
+    every: Conditions
+    index: int = eqx.field(static=True)
+
+    def __call__(self, *step: Any, t0: Any, **search: Any) -> Any:
+        if not step:
+            t, y, args = search["t"], search["y"], search["args"]
+            return _sign_pattern(self.every, t, y, args, t0)
+        t, y, args = step
+        value = self.every.conditions[self.index](self.every.sign * t, y, args)
         # NaN compares false with everything, so that no crossing starts here.
         return jnp.where((t == t0) & (value == 0), jnp.nan, value)
+
+    @property
+    def condition(self) -> Callable[[Any, Any, Any], Any]:
+        """The user's condition."""
+        return self.every.conditions[self.index]
 
 
 class AtRest(eqx.Module):
@@ -56,18 +136,21 @@ class _BisectionState(eqx.Module):
     lower: Scalar
     upper: Scalar
     resolution: Scalar
-    sign_before: Scalar
+    before: Array
 
 
 class BracketedEvent(optx.AbstractRootFinder):
-    """Bisection between the ends of the step in which an event fired.
+    """The earliest crossing in the step in which an event fired, by bisection.
 
-    Newton's method may leave the step, and Optimistix's bisection takes one condition
-    and stops short of the end of the span when no event fired. This takes several
-    conditions (all zero but that which fired), and returns the upper end of a bracket
-    of two units in the last place: the condition has crossed there.
+    Newton's method may leave the step; bisection cannot. The result is the upper end
+    of a bracket of two units in the last place: the condition has crossed there.
+    Where no event fired, Diffrax searches the end of the span, and gets it exactly.
+
+    **Arguments:** `up` and `down`, for each event whether it fires in that direction.
     """
 
+    up: tuple[bool, ...]
+    down: tuple[bool, ...]
     rtol: float = 0.0
     atol: float = 0.0
     norm: ClassVar[Callable[[Any], Scalar]] = jnp.abs
@@ -76,23 +159,23 @@ class BracketedEvent(optx.AbstractRootFinder):
         del f_struct, aux_struct, tags
         lower = jnp.asarray(options["lower"], y.dtype)
         upper = jnp.asarray(options["upper"], y.dtype)
-        before, after = _total(fn, lower, args), _total(fn, upper, args)
-        # Round-off in the interpolant can hide the change of sign when the crossing
-        # lies at an end of the step. It is then at the end with the smaller value.
-        hidden = jnp.sign(before) == jnp.sign(after)
-        at_lower = hidden & (jnp.abs(before) < jnp.abs(after))
-        sign_before = jnp.where(at_lower, -jnp.sign(after), jnp.sign(before))
         largest = jnp.maximum(jnp.abs(lower), jnp.abs(upper))
         resolution = 2 * jnp.finfo(y.dtype).eps * largest
-        return _BisectionState(lower, upper, resolution, sign_before)
+        before = _decode(_total(fn, lower, args), len(self.up))
+        return _BisectionState(lower, upper, resolution, before)
 
     def step(self, fn, y, args, options, state, tags):
         del y, options, tags
         middle = state.lower + 0.5 * (state.upper - state.lower)
-        crossed = jnp.sign(_total(fn, middle, args)) != state.sign_before
+        total = _total(fn, middle, args)
+        after, before = _decode(total, len(self.up)), state.before
+        up = np.array(self.up) & (before <= _ZERO) & (after == _POSITIVE)
+        down = np.array(self.down) & (before == _POSITIVE) & (after <= _ZERO)
+        # Not negative: no pattern, but the time left to the end of the step.
+        crossed = jnp.any(up | down) & (total < 0)
         lower = jnp.where(crossed, state.lower, middle)
         upper = jnp.where(crossed, middle, state.upper)
-        new = _BisectionState(lower, upper, state.resolution, state.sign_before)
+        new = _BisectionState(lower, upper, state.resolution, before)
         return upper, new, None
 
     def terminate(
@@ -107,58 +190,86 @@ class BracketedEvent(optx.AbstractRootFinder):
 
 
 def _total(fn: Callable, t: Scalar, args: Any) -> Scalar:
+    # All but the condition that fired are zero.
     values, _ = fn(t, args)
-    return jnp.asarray(sum(jtu.tree_leaves(values)), t.dtype)
+    return jnp.sum(jnp.stack(jtu.tree_leaves(values)))
 
 
-def make_event(
-    problem: ODEProblem, options: SolveOptions
-) -> tuple[diffrax.Event | None, tuple[int, ...]]:
-    """The events of a solve in Diffrax's terms.
+@dataclasses.dataclass(frozen=True)
+class EventPlan:
+    """The events of a solve in Diffrax's terms, and the way back.
+
+    **Fields:** the `diffrax.Event`; for each of its conditions, in the order of their
+    leaves, the index of the user's event; the user's indices of the crossings; the
+    crossings' conditions.
+    """
+
+    event: diffrax.Event | None = None
+    owners: tuple[int, ...] = ()
+    crossings: tuple[int, ...] = ()
+    conditions: Conditions | None = None
+
+
+def make_event(problem: ODEProblem, options: SolveOptions) -> EventPlan:
+    """Translate the events of a solve to Diffrax.
 
     **Arguments:** the problem and the options of its solve.
 
-    **Returns:** a `diffrax.Event` or `None`, and for each of its conditions, in the
-    order of their leaves, the index of the event it belongs to.
+    **Returns:** an `EventPlan`.
     """
     event = options.event
     if event is None:
-        return None, ()
+        return EventPlan()
     if isinstance(event, diffrax.Event):
         count = len(jtu.tree_leaves(event.cond_fn, is_leaf=callable))
-        return event, tuple(range(count))
+        return EventPlan(event, tuple(range(count)))
+    if len(event) > _MOST_EVENTS:
+        raise ValueError(
+            f"solve: the diffrax backend takes at most {_MOST_EVENTS} events, got "
+            f"{len(event)} in `event`."
+        )
     sign = jnp.where(problem.t1 > problem.t0, 1, -1).astype(problem.dtype)
-    conditions: list[Callable] = []
+    found = [(i, one) for i, one in enumerate(event) if isinstance(one, Event)]
+    every = Conditions(tuple(one.condition for _, one in found), problem.field, sign)
+    functions: list[Callable] = []
     directions: list[bool | None] = []
     owners: list[int] = []
+    for position, (index, one) in enumerate(found):
+        # "Both" is asked for as two: Diffrax's own "both" fires on NaN, which
+        # `Crossing` returns for a zero at the start.
+        ways = {"up": (True,), "down": (False,), None: (True, False)}
+        for way in ways[one.direction]:
+            functions.append(Crossing(every, position))
+            directions.append(way)
+            owners.append(index)
+    # After the crossings: a state of rest is noticed at the end of a step, and a
+    # crossing within that step comes before it.
     for index, one in enumerate(event):
-        if isinstance(one, Event):
-            crossing = Crossing(one.condition, sign)
-            # "Both" is asked for as two: Diffrax's own "both" fires on NaN, which
-            # `Crossing` returns for a zero at the start.
-            ways = {"up": (True,), "down": (False,), None: (True, False)}
-            for way in ways[one.direction]:
-                conditions.append(crossing)
-                directions.append(way)
-                owners.append(index)
-        else:
+        if isinstance(one, SteadyState):
             rtol, atol = steady_tolerances(one, options, problem.dtype)
-            conditions.append(AtRest(problem.field, rtol, atol, sign))
+            functions.append(AtRest(problem.field, rtol, atol, sign))
             directions.append(None)
             owners.append(index)
-    needs_root = any(isinstance(one, Event) for one in event)
-    return (
-        diffrax.Event(
-            conditions,
-            root_finder=BracketedEvent() if needs_root else None,
-            direction=directions,
-        ),
+    finder = BracketedEvent(
+        up=tuple(one.direction != "down" for _, one in found),
+        down=tuple(one.direction != "up" for _, one in found),
+    )
+    return EventPlan(
+        diffrax.Event(functions, finder if found else None, directions),
         tuple(owners),
+        tuple(index for index, _ in found),
+        every,
     )
 
 
-def fired_index(event_mask: Any, owners: tuple[int, ...]) -> Array:
-    """Which event stopped a solve: its index, −1 for none."""
+def fired_index(
+    plan: EventPlan, event_mask: Any, t: Array, y: PyTree[Array], args: Any
+) -> Array:
+    """Which event stopped a solve that ended at `t` with `y`: −1 for none."""
     flags = jnp.stack([jnp.asarray(flag) for flag in jtu.tree_leaves(event_mask)])
-    first = jnp.asarray(owners)[jnp.argmax(flags)]
-    return jax.lax.select(jnp.any(flags), first, jnp.full_like(first, -1))
+    owner = jnp.asarray(plan.owners)[jnp.argmax(flags)]
+    if plan.conditions is not None and len(plan.crossings) > 1:
+        crossings = jnp.asarray(plan.crossings)
+        nearest = crossings[plan.conditions.nearest(plan.conditions.sign * t, y, args)]
+        owner = jnp.where(jnp.any(owner == crossings), nearest, owner)
+    return jnp.where(jnp.any(flags), owner, -1)
