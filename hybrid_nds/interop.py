@@ -154,7 +154,10 @@ def _plain_event(event: Any) -> Any:
         if isinstance(condition, AtRest):
             found.append(SteadyState(condition.rtol, condition.atol))
             continue
-        both = bool(rest) and rest[0][0] is condition and way and rest[0][1] is False
+        both = False
+        if rest and isinstance(rest[0][0], Crossing):
+            following, other_way = rest[0]
+            both = following.index == condition.index and way and not other_way
         if both:
             rest.pop(0)
             found.append(Event(condition.condition))
