@@ -10,30 +10,16 @@ from hybrid_nds.reconcile.fields.bodies import Pleiades as Pleiades
 from hybrid_nds.reconcile.fields.diffusion import Brusselator as Brusselator
 from hybrid_nds.reconcile.fields.kinetics import (
     HIRES as HIRES,
-)
-from hybrid_nds.reconcile.fields.kinetics import (
     Oregonator as Oregonator,
-)
-from hybrid_nds.reconcile.fields.kinetics import (
     Pollution as Pollution,
-)
-from hybrid_nds.reconcile.fields.kinetics import (
     Robertson as Robertson,
 )
 from hybrid_nds.reconcile.fields.neural import NeuralField as NeuralField
 from hybrid_nds.reconcile.fields.oscillators import (
     Lorenz as Lorenz,
-)
-from hybrid_nds.reconcile.fields.oscillators import (
     Pendulum as Pendulum,
-)
-from hybrid_nds.reconcile.fields.oscillators import (
     ProtheroRobinson as ProtheroRobinson,
-)
-from hybrid_nds.reconcile.fields.oscillators import (
     VanDerPol as VanDerPol,
-)
-from hybrid_nds.reconcile.fields.oscillators import (
     VanDerPolScaled as VanDerPolScaled,
 )
 
