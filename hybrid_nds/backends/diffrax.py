@@ -59,10 +59,9 @@ class DiffraxBackend:
 
     def solve(self, problem: ODEProblem, options: SolveOptions) -> Solution:
         arguments, events = plan(problem, options)
-        raw, outcome, end = _integrate(arguments, make_progress_meter(problem, options))
-        event_index = None
-        if raw.event_mask is not None:
-            event_index = fired_index(events, raw.event_mask, *end, problem.args)
+        raw, outcome, end, event_index = _integrate(
+            arguments, events, make_progress_meter(problem, options)
+        )
         ts, ys = _asked(raw, arguments)
         ts, ys = _trim(arguments["saveat"], ts, ys)
         interpolation = None
@@ -134,8 +133,10 @@ def _tracks_end(arguments: DiffeqsolveArguments) -> bool:
 
 @eqx.filter_jit
 def _integrate(
-    arguments: DiffeqsolveArguments, progress_meter: diffrax.AbstractProgressMeter
-) -> tuple[diffrax.Solution, Any, tuple[Array, PyTree]]:
+    arguments: DiffeqsolveArguments,
+    events: EventPlan,
+    progress_meter: diffrax.AbstractProgressMeter,
+) -> tuple[diffrax.Solution, Any, tuple[Array, PyTree], Array | None]:
     arguments = arguments.copy()
     saveat = arguments["saveat"]
     tracked = _tracks_end(arguments)
@@ -156,7 +157,10 @@ def _integrate(
         finite = finite & jnp.all(jnp.isfinite(y))
     ended = (outcome == Outcome.success) | (outcome == Outcome.event)
     outcome = Outcome.where(ended & ~finite, Outcome.unstable, outcome)
-    return raw, outcome, end
+    event_index = None
+    if raw.event_mask is not None:
+        event_index = fired_index(events, raw.event_mask, *end, arguments["args"])
+    return raw, outcome, end, event_index
 
 
 def _outcome(result: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -195,8 +194,7 @@ def _total(fn: Callable, t: Scalar, args: Any) -> Scalar:
     return jnp.sum(jnp.stack(jtu.tree_leaves(values)))
 
 
-@dataclasses.dataclass(frozen=True)
-class EventPlan:
+class EventPlan(eqx.Module):
     """The events of a solve in Diffrax's terms, and the way back.
 
     **Fields:** the `diffrax.Event`; for each of its conditions, in the order of their
@@ -205,8 +203,8 @@ class EventPlan:
     """
 
     event: diffrax.Event | None = None
-    owners: tuple[int, ...] = ()
-    crossings: tuple[int, ...] = ()
+    owners: tuple[int, ...] = eqx.field(static=True, default=())
+    crossings: tuple[int, ...] = eqx.field(static=True, default=())
     conditions: Conditions | None = None
 
 
