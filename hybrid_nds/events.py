@@ -24,6 +24,8 @@ class Event(eqx.Module):
         `"down"` where it goes from positive to negative, `None` at both. A
         condition that is zero at the start is no event; the first crossing after
         it is.
+    - `required`: whether a solve in which no event fires is a failure. By default it
+        ends at `t1` with success, and `Solution.event_index` is −1.
 
     **Raises:** `TypeError` or `ValueError`, naming the argument, for a condition
     that is not callable or a direction that does not exist.
@@ -31,6 +33,7 @@ class Event(eqx.Module):
 
     condition: Callable[[Any, Any, Any], Any]
     direction: Literal["up", "down"] | None = eqx.field(static=True, default=None)
+    required: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self):
         if not callable(self.condition):
@@ -58,10 +61,12 @@ class SteadyState(eqx.Module):
 
     - `rtol`, `atol`: the tolerances of the criterion; `None` takes those of the
         solve (for fixed steps, the defaults of `solve`).
+    - `required`: as of [`Event`][hybrid_nds.Event].
     """
 
     rtol: ArrayLike | None = None
     atol: ArrayLike | None = None
+    required: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self):
         for name in ("rtol", "atol"):

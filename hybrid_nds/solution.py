@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import equinox as eqx
+import jax
+import jax.core
 import numpy as np
 from jaxtyping import Array, PyTree
 
@@ -72,6 +74,11 @@ def outcome_name(outcome: Any) -> str:
     return tuple(Outcome._name_to_item)[index]
 
 
+_ENDED_AS_PLANNED = tuple(
+    list(Outcome._name_to_item).index(name) for name in ("success", "event")
+)
+
+
 class SolveError(RuntimeError):
     """A solve that did not reach its end.
 
@@ -126,12 +133,16 @@ class Solution(eqx.Module):
     @property
     def succeeded(self) -> Any:
         """Whether the solve ended as planned: at the end or at an event."""
-        return (self.outcome == Outcome.success) | (self.outcome == Outcome.event)
+        if isinstance(self.outcome._value, jax.core.Tracer):
+            return (self.outcome == Outcome.success) | (self.outcome == Outcome.event)
+        # In NumPy: two JAX operations would cost more than a small solve.
+        return np.isin(np.asarray(self.outcome._value), _ENDED_AS_PLANNED)
 
     def evaluate(self, t: Any) -> PyTree[Array]:
         """The state at any time of the span, from the solver's dense output.
 
-        **Arguments:** `t`, a scalar time within the span.
+        **Arguments:** `t`, a time within the span, or an array of times, whose axes
+        lead those of the state.
 
         **Returns:** the state, a pytree of the structure of `y0`.
 

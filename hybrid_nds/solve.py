@@ -11,7 +11,7 @@ import jax.tree_util as jtu
 import numpy as np
 
 from .backends.base import Backend
-from .events import SteadyState
+from .events import Event, SteadyState
 from .options import check_options
 from .problem import ODEProblem, is_concrete
 from .solution import Outcome, Solution, SolveError, outcome_name
@@ -87,7 +87,7 @@ def solve(
     - `event`: a terminal [`Event`][hybrid_nds.Event] or
         [`SteadyState`][hybrid_nds.SteadyState], or a list of them; a `diffrax.Event`
         on Diffrax. Where none fires, the solve ends at `t1` with
-        `Outcome.success`, and `event_index` is −1.
+        `Outcome.success`, and `event_index` is −1, unless an event is `required`.
     - `max_steps`: the most steps to try, rejected ones included, 100 000 by default;
         on Diffrax 4096 for an adaptive solve with `"steps"` or `"dense"`, which needs
         memory for all of them.
@@ -141,12 +141,26 @@ def raise_on_failure(solution: Solution, problem: ODEProblem, event: Any) -> Sol
 
     **Raises:** [`SolveError`][hybrid_nds.SolveError].
     """
+    required = any(
+        isinstance(one, Event | SteadyState) and one.required
+        for one in (event if isinstance(event, tuple) else ())
+    )
+    missed = solution.event_index == -1 if required else False
     if not is_concrete(solution.outcome._value):
         ys = solution.outcome.error_if(solution.ys, jnp.logical_not(solution.succeeded))
+        ys = eqx.error_if(ys, missed, _MISSED) if required else ys
         return _with_states(solution, ys)
-    if bool(np.all(np.asarray(solution.succeeded))):
-        return solution
-    raise SolveError(_failure_text(solution, problem, event), solution)
+    if not bool(np.all(np.asarray(solution.succeeded))):
+        raise SolveError(_failure_text(solution, problem, event), solution)
+    if bool(np.any(np.asarray(missed))):
+        raise SolveError(_MISSED, solution)
+    return solution
+
+
+_MISSED = (
+    "solve: `event` is required, but none fired within the span: give a later `t1`, or "
+    "check that its condition crosses zero in the direction asked for."
+)
 
 
 def _with_states(solution: Solution, ys: Any) -> Solution:

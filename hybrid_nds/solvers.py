@@ -206,16 +206,16 @@ def find_solver(solver: Any, stack: Stack) -> SolverInfo:
     else:
         name = type(solver).__name__
     info = _BY_NAME.get(_key(name))
+    if info is not None and info.on(stack) is not None:
+        return info
     listing = ", ".join(solver_names(stack))
     if info is None:
         raise ValueError(
             f"solve: `solver` must be one that the {stack} backend has, got {name!r}. "
             f"It has: {listing}."
         )
-    if info.on(stack) is None:
-        other = "julia" if stack == "diffrax" else "diffrax"
-        raise ValueError(
-            f"solve: the solver {info.name!r} exists only on the {other} backend; "
-            f'pass backend="{other}", or one that the {stack} backend has: {listing}.'
-        )
-    return info
+    other = "julia" if stack == "diffrax" else "diffrax"
+    raise ValueError(
+        f"solve: the solver {info.name!r} exists only on the {other} backend; "
+        f'pass backend="{other}", or one that the {stack} backend has: {listing}.'
+    )

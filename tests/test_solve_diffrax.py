@@ -228,8 +228,18 @@ def test_dense_output():
         )
     with pytest.raises(ValueError, match=r"`t` must lie within .* 3.0, got 3.5"):
         solution.evaluate(3.5)
+    times = np.linspace(0.0, 3.0, 6).reshape(2, 3)
+    np.testing.assert_allclose(
+        solution.evaluate(times),
+        np.stack([np.cos(times), -np.sin(times)], axis=-1),
+        atol=100e-9,
+    )
+    with pytest.raises(ValueError, match=r"got -1.0"):
+        solution.evaluate([1.0, -1.0])
     with pytest.raises(ValueError, match=r'saveat="dense"'):
         solve(problem).evaluate(0.5)
+    plain = solve(problem, saveat=diffrax.SaveAt(dense=True))
+    assert plain.evaluate(1.0).shape == (2,)
 
 
 def test_a_diffrax_saveat_keeps_its_shape():
@@ -333,6 +343,13 @@ def test_a_blow_up_under_error_control_fails():
     solution = solve(problem, max_steps=2000, throw=False)
     assert not solution.succeeded
     assert float(solution.end_time) <= 1.0 + 1e-6
+
+
+def test_a_step_that_may_not_shrink_is_told():
+    problem = ODEProblem(lambda t, y, a: y**2, 1.0, 0.0, 3.0)
+    controller = diffrax.PIDController(1e-8, 1e-8, dtmin=1e-2, force_dtmin=False)
+    solution = solve(problem, stepsize_controller=controller, throw=False)
+    assert solution.outcome == Outcome.step_size_too_small
 
 
 def test_a_failing_stage_equation_is_told():

@@ -128,6 +128,16 @@ def test_an_event_that_never_fires_is_told():
     assert float(solution.ts[-1]) == 1.0
 
 
+@pytest.mark.parametrize("event", [Event(lambda t, y, a: y[0] - 100.0, required=True)])
+def test_a_required_event_that_never_fires_fails(event):
+    with pytest.raises(SolveError, match=r"`event` is required, but none fired"):
+        solve(ball(1.0), event=[Event(height), event])
+    with pytest.raises(RuntimeError, match=r"`event` is required, but none fired"):
+        eqx.filter_jit(lambda p: solve(p, event=event).ys)(ball(1.0))
+    assert solve(ball(1.0), event=event, throw=False).succeeded
+    assert solve(ball(), event=[Event(height), event]).succeeded
+
+
 def test_an_event_that_never_fires_on_an_infinite_span_is_named():
     event = Event(lambda t, y, a: y[0] - 100.0)
     with pytest.raises(SolveError, match=r"`event` never fired: check that its cond"):

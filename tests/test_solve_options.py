@@ -114,6 +114,11 @@ BAD = {
         ValueError,
         "differentiates a steady state",
     ),
+    "solver state": (
+        {"saveat": diffrax.SaveAt(t1=True, solver_state=True)},
+        ValueError,
+        "asks for the solver's state",
+    ),
     "unknown option": ({"rhs": "callback"}, TypeError, "takes no option rhs"),
     "controller": ({"stepsize_controller": 1}, TypeError, "must be a Diffrax step"),
     "root finder of an explicit solver": (

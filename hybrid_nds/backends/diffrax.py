@@ -7,6 +7,7 @@ from typing import Any, TypedDict
 
 import diffrax
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
@@ -215,12 +216,19 @@ class DenseOutput(eqx.Module):
     def __call__(self, t: Any) -> PyTree[Array]:
         if all(is_concrete(x) for x in (t, self.t0, self.t1)):
             low, high = sorted((float(self.t0), float(self.t1)))
-            if not low <= float(t) <= high:
+            times = np.asarray(t, self.t0.dtype)
+            outside = times[~((times >= low) & (times <= high))]
+            if outside.size:
                 raise ValueError(
-                    f"Solution.evaluate: `t` must lie within the solved span from "
-                    f"{float(self.t0)} to {float(self.t1)}, got {float(t)}."
+                    "Solution.evaluate: `t` must lie within the solved span from "
+                    f"{float(self.t0)} to {float(self.t1)}, got "
+                    f"{float(outside.flat[0])}."
                 )
-        return self.interpolation.evaluate(jnp.asarray(t, self.t0.dtype))
+        times = jnp.asarray(t, self.t0.dtype)
+        evaluate = self.interpolation.evaluate
+        for _ in times.shape:
+            evaluate = jax.vmap(evaluate)
+        return evaluate(times)
 
 
 def _number(value: Any) -> float | None:

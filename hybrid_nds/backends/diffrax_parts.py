@@ -187,6 +187,13 @@ def _adjoint_name(adjoint: diffrax.AbstractAdjoint) -> str:
 def make_saveat(saveat: Any) -> diffrax.SaveAt:
     """What Diffrax saves for the `saveat` of `solve`."""
     if isinstance(saveat, diffrax.SaveAt):
+        if saveat.solver_state or saveat.controller_state or saveat.made_jump:
+            raise ValueError(
+                "solve: `saveat` asks for the solver's state, which a Solution does "
+                "not keep; call diffrax.diffeqsolve(**to_diffrax(problem, ...))."
+            )
+        if saveat.subs is None:
+            return diffrax.SaveAt(t1=True, dense=saveat.dense)
         return saveat
     if saveat is None:
         return diffrax.SaveAt(t1=True)
