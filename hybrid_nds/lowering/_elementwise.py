@@ -50,12 +50,11 @@ def _function(name: str, cost: int = DEAR) -> Elementwise:
 
 
 def _infix(operator: str, level: int, *, associative: bool = True) -> Elementwise:
-    return Elementwise(
-        lambda o: infix(
-            *o.codes[:1], operator, o.codes[1], level, associative=associative
-        ),
-        CHEAP,
-    )
+    def write(o: Operands) -> Code:
+        left, right = o.codes
+        return infix(left, operator, right, level, associative=associative)
+
+    return Elementwise(write, CHEAP)
 
 
 def _bitwise(operator: str, level: int) -> Elementwise:

@@ -261,9 +261,10 @@ def _emit(
                 f"{output.dtype}."
             )
     size = sum(math.prod(o.shape) for o in program.outputs)
-    shape = tuple(program.outputs[0].shape) if part == "jacobian" else (size,)
+    shape: tuple[int, ...] = (size,)
     if part == "jacobian":
-        shape = (shape[1], shape[0])
+        inputs, outputs = program.outputs[0].shape
+        shape = (outputs, inputs)
     try:
         prologue, body, result = _straight(
             program, count, working, form, part, shape, unroll

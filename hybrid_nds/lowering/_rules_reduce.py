@@ -208,6 +208,7 @@ def dot_general(em: LoopEmitter, eq: Equation, values: Sequence[Value]) -> list[
     (lhs_sum, rhs_sum), (lhs_batch, rhs_batch) = eq.parameters["dimension_numbers"]
     lhs, rhs = values
     output = eq.outputs[0]
+    shape: tuple[int, ...] = output.shape
     lhs_free = [a for a in range(len(lhs.shape)) if a not in (*lhs_sum, *lhs_batch)]
     rhs_free = [a for a in range(len(rhs.shape)) if a not in (*rhs_sum, *rhs_batch)]
     rows = math.prod(lhs.shape[a] for a in lhs_free)
@@ -247,7 +248,7 @@ def dot_general(em: LoopEmitter, eq: Equation, values: Sequence[Value]) -> list[
             position[nbatch + nleft :],
         )
 
-    if output.shape == ():
+    if shape == ():
         accumulator = em.fresh(output.name)
         em.line(f"{accumulator} = {_start(em, 'sum', output.dtype)}")
         with em.nest(lengths, simd=simd) as inner:
@@ -255,24 +256,24 @@ def dot_general(em: LoopEmitter, eq: Equation, values: Sequence[Value]) -> list[
         return [Uniform(Code(accumulator), (), output.dtype)]
     target = em.result(output)
     strided = not _last(lhs, lhs_sum) or not _last(rhs, rhs_sum)
-    along = _last(rhs, rhs_free) and output.shape[-1:] == tuple(
+    along = _last(rhs, rhs_free) and shape[-1:] == tuple(
         rhs.shape[b] for b in rhs_free[-1:]
     )
     if not rhs_free:
         along = _last(lhs, lhs_free)
-    if strided and along and output.shape[-1] > 3:
+    if strided and along and shape[-1] > 3:
         # The result's last axis is the contiguous one: add rows, do not take dots.
-        em.store(Uniform(em.zero(output.dtype), output.shape, output.dtype), target)
+        em.store(Uniform(em.zero(output.dtype), shape, output.dtype), target)
         with (
-            em.nest(output.shape[:-1]) as head,
+            em.nest(shape[:-1]) as head,
             em.nest(lengths) as inner,
-            em.loop(output.shape[-1], simd=simd) as last,
+            em.loop(shape[-1], simd=simd) as last,
         ):
             batch, left, right = parts([*head, last])
             place = target.at([*head, last])
             em.line(f"{place} = {place} + {term(batch, left, right, inner)}")
         return [target]
-    with em.nest(output.shape) as position:
+    with em.nest(shape) as position:
         batch, left, right = parts(position)
         accumulator = em.fresh(output.name)
         em.line(f"{accumulator} = {_start(em, 'sum', output.dtype)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 from collections.abc import Iterator
 
 _HINTS = {
@@ -37,7 +38,7 @@ class JuliaExecutionError(RuntimeError):
 @contextlib.contextmanager
 def julia_errors() -> Iterator[None]:
     """Turn Julia's exceptions into `JuliaExecutionError`; Python's pass as they are."""
-    import juliacall
+    juliacall = importlib.import_module("juliacall")
 
     try:
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import os
 import sys
 import threading
@@ -95,7 +96,8 @@ def _start(found: Discovery) -> Session:
         )
     _set_defaults(found)
     try:
-        import juliacall
+        # Julia adds `Main` and more to this module when it starts.
+        juliacall = importlib.import_module("juliacall")
     except Exception as error:
         raise JuliaNotFoundError(
             f"Julia, found through {found.source}, did not start: {error}. "

@@ -1,0 +1,29 @@
+# Everything runs in a virtual environment of its own, made on the first call.
+PYTHON ?= python3
+VENV ?= .venv
+RUN = $(VENV)/bin
+READY = $(VENV)/.ready
+
+.PHONY: validate test slow-test lint julia
+
+validate: $(READY)
+	$(RUN)/hybrid-nds validate --output report
+
+test: lint
+	$(RUN)/python -m pytest -n auto -m "not slow"
+
+slow-test: $(READY)
+	$(RUN)/python -m pytest -n auto
+
+lint: $(READY)
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/pyright
+
+julia: $(READY)
+	$(RUN)/hybrid-nds julia install
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(RUN)/python -m pip install --quiet --editable ".[test]"
+	touch $(READY)

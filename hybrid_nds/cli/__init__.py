@@ -1,0 +1,25 @@
+"""The command line; each command imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import typer
+
+from .doctor import doctor
+from .julia import julia
+from .solve import solve
+
+app = typer.Typer(
+    name="hybrid-nds",
+    help="Neural dynamical systems on two solver stacks.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(doctor)
+app.command()(solve)
+app.add_typer(julia, name="julia")
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
