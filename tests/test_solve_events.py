@@ -192,6 +192,19 @@ def test_a_trained_condition_and_its_gradient():
     np.testing.assert_allclose(by_gravity, -np.sqrt(5) * GRAVITY**-1.5, rtol=1e-12)
 
 
+def test_gradients_reach_what_functions_close_over():
+    def landing(level, gravity):
+        field = lambda t, y, a: jnp.stack([y[1], -gravity])
+        problem = ODEProblem(field, np.array([10.0, 0.0]), 0.0, 10.0)
+        return solve(problem, event=Event(lambda t, y, a: y[0] - level)).end_time
+
+    gradient = jax.grad(landing, (0, 1))
+    by_level, by_gravity = gradient(jnp.array(2.0), jnp.array(GRAVITY))
+    # sqrt(2 (10 - level) / g) with level 2.
+    np.testing.assert_allclose(by_level, -1 / np.sqrt(16 * GRAVITY), rtol=1e-12)
+    np.testing.assert_allclose(by_gravity, -2 * GRAVITY**-1.5, rtol=1e-12)
+
+
 def test_events_under_vmap():
     def run(start):
         y0 = jnp.stack([start, jnp.zeros_like(start)])

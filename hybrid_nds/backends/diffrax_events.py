@@ -40,6 +40,16 @@ class Conditions(eqx.Module):
         time = self.sign * t
         return jnp.stack([condition(time, y, args) for condition in self.conditions])
 
+    def converted(self, t: Any, y: Any, args: Any) -> Conditions:
+        """The same, with arrays that functions close over as leaves.
+
+        A custom derivative cannot see what a function closes over.
+        """
+        example = (self.sign * t, y, args)
+        convert = lambda fn: eqx.filter_closure_convert(fn, *example)
+        conditions = tuple(convert(condition) for condition in self.conditions)
+        return Conditions(conditions, convert(self.field), self.sign)
+
     def nearest(self, t: Any, y: Any, args: Any) -> Array:
         """The index of the condition whose zero is the nearest in time."""
 
@@ -102,7 +112,8 @@ class Crossing(eqx.Module):
     def __call__(self, *step: Any, t0: Any, **search: Any) -> Any:
         if not step:
             t, y, args = search["t"], search["y"], search["args"]
-            return _sign_pattern(self.every, t, y, args, t0)
+            every = self.every.converted(t, y, args)
+            return _sign_pattern(every, t, y, args, t0)
         t, y, args = step
         value = self.every.conditions[self.index](self.every.sign * t, y, args)
         # NaN compares false with everything, so that no crossing starts here.
