@@ -19,13 +19,18 @@ from .base import SolveOptions
 from .julia_cache import PreparedCache
 from .julia_prepared import Approach, PreparedProblem, RawResult
 
-_EXTRA = ("form", "newton_tolerance", "rhs", "specialize")
+_EXTRA = ("form", "newton_tolerance", "rhs", "specialize", "step_to_saveat")
 _OUTCOMES: tuple[Any, ...] = tuple(
     getattr(Outcome, name) for name in Outcome._name_to_item
 )
 # Beyond this, static arrays take minutes to compile and gain nothing.
 _LARGEST_SCALAR_FORM = 100
-_SINGLY_DIAGONAL = "OrdinaryDiffEqSDIRK"
+_WITH_NEWTON = ("OrdinaryDiffEqBDF", "OrdinaryDiffEqFIRK", "OrdinaryDiffEqSDIRK")
+# In fixed steps no error estimate says how well to solve the stages: nearly to
+# round-off (times Julia's `stage_tolerance`), so that only the scheme's error is left.
+_FIXED_STEP_NEWTON = {"float64": 1e-6, "float32": 1e-4}
+# Their interpolation, cubic between steps, is less accurate than their steps.
+_COARSE_BETWEEN_STEPS = ("KenCarp4", "KenCarp5", "Kvaerno4", "Kvaerno5", "RK4", "ROCK4")
 
 
 class JuliaBackend:
@@ -49,21 +54,29 @@ class JuliaBackend:
         session = runtime.session()
         events = options.event or ()
         prepared = self._prepared.get(session, problem, events, approach)
-        algorithm = self._algorithm(session, info, options)
+        algorithm = self._algorithm(session, info, options, prepared.dtype)
+        step_to = options.extra.get("step_to_saveat")
+        if step_to is None:
+            step_to = info.name in _COARSE_BETWEEN_STEPS
         with reporting(problem, options) as report:
-            raw = prepared.solve(problem, options, algorithm, report)
+            raw = prepared.solve(
+                problem, options, algorithm, step_to_saveat=step_to, report=report
+            )
         return self._solution(session, prepared, raw, options, info, approach)
 
     def _algorithm(
-        self, session: runtime.Session, info: SolverInfo, options: SolveOptions
+        self,
+        session: runtime.Session,
+        info: SolverInfo,
+        options: SolveOptions,
+        dtype: np.dtype,
     ) -> Any:
-        key = (info.julia, options.extra.get("newton_tolerance"))
+        tolerance = options.extra.get("newton_tolerance")
+        if tolerance is None and options.fixed_steps:
+            tolerance = _FIXED_STEP_NEWTON[dtype.name]
+        key = (info.julia, tolerance)
         if key not in self._algorithms:
-            name, tolerance = key
-            made = session.module.algorithm(
-                name, None if tolerance is None else float(tolerance)
-            )
-            self._algorithms[key] = made
+            self._algorithms[key] = session.module.algorithm(*key)
         return self._algorithms[key]
 
     def _solution(
@@ -193,6 +206,12 @@ def check(problem: ODEProblem, options: SolveOptions, info: SolverInfo) -> Appro
         raise TypeError(
             f"solve: `specialize` must be True or False, got {specialize!r}."
         )
+    step_to_saveat = extra.get("step_to_saveat")
+    if not (step_to_saveat is None or isinstance(step_to_saveat, bool)):
+        raise TypeError(
+            "solve: `step_to_saveat` must be True, False or None, got "
+            f"{step_to_saveat!r}."
+        )
     if form == "scalar":
         _check_scalar_form(problem, way)
     _check_newton_tolerance(extra.get("newton_tolerance"), info)
@@ -236,8 +255,8 @@ def _check_scalar_form(problem: ODEProblem, way: str) -> None:
 def _check_newton_tolerance(tolerance: Any, info: SolverInfo) -> None:
     if tolerance is None:
         return
-    if info.julia_package != _SINGLY_DIAGONAL:
-        able = ", ".join(i.name for i in SOLVERS if i.julia_package == _SINGLY_DIAGONAL)
+    if info.julia_package not in _WITH_NEWTON:
+        able = ", ".join(i.name for i in SOLVERS if i.julia_package in _WITH_NEWTON)
         raise ValueError(
             f"solve: {info.name} takes no `newton_tolerance`; these solvers do: {able}."
         )

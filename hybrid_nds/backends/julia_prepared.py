@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import equinox as eqx
@@ -39,7 +39,7 @@ _STATS = (
     "num_jacobian_evaluations",
     "num_linear_solves",
 )
-KEEP = {"end": 0, "times": 1, "steps": 2, "dense": 3}
+KEEP = {"end": 0, "times": 1, "stops": 2, "steps": 3, "dense": 4}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +125,7 @@ class StateLayout:
         leading = states.shape[:-1]
         starts = [0, *self._ends[:-1]]
         leaves = [
-            states[..., start:end].reshape(*leading, *shape)
+            states[..., start:end].reshape((*leading, *shape))
             for start, end, shape in zip(starts, self._ends, self._shapes, strict=True)
         ]
         return jtu.tree_unflatten(self._treedef, leaves)
@@ -193,30 +193,36 @@ class PreparedProblem:
         add = getattr(module, "add_event!")
         if not isinstance(event, Event):
             rest = module.rest(element, problem.dimension)
-            return vector_view(session, add(self.handle, rest, 0), self.dtype)
-        direction = {"up": 1, "down": -1, None: 0}[event.direction]
+            return vector_view(session, add(self.handle, rest, False), self.dtype)
+        # Julia looks for rising zeros, or for both.
+        sign, both = -1 if event.direction == "down" else 1, event.direction is None
         weights = (event.condition, problem.args)
         if way == "lowered":
             lowered = lower(event.condition, problem.t0, problem.y0, problem.args)
             condition, count = cache.get(session, lowered), parameter_count(weights)
-            crossing = module.crossing(element, condition, count)
-            vector = vector_view(
-                session, add(self.handle, crossing, direction), self.dtype
-            )
+            crossing = module.crossing(element, condition, count, sign)
+            vector = vector_view(session, add(self.handle, crossing, both), self.dtype)
             return ParameterSource(weights, vector)
         holder = CallbackWeights(weights)
         flat = flat_function(event.condition, problem.y0, problem.args)
         condition = host_function(session, flat, holder, problem, (1,))
-        add(self.handle, module.crossing(element, condition, 0), direction)
+        add(self.handle, module.crossing(element, condition, 0, sign), both)
         return holder
 
     def solve(
-        self, problem: ODEProblem, options: SolveOptions, algorithm: Any, report: Any
+        self,
+        problem: ODEProblem,
+        options: SolveOptions,
+        algorithm: Any,
+        *,
+        step_to_saveat: bool,
+        report: Callable[[float], None] | None,
     ) -> RawResult:
         """Solve a problem of the structure this one was prepared for.
 
-        **Arguments:** the problem, its checked options, the Julia algorithm, and a
-        callable that is told the time reached, or `None`.
+        **Arguments:** the problem, its checked options, the Julia algorithm, whether
+        steps end at the times of `saveat`, and a callable that is told the time
+        reached, or `None`.
         """
         self.layout.flatten(problem.y0, self._start)
         self._weights.fill((problem.field, problem.args))
@@ -225,7 +231,7 @@ class PreparedProblem:
                 known.fill((event.condition, problem.args))
             else:
                 known[:] = steady_tolerances(event, options, self.dtype)
-        keep = self._set_times(options.saveat)
+        keep = self._set_times(options.saveat, step_to_saveat)
         t0 = float(problem.t0)
         steps = DEFAULT_MAX_STEPS if options.max_steps is None else options.max_steps
         self._session.call(
@@ -243,7 +249,7 @@ class PreparedProblem:
         )
         return self._result(t0)
 
-    def _set_times(self, saveat: Any) -> int:
+    def _set_times(self, saveat: Any, step_to_saveat: bool) -> int:
         if saveat is None:
             return KEEP["end"]
         if isinstance(saveat, str):
@@ -252,7 +258,7 @@ class PreparedProblem:
             vector = self._resize(self.handle, len(saveat))
             self._times = vector_view(self._session, vector, self.dtype)
         self._times[:] = saveat
-        return KEEP["times"]
+        return KEEP["stops" if step_to_saveat else "times"]
 
     def _result(self, start_time: float) -> RawResult:
         report = self._report.tolist()

@@ -21,25 +21,32 @@ const ALGORITHMS = Dict{String, Any}(
     "ROCK4" => () -> ROCK4(),
     "Rosenbrock23" => () -> Rosenbrock23(; NO_AUTODIFF...),
     "Rodas4" => () -> Rodas4(; NO_AUTODIFF...),
-    "Rodas5P" => () -> Rodas5P(; NO_AUTODIFF...),
-    "FBDF" => () -> FBDF(; NO_AUTODIFF...),
-    "QNDF" => () -> QNDF(; NO_AUTODIFF...),
-    "RadauIIA3" => () -> RadauIIA3(; NO_AUTODIFF...),
-    "RadauIIA5" => () -> RadauIIA5(; NO_AUTODIFF...))
+    "Rodas5P" => () -> Rodas5P(; NO_AUTODIFF...))
 
 # Methods whose stage equations are solved by Newton's iteration.
 const NEWTON_ALGORITHMS = Dict{String, Any}(
-    "ImplicitEuler" => ImplicitEuler, "ImplicitMidpoint" => ImplicitMidpoint,
-    "Trapezoid" => Trapezoid, "TRBDF2" => TRBDF2, "KenCarp3" => KenCarp3,
+    "FBDF" => FBDF, "ImplicitEuler" => ImplicitEuler,
+    "ImplicitMidpoint" => ImplicitMidpoint, "KenCarp3" => KenCarp3,
     "KenCarp4" => KenCarp4, "KenCarp5" => KenCarp5, "Kvaerno3" => Kvaerno3,
-    "Kvaerno4" => Kvaerno4, "Kvaerno5" => Kvaerno5)
+    "Kvaerno4" => Kvaerno4, "Kvaerno5" => Kvaerno5, "QNDF" => QNDF, "TRBDF2" => TRBDF2,
+    "Trapezoid" => Trapezoid)
+
+# Methods that bring their own Newton iteration.
+const COUPLED_ALGORITHMS = Dict{String, Any}(
+    "RadauIIA3" => RadauIIA3, "RadauIIA5" => RadauIIA5)
 
 """
     algorithm_names()
 
 The names that [`algorithm`](@ref) takes, sorted.
 """
-algorithm_names() = sort!([collect(keys(ALGORITHMS)); collect(keys(NEWTON_ALGORITHMS))])
+function algorithm_names()
+    tables = (ALGORITHMS, NEWTON_ALGORITHMS, COUPLED_ALGORITHMS)
+    return sort!(reduce(vcat, [collect(keys(table)) for table in tables]))
+end
+
+# Julia's own defaults; tighter equations get more iterations.
+const NEWTON_TOLERANCE, NEWTON_ITERATIONS, PATIENT_ITERATIONS = 0.01, 10, 50
 
 """
     algorithm(name, newton_tolerance = nothing)
@@ -48,10 +55,14 @@ The algorithm of this name. `newton_tolerance` is κ of the Newton iteration: a 
 solved when its estimated error is below κ times the error tolerance of the solve.
 """
 function algorithm(name::AbstractString, newton_tolerance = nothing)
+    κ = something(newton_tolerance, NEWTON_TOLERANCE)
+    iterations = newton_tolerance === nothing ? NEWTON_ITERATIONS : PATIENT_ITERATIONS
     if haskey(NEWTON_ALGORITHMS, name)
-        newton_tolerance === nothing && return NEWTON_ALGORITHMS[name](; NO_AUTODIFF...)
-        newton = NLNewton(; κ = newton_tolerance, max_iter = 50)
+        newton = NLNewton(; κ, max_iter = iterations)
         return NEWTON_ALGORITHMS[name](; NO_AUTODIFF..., nlsolve = newton)
+    end
+    if haskey(COUPLED_ALGORITHMS, name)
+        return COUPLED_ALGORITHMS[name](; NO_AUTODIFF..., κ, maxiters = iterations)
     end
     haskey(ALGORITHMS, name) && return ALGORITHMS[name]()
     throw(ArgumentError("no algorithm $name; there are $(join(algorithm_names(), ", "))"))

@@ -1,20 +1,22 @@
 """
-    Crossing{T}(condition, parameters)
+    Crossing{T}(condition, parameters, sign)
 
-The condition of a terminal event, with as many parameters of its own; the host fills
-them in through `parameters`.
+The condition of a terminal event, times `sign`, with as many parameters of its own;
+the host fills them in through `parameters`.
 """
 struct Crossing{T} <: Function
     condition::VectorFunction{T}
     parameters::Vector{T}
     value::Vector{T}
+    sign::T
 end
-function Crossing{T}(condition, parameters::Integer) where {T}
-    return Crossing{T}(VectorFunction{T}(condition), zeros(T, parameters), zeros(T, 1))
+function Crossing{T}(condition, parameters::Integer, sign::Integer) where {T}
+    return Crossing{T}(
+        VectorFunction{T}(condition), zeros(T, parameters), zeros(T, 1), T(sign))
 end
 function (crossing::Crossing)(u, t, integrator)
     crossing.condition(crossing.value, u, crossing.parameters, t)
-    return crossing.value[1]
+    return crossing.sign * crossing.value[1]
 end
 
 """
@@ -54,17 +56,16 @@ function (stop::Stop)(integrator)
 end
 
 """
-    terminal(crossing, direction, stop)
-    terminal(rest, direction, stop)
+    terminal(event, both, stop)
 
-The callback of a terminal event. `direction` is +1 where the condition must rise along
-the solve, −1 where it must fall, 0 for both; a state of rest has none.
+The callback of a terminal event: where a [`Crossing`](@ref) rises, or with `both` also
+where it falls. (What must fall comes with its sign changed: one type the less to
+compile the solvers for.)
 """
-function terminal(crossing::Crossing, direction::Integer, stop::Stop)
-    rising = direction >= 0 ? stop : nothing
-    falling = direction <= 0 ? stop : nothing
-    return ContinuousCallback(crossing, rising, falling; save_positions = (false, false))
+function terminal(crossing::Crossing, both::Bool, stop::Stop)
+    return ContinuousCallback(
+        crossing, stop, both ? stop : nothing; save_positions = (false, false))
 end
-function terminal(rest::Rest, direction::Integer, stop::Stop)
+function terminal(rest::Rest, both::Bool, stop::Stop)
     return DiscreteCallback(rest, stop; save_positions = (false, false))
 end

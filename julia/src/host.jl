@@ -47,11 +47,12 @@ function lower_source(source::AbstractString, layout::AbstractString,
 end
 
 """
-    crossing(T, condition, parameters)
+    crossing(T, condition, parameters, sign)
     rest(T, states)
 
 A [`Crossing`](@ref) and a [`Rest`](@ref), for the host to add to a problem.
 """
-crossing(::Type{T}, condition, parameters::Integer) where {T} = Crossing{T}(
-    condition, parameters)
+function crossing(::Type{T}, condition, parameters::Integer, sign::Integer) where {T}
+    return Crossing{T}(condition, parameters, sign)
+end
 rest(::Type{T}, states::Integer) where {T} = Rest{T}(states)

@@ -28,36 +28,48 @@
     end
     common = ("DefaultODEAlgorithm", "Tsit5", "Vern7", "Rodas5P", "FBDF", "Kvaerno5",
         "RadauIIA5")
-    function ready!(prepared)
+    function ready(T, parts...; events = ())
+        prepared = Prepared(T, model(T, parts...), 2, 2)
         prepared.start .= (1.0, 2.0)
         prepared.parameters .= (1.0, 1000.0)
         resize_times!(prepared, 2) .= (0.5, 1.0)
+        for (event, both) in events
+            add_event!(prepared, event, both)
+        end
         return prepared
     end
+    run(prepared, name, keep) = solve!(
+        prepared, algorithm(name), 0.0, 1.0, 1e-4, 1e-6, 0.0, keep, 10_000)
     @compile_workload begin
         field, jacobian, gradient, condition = map(
             kernel -> Lowered(kernel, (), ()),
             (example_field!, example_jacobian!, example_gradient!, example_condition!))
-        plain = ready!(Prepared(Float64, model(Float64, field, jacobian, gradient), 2, 2))
+        parts = (field, jacobian, gradient)
+        plain = ready(Float64, parts...)
         for name in common, keep in (KEEP_TIMES, KEEP_DENSE)
 
-            solve!(plain, algorithm(name), 0.0, 1.0, 1e-6, 1e-9, 0.0, keep, 10_000)
+            run(plain, name, keep)
             keep == KEEP_DENSE && interpolate(plain.solution, [0.5])
         end
         for name in ("Euler", "Tsit5")
             solve!(plain, algorithm(name), 0.0, 1e-3, 0.0, 0.0, 1e-4, KEEP_END, 10_000)
         end
-        stopped = ready!(Prepared(Float64, model(Float64, field, jacobian, gradient), 2, 2))
-        add_event!(stopped, Crossing{Float64}(condition, 0), 0)
-        for name in ("DefaultODEAlgorithm", "Tsit5", "Rodas5P")
-            solve!(stopped, algorithm(name), 0.0, 1.0, 1e-6, 1e-9, 0.0, KEEP_END, 10_000)
+        for event in ((Crossing{Float64}(condition, 0, 1), false),
+            (Crossing{Float64}(condition, 0, 1), true), (Rest{Float64}(2), false))
+            stopped = ready(Float64, parts...; events = (event,))
+            for name in ("DefaultODEAlgorithm", "Tsit5", "Rodas5P")
+                run(stopped, name, KEEP_END)
+            end
         end
-        singular = [1.0 0.0; 0.0 0.0]
-        algebraic = ready!(Prepared(Float64,
-            model(Float64, field, jacobian, gradient, singular), 2, 2))
+        algebraic = ready(Float64, parts..., [1.0 0.0; 0.0 0.0])
         algebraic.start[2] = 0.0
-        for name in ("DefaultODEAlgorithm", "Rodas5P")
-            solve!(algebraic, algorithm(name), 0.0, 1.0, 1e-6, 1e-9, 0.0, KEEP_END, 10_000)
+        for name in ("DefaultODEAlgorithm", "Rodas5P", "FBDF")
+            run(algebraic, name, KEEP_END)
+        end
+        single = ready(Float32, parts...)
+        for name in ("DefaultODEAlgorithm", "Tsit5")
+            run(single, name, KEEP_TIMES)
         end
     end
+    precompile(lower_source, (String, String, Vector{Any}, Bool))
 end

@@ -3,7 +3,7 @@ const SUCCESS, EVENT, MAX_STEPS, STEP_TOO_SMALL, NONLINEAR, UNSTABLE, INTERRUPTE
 FAILURE = 0:7
 
 # What a solve keeps beside its end.
-const KEEP_END, KEEP_TIMES, KEEP_STEPS, KEEP_DENSE = 0:3
+const KEEP_END, KEEP_TIMES, KEEP_STOPS, KEEP_STEPS, KEEP_DENSE = 0:4
 
 # What goes wrong is the outcome's to say: nothing is printed.
 const SILENT = DEVerbosity(SciMLLogging.None())
@@ -41,14 +41,14 @@ function Prepared(::Type{T}, model::F, states::Integer, parameters::Integer) whe
 end
 
 """
-    add_event!(prepared, event, direction)
+    add_event!(prepared, event, both)
 
 Let `event`, a [`Crossing`](@ref) or a [`Rest`](@ref), end the solves to come; returns
-the vector of its parameters.
+the vector of its parameters. `both` is whether falling through zero counts, too.
 """
-function add_event!(prepared::Prepared, event, direction::Integer)
+function add_event!(prepared::Prepared, event, both::Bool)
     stop = Stop(length(prepared.events), prepared.fired)
-    push!(prepared.events, terminal(event, direction, stop))
+    push!(prepared.events, terminal(event, both, stop))
     prepared.callback = CallbackSet(prepared.events...)
     return event.parameters
 end
@@ -92,9 +92,10 @@ Solve from `prepared.start` and leave the results in `prepared`: a solve that fa
 does not throw, its outcome says so.
 
 Both tolerances zero mean fixed steps of length `dt`; otherwise `dt` is the first step,
-zero for an automatic one. `keep` is 0 for the end alone, 1 for `prepared.times`, 2 for
-the start and every step, 3 for dense output. The end of the solve is always the last
-column of the states kept.
+zero for an automatic one. `keep` is 0 for the end alone, 1 for `prepared.times` by
+interpolation, 2 for these times with a step ending at each, 3 for the start and every
+step, 4 for dense output. The end of the solve is always the last column of the states
+kept.
 """
 function solve!(prepared::Prepared{T}, alg, t0::Real, t1::Real, rtol::Real, atol::Real,
         dt::Real, keep::Integer, max_steps::Integer, report = nothing) where {T}
@@ -103,15 +104,18 @@ function solve!(prepared::Prepared{T}, alg, t0::Real, t1::Real, rtol::Real, atol
     # Later solves overwrite these, while lazy interpolants of this one still need them.
     problem = ODEProblem{SciMLBase.isinplace(prepared.model)}(prepared.model,
         start(prepared), (T(t0), T(t1)), copy(prepared.parameters))
-    saveat = keep == KEEP_TIMES ? copy(prepared.times) : T[]
+    saveat = keep in (KEEP_TIMES, KEEP_STOPS) ? copy(prepared.times) : T[]
     settings = (; callback = prepared.callback, maxiters = Int(max_steps),
         unstable_check = StepCheck(watch), saveat,
+        tstops = keep == KEEP_STOPS ? saveat : T[],
         save_everystep = keep >= KEEP_STEPS, dense = keep == KEEP_DENSE,
         verbose = SILENT)
     try
         # One call an option set, so that the compiler sees the types of each.
         integrator = if rtol == 0 && atol == 0
-            SciMLBase.init(problem, alg; settings..., adaptive = false, dt = T(dt))
+            # The tolerances are those of Newton's iteration.
+            SciMLBase.init(problem, alg; settings..., adaptive = false, dt = T(dt),
+                reltol = stage_tolerance(T), abstol = stage_tolerance(T))
         elseif dt == 0
             SciMLBase.init(problem, alg; settings..., reltol = T(rtol), abstol = T(atol))
         else
@@ -125,6 +129,10 @@ function solve!(prepared::Prepared{T}, alg, t0::Real, t1::Real, rtol::Real, atol
     end
     return nothing
 end
+
+# In fixed steps, what Newton's iteration multiplies by κ: loose enough for the tightest
+# κ to stay above round-off, where the iteration would never end.
+stage_tolerance(::Type{T}) where {T} = 64 * sqrt(eps(T))
 
 start(prepared::Prepared{T, F, Vector{T}}) where {T, F} = copy(prepared.start)
 start(prepared::Prepared{T, F, S}) where {T, F, S <: SVector} = S(prepared.start)
@@ -141,7 +149,7 @@ function run!(prepared::Prepared, integrator, keep::Int, watch::Watch)
     report[6] = stats.nf
     report[7] = stats.njacs
     report[8] = stats.nsolve
-    asked = keep == KEEP_TIMES || keep == KEEP_STEPS
+    asked = keep in (KEEP_TIMES, KEEP_STOPS, KEEP_STEPS)
     keep!(prepared, asked ? length(solution.t) : 0, solution, integrator.t, integrator.u)
     prepared.message = report[1] == SUCCESS ? "" : string(solution.retcode)
     prepared.solution = keep == KEEP_DENSE ? solution : nothing
