@@ -58,7 +58,7 @@ def check_options(
 
     **Arguments:** those of [`solve`][hybrid_nds.solve].
 
-    **Returns:** a [`SolveOptions`][hybrid_nds.SolveOptions].
+    **Returns:** the options in normal form, as a backend takes them.
 
     **Raises:** `ValueError` or `TypeError`, naming the option.
     """

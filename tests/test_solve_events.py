@@ -228,6 +228,19 @@ def test_events_in_single_precision():
     np.testing.assert_allclose(solution.end_time, np.sqrt(20 / GRAVITY), rtol=1e-5)
 
 
+def test_events_where_jax_runs_in_32_bits():
+    with jax.enable_x64(False):
+        y0 = np.array([10.0, 0.0], np.float32)
+        problem = ODEProblem(falling, y0, 0.0, 10.0, np.float32(GRAVITY))
+        # As many events as are allowed, the last of which is the earliest.
+        events = [Event(lambda t, y, a, k=k: y[0] + 10 - k) for k in range(11)]
+        solution = solve(problem, event=events)
+        assert int(solution.event_index) == 10
+        np.testing.assert_allclose(solution.end_time, np.sqrt(20 / GRAVITY), rtol=1e-5)
+        with pytest.raises(ValueError, match=r"at most 11 events, got 12 in `event`"):
+            solve(problem, event=[*events, events[0]])
+
+
 def test_a_diffrax_event_passes():
     event = diffrax.Event(
         {"low": lambda t, y, args, **kwargs: y[0], "late": lambda t, *_, **kw: t > 99},
