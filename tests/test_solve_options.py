@@ -1,5 +1,9 @@
 """The options of `solve`: each bad one is named, before any backend runs."""
 
+import os
+import subprocess
+import sys
+
 import diffrax
 import equinox as eqx
 import jax
@@ -190,6 +194,20 @@ def test_events_refuse_bad_parts():
         Event(decay, True)  # pyright: ignore
     with pytest.raises(ValueError, match=r"`atol` must not be negative"):
         SteadyState(atol=-1.0)
+
+
+def test_importing_touches_neither_julia_nor_the_settings_of_jax():
+    code = (
+        "import sys, jax, hybrid_nds\n"
+        "problem = hybrid_nds.ODEProblem(lambda t, y, a: -y, 1.0, 0.0, 1.0)\n"
+        "assert hybrid_nds.solve(problem).ys.dtype == 'float32'\n"
+        "assert not {'juliacall', 'hybrid_nds.backends.julia'} & set(sys.modules)\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "JAX_ENABLE_X64"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_default_tolerances():
