@@ -1,5 +1,6 @@
 """Lowering: a JAX function's jaxpr becomes native Julia source."""
 
+from ._depth import expression_depth as expression_depth
 from ._elementwise import register_rule as register_rule
 from ._loops import UnsupportedPrimitiveError as UnsupportedPrimitiveError
 from ._lower import (

@@ -8,4 +8,10 @@ from hybrid_nds.reconcile.fixtures import (
     list_fixtures as list_fixtures,
     load_fixture as load_fixture,
 )
+from hybrid_nds.reconcile.ladder import reconcile as reconcile
 from hybrid_nds.reconcile.observables import sensitivity as sensitivity
+from hybrid_nds.reconcile.report import (
+    Figure as Figure,
+    Report as Report,
+    RungResult as RungResult,
+)

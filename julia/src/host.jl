@@ -56,3 +56,33 @@ function crossing(::Type{T}, condition, parameters::Integer, sign::Integer) wher
     return Crossing{T}(condition, parameters, sign)
 end
 rest(::Type{T}, states::Integer) where {T} = Rest{T}(states)
+
+"""
+    evaluate!(f, out, u, p, t, scalar)
+
+Call a lowered function once; returns the bytes that a further call allocates.
+"""
+function evaluate!(f, out, u, p, t, scalar::Bool)
+    T = eltype(out)
+    return evaluate_typed!(f, out, Vector{T}(u), Vector{T}(p), T(t), Val(scalar))
+end
+
+function evaluate_typed!(f, out, u, p, t, ::Val{true})
+    state = SVector{length(u)}(u)
+    copyto!(out, f(state, p, t))
+    return allocated_scalar(f, state, p, t)
+end
+function evaluate_typed!(f, out, u, p, t, ::Val{false})
+    own = fill(eltype(u)(NaN), length(out))
+    f(own, u, p, t)
+    f(own, u, p, t)
+    copyto!(out, own)
+    return allocated(f, own, u, p, t)
+end
+
+# Barriers: what is measured is the call, not the passing of its arguments.
+allocated(f::F, out, u, p, t) where {F} = @allocated f(out, u, p, t)
+function allocated_scalar(f::F, u, p, t) where {F}
+    f(u, p, t)
+    return @allocated f(u, p, t)
+end

@@ -1,0 +1,133 @@
+"""`reconcile`: one problem up the ladder."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+
+from ..precision import double_precision
+from ..problem import ODEProblem
+from .fixtures import Fixture
+from .plan import Plan, plan_fixture, plan_problem
+from .report import RUNGS, Report, RungResult
+from .rungs import field_rung, observable_rung, scheme_rung, solution_rung
+from .stacks import RECORD, LiveStack, RecordedStack, Stack
+
+
+def reconcile(
+    problem: ODEProblem | Fixture,
+    *,
+    rungs: Sequence[str] = RUNGS,
+    observables: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] | None = None,
+    scale: Any = 1.0,
+    julia: str = "auto",
+    progress: Callable[[str], None] | None = None,
+) -> Report:
+    """Take a problem to both solver stacks and say how far they agree, rung by rung.
+
+    L0 compares the field, L1 the same scheme in the same steps, L2 each stack's own
+    best solver down a ladder of tolerances, L3 what is wanted from the solution. All
+    run in double precision.
+
+    **Arguments:**
+
+    - `problem`: an [`ODEProblem`][hybrid_nds.ODEProblem] of your own, or a
+        [`Fixture`][hybrid_nds.reconcile.Fixture], which brings a reference. Without
+        one, each stack is held to the other's solve at the tightest tolerance.
+    - `rungs`: which to climb.
+    - `observables`: for a problem of your own, named functions `(ts, ys) -> float` of
+        times and states (an array with a leading axis of times).
+    - `scale`: for a problem of your own, the scale of each component, a number or
+        shape `(n,)`: errors are relative to `|y| + scale`.
+    - `julia`: `"live"` demands a running Julia, `"recorded"` a fixture's recorded
+        results, `"auto"` takes the first where a Julia is configured.
+    - `progress`: called with the name of each rung before it is climbed.
+
+    **Returns:** a [`Report`][hybrid_nds.reconcile.Report].
+
+    **Raises:** `ValueError` for an unknown rung or `julia`, or for recorded results of
+    a problem that has none; what the Julia session raises where it is demanded.
+    """
+    unknown = [rung for rung in rungs if rung not in RUNGS]
+    if unknown or not rungs:
+        raise ValueError(
+            f"reconcile: `rungs` must be some of {', '.join(RUNGS)}, got {list(rungs)}."
+        )
+    if julia not in ("auto", "live", "recorded"):
+        raise ValueError(
+            f'reconcile: `julia` must be "auto", "live" or "recorded", got {julia!r}.'
+        )
+    if isinstance(problem, Fixture) and observables is not None:
+        raise ValueError("reconcile: a fixture names its own `observables`.")
+    with double_precision():
+        state, stack = _julia_side(problem, julia)
+        plan = (
+            plan_fixture(problem)
+            if isinstance(problem, Fixture)
+            else plan_problem(_in_double(problem), dict(observables or {}), scale)
+        )
+        results = []
+        diffrax = LiveStack("diffrax")
+        for rung in RUNGS:
+            if rung in rungs:
+                if progress is not None:
+                    progress(rung)
+                results.append(_climb(rung, plan, diffrax, stack))
+        versions = {"hybrid_nds": importlib.metadata.version("hybrid_nds")}
+        versions |= dict(diffrax.versions)
+        if stack is not None:
+            versions |= {f"{name} (Julia)": v for name, v in stack.versions.items()}
+    return Report(plan.name, tuple(results), state, tuple(sorted(versions.items())))
+
+
+def _julia_side(problem: ODEProblem | Fixture, julia: str) -> tuple[str, Stack | None]:
+    from ..runtime import configured
+
+    if julia == "live" or (julia == "auto" and configured()):
+        return "live", LiveStack("julia")
+    if isinstance(problem, Fixture):
+        path = problem.path / RECORD
+        if path.is_file():
+            return "recorded", RecordedStack(path)
+        if julia == "recorded":
+            raise ValueError(f"reconcile: {path} is missing; record it with Julia.")
+        return "absent", None
+    if julia == "recorded":
+        raise ValueError(
+            'reconcile: `julia="recorded"` is for fixtures; a problem of your own '
+            "has no recorded results."
+        )
+    return "absent", None
+
+
+def _climb(rung: str, plan: Plan, diffrax: Stack, julia: Stack | None) -> RungResult:
+    if rung not in plan.rungs:
+        return RungResult(rung, reason="the problem names no such rung")
+    if rung in ("L0", "L1"):
+        if julia is None:
+            return RungResult(rung, reason="no Julia results to compare with")
+        climb = field_rung if rung == "L0" else scheme_rung
+        return climb(plan, diffrax, julia)
+    stacks: list[Stack] = [diffrax] if "diffrax" in plan.backends else []
+    if julia is not None and "julia" in plan.backends:
+        stacks.append(julia)
+    if not stacks:
+        return RungResult(rung, reason="no stack here can solve it")
+    climb = solution_rung if rung == "L2" else observable_rung
+    return climb(plan, tuple(stacks))
+
+
+def _in_double(problem: ODEProblem) -> ODEProblem:
+    """The problem with every floating-point array in double precision."""
+
+    def widen(leaf: Any) -> Any:
+        if hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating):
+            return jnp.asarray(np.asarray(leaf), jnp.float64)
+        return leaf
+
+    return jtu.tree_map(widen, problem)

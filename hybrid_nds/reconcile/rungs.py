@@ -1,0 +1,295 @@
+"""The four rungs: what each compares, and how its limits follow.
+
+u is the unit round-off 2⁻⁵³ throughout; errors of states are relative to |y| + scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..lowering import expression_depth
+from .observables import sensitivity
+from .plan import IMPLICIT_TWINS, STAGES, Plan, flat_field
+from .report import Figure, RungResult
+from .stacks import PARTS, Stack, directions
+
+UNIT = 2.0**-53
+# Newton's iteration stops within this of the stage, relative to |y| + 1 (Diffrax) or to
+# the error estimate (Julia): what the solve of fixed steps asks of both.
+NEWTON = 2.0 * float(np.finfo(np.float64).eps) ** 0.65
+# Local errors are held to the tolerance a step; how many of them add up is the step
+# control's affair. Ten is chosen, not derived: one decade.
+STEPS_OF_ERROR = 10.0
+
+
+def field_rung(plan: Plan, a: Stack, b: Stack) -> RungResult:
+    """L0: the field, its Jacobian applied to vectors, and its time gradient."""
+    first, second = a.parts(plan), b.parts(plan)
+    magnitudes = part_magnitudes(plan)
+    depths = part_depths(plan)
+    derivation = (
+        "Each stack rounds every operation once: its result is off by at most d·u·m, d "
+        "the longest chain of roundings in the expression and m = |f| + Σ|yₖ∂f/∂yₖ| + "
+        "Σ|aₖ∂f/∂aₖ| + |t∂f/∂t| the condition of f; two stacks, twice that."
+    )
+    figures = []
+    for part in PARTS:
+        depth = depths[part]
+        difference = np.abs(first[part] - second[part])
+        allowed = 2 * depth * UNIT * magnitudes[part]
+        # An expression that is zero by structure must be zero.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.where(difference == 0, 0.0, difference / allowed)
+        place = np.unravel_index(
+            np.argmax(np.nan_to_num(ratio, nan=np.inf)), ratio.shape
+        )
+        figures.append(
+            Figure(
+                f"{part}, {a.name} against {b.name}",
+                float(difference[place]),
+                float(allowed[place]),
+                derivation,
+            )
+        )
+    return RungResult("L0", tuple(figures))
+
+
+def part_depths(plan: Plan) -> Mapping[str, int]:
+    """The longest chain of roundings in each part."""
+    flat = flat_field(plan.problem)
+    n = plan.points.shape[1]
+    t, u = jnp.asarray(plan.point_times[0]), jnp.asarray(plan.points[0])
+    field = expression_depth(lambda t, u: [flat(t, u)], t, u)
+    depths = {"field": field}
+    for name, v in directions(n).items():
+
+        def applied(t, u, v=v):
+            tangent = jnp.asarray(v)
+            return [jax.jvp(lambda u: flat(t, u), (u,), (tangent,))[1]]
+
+        # Julia's side multiplies a whole Jacobian by the vector: n more roundings.
+        depths[name] = expression_depth(applied, t, u) + n
+    depths["time gradient"] = expression_depth(
+        lambda t, u: [jax.jacfwd(flat, argnums=0)(t, u)], t, u
+    )
+    return depths
+
+
+def part_magnitudes(plan: Plan) -> Mapping[str, np.ndarray]:
+    """The condition of each part at the plan's points, shape `(points, n)`."""
+    flat = flat_field(plan.problem)
+    leaves, rebuild = _weights(plan)
+
+    def magnitude(function):
+        # function(t, u, leaves) -> (n,)
+        def at(t, u):
+            value = jnp.abs(function(t, u, leaves))
+            value += jnp.abs(jax.jacfwd(function, 1)(t, u, leaves)) @ jnp.abs(u)
+            value += jnp.abs(jax.jacfwd(function, 0)(t, u, leaves) * t)
+            slopes = jax.jacfwd(function, 2)(t, u, leaves)
+            for slope, leaf in zip(slopes, leaves, strict=True):
+                flat_slope = jnp.abs(slope.reshape(value.shape[0], -1))
+                value += flat_slope @ jnp.abs(leaf.reshape(-1))
+            return value
+
+        return np.asarray(
+            jax.vmap(at)(jnp.asarray(plan.point_times), jnp.asarray(plan.points))
+        )
+
+    def field(t, u, leaves):
+        return flat_field(rebuild(leaves))(t, u)
+
+    magnitudes = {"field": magnitude(field)}
+    for name, v in directions(plan.points.shape[1]).items():
+
+        def applied(t, u, leaves, v=v):
+            tangent = jnp.asarray(v)
+            return jax.jvp(lambda u: field(t, u, leaves), (u,), (tangent,))[1]
+
+        # The tangent's own terms may cancel: count them by their size.
+        rows = jax.vmap(jax.jacfwd(flat, argnums=1))(
+            jnp.asarray(plan.point_times), jnp.asarray(plan.points)
+        )
+        magnitudes[name] = magnitude(applied) + np.asarray(
+            jnp.abs(rows) @ jnp.abs(jnp.asarray(v))
+        )
+    magnitudes["time gradient"] = magnitude(
+        lambda t, u, leaves: jax.jacfwd(field, 0)(t, u, leaves)
+    )
+    return magnitudes
+
+
+def _weights(plan: Plan):
+    import equinox as eqx
+
+    problem = plan.problem
+    dynamic, static = eqx.partition((problem.field, problem.args), eqx.is_inexact_array)
+    leaves, tree = jax.tree_util.tree_flatten(dynamic)
+
+    def rebuild(leaves):
+        field, args = eqx.combine(jax.tree_util.tree_unflatten(tree, leaves), static)
+        return eqx.tree_at(
+            lambda p: (p.field, p.args),
+            problem,
+            (field, args),
+            is_leaf=lambda x: x is None,
+        )
+
+    return leaves, rebuild
+
+
+def scheme_rung(plan: Plan, a: Stack, b: Stack) -> RungResult:
+    """L1: twin schemes in the same fixed steps."""
+    if plan.scheme_steps is None or plan.scheme_t1 is None:
+        return RungResult("L1", reason="no fixed-step span (mass matrix or none given)")
+    step = abs(plan.scheme_t1 - float(plan.problem.t0)) / plan.scheme_steps
+    size = np.abs(plan.points) + plan.scale
+    condition = float(np.max(part_magnitudes(plan)["field"] / size))
+    depth = part_depths(plan)["field"]
+    derivation = (
+        "A step of s stages rounds the state s + 2 times and adds h times the field's "
+        "rounding d·u·m; over N steps, grown at most G times, in two stacks: "
+        "2·G·N·u·(s + 2 + s·h·d·max m/(|y| + scale)). Implicit stages add the "
+        "tolerance of Newton's iteration, 2·s·G·N·η."
+    )
+    figures = []
+    for twin in plan.twins:
+        first, second = a.scheme(plan, twin), b.scheme(plan, twin)
+        stages = STAGES[twin]
+        limit = 2 * plan.growth * plan.scheme_steps * UNIT
+        limit *= stages + 2 + stages * step * depth * condition
+        if twin in IMPLICIT_TWINS:
+            limit += 2 * stages * plan.growth * plan.scheme_steps * NEWTON
+        figures.append(
+            Figure(
+                f"{twin}, {plan.scheme_steps} fixed steps",
+                _error(first, second, plan.scale),
+                limit,
+                derivation,
+            )
+        )
+    return RungResult("L1", tuple(figures))
+
+
+def _error(states: np.ndarray, reference: np.ndarray, scale: np.ndarray) -> float:
+    """The largest error relative to |y| + scale; infinite where a state is not finite."""
+    error = np.abs(states - reference) / (np.abs(reference) + scale)
+    return float(np.max(np.where(np.isfinite(error), error, np.inf)))
+
+
+def solution_rung(plan: Plan, stacks: tuple[Stack, ...]) -> RungResult:
+    """L2: each stack's best solver down a ladder of tolerances."""
+    solved = {
+        stack.name: {rtol: stack.solution(plan, rtol) for rtol in plan.rtols}
+        for stack in stacks
+    }
+    figures: list[Figure] = []
+    derivation = (
+        "Error control holds each step's error to the tolerance; the errors grow at most "
+        f"G times on the way, and {STEPS_OF_ERROR:.0f} of them may add up (chosen, not "
+        "derived): 10·G·rtol plus the reference's own accuracy."
+    )
+    for stack in stacks:
+        reference, source = plan.reference, "the reference"
+        accuracy = plan.accuracy
+        if reference is None:
+            other = next((s for s in stacks if s.name != stack.name), stack)
+            tight = plan.rtols[-1]
+            reference = solved[other.name][tight]
+            source = f"{other.name} at rtol {tight:.0e}"
+            accuracy = STEPS_OF_ERROR * plan.growth * tight
+        claim = f"{stack.name} {plan.best_solver(stack.name)} against {source}"
+        ladder = []
+        for rtol in plan.rtols:
+            error = _error(solved[stack.name][rtol], reference, plan.scale)
+            limit = STEPS_OF_ERROR * plan.growth * rtol + accuracy
+            ladder.append(Figure(claim, error, limit, derivation, rtol))
+        figures += ladder
+        figures.append(_falls(ladder, stack.name, plan))
+    if len(stacks) == 2:
+        one, two = (solved[stack.name] for stack in stacks)
+        for rtol in plan.rtols:
+            figures.append(
+                Figure(
+                    f"{stacks[0].name} against {stacks[1].name}",
+                    _error(one[rtol], two[rtol], plan.scale),
+                    2 * STEPS_OF_ERROR * plan.growth * rtol * (1 + 1e-3),
+                    "Two stacks within a limit of the truth are within twice that of "
+                    "each other.",
+                    rtol,
+                )
+            )
+    return RungResult("L2", tuple(figures))
+
+
+def _falls(ladder: list[Figure], name: str, plan: Plan) -> Figure:
+    """The error at the tightest tolerance against that at the loosest."""
+    loose, tight = ladder[0], ladder[-1]
+    ratio = plan.rtols[-1] / plan.rtols[0]
+    # Below this the reference and round-off rule, and nothing is left to fall.
+    floor = 10 * plan.accuracy + 1e3 * plan.growth * UNIT
+    return Figure(
+        f"{name}: the error falls with the tolerance",
+        tight.measured,
+        max(loose.measured * np.sqrt(ratio), floor),
+        "An error that follows the tolerance falls in proportion; half the decades "
+        "must show, down to the floor of round-off and of the reference.",
+    )
+
+
+def observable_rung(plan: Plan, stacks: tuple[Stack, ...]) -> RungResult:
+    """L3: what the user wanted from the solution."""
+    if not plan.observables:
+        return RungResult("L3", reason="no observables named")
+    rtol = plan.rtols[-1]
+    shape = np.shape(plan.problem.y0) if hasattr(plan.problem.y0, "shape") else (-1,)
+    figures = []
+    states = {s.name: s.solution(plan, rtol) for s in stacks}
+    for observable in plan.observables:
+        values = {}
+        limits = {}
+        for name, flat in states.items():
+            ys = flat.reshape(len(plan.times), *shape)
+            values[name] = observable.function(plan.times, ys)
+            base = plan.reference if plan.reference is not None else flat
+            moved = sensitivity(
+                observable.function,
+                plan.times,
+                base.reshape(len(plan.times), *shape),
+                plan.scale,
+            )
+            state_limit = STEPS_OF_ERROR * plan.growth * rtol + plan.accuracy
+            limits[name] = moved * state_limit + 1e3 * UNIT
+        expected = observable.expected
+        if expected is None and plan.reference is not None:
+            truth = plan.reference.reshape(len(plan.times), *shape)
+            expected = observable.function(plan.times, truth)
+        derivation = (
+            "The observable moves at most by its sensitivity to the states, measured "
+            "on the reference, times the limit of L2 at the tightest tolerance."
+        )
+        if expected is not None:
+            for name in states:
+                figures.append(
+                    Figure(
+                        f"{observable.name} of {name} against its expected value",
+                        abs(values[name] - expected),
+                        limits[name],
+                        derivation,
+                    )
+                )
+        if len(states) == 2:
+            one, two = states
+            figures.append(
+                Figure(
+                    f"{observable.name}, {one} against {two}",
+                    abs(values[one] - values[two]),
+                    limits[one] + limits[two],
+                    derivation,
+                )
+            )
+    return RungResult("L3", tuple(figures))

@@ -1,0 +1,218 @@
+"""The two sides of a comparison, and the recorded stand-in for one of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..problem import ODEProblem
+from ..solve import solve
+from .plan import Plan, flat_field, flat_states, scaled_problem
+from .report import write_atomically
+
+PARTS = ("field", "jacobian on ones", "jacobian on waves", "time gradient")
+
+
+def directions(n: int) -> dict[str, np.ndarray]:
+    """The vectors that Jacobians are applied to: any wrong entry shows in one."""
+    return {
+        "jacobian on ones": np.ones(n),
+        "jacobian on waves": np.cos(1.0 + np.arange(n)),
+    }
+
+
+class Stack(Protocol):
+    """One side: its fields, its schemes, its solutions, all as flat states."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def versions(self) -> Mapping[str, str]: ...
+
+    def parts(self, plan: Plan) -> Mapping[str, np.ndarray]:
+        """Each of `PARTS` at the plan's points, shape `(points, n)`."""
+        ...
+
+    def scheme(self, plan: Plan, twin: str) -> np.ndarray:
+        """Fixed steps of a twin scheme, states at the scheme times."""
+        ...
+
+    def solution(self, plan: Plan, rtol: float) -> np.ndarray:
+        """The best adaptive solver's states at the plan's times; NaN if it failed."""
+        ...
+
+
+def _span(problem: ODEProblem, t1: float) -> ODEProblem:
+    return eqx.tree_at(lambda p: p.t1, problem, jnp.asarray(t1, problem.dtype))
+
+
+def _solve_states(
+    problem: ODEProblem, backend: str, times: np.ndarray, **options: Any
+) -> np.ndarray:
+    """States at times; NaN where the solve did not get."""
+    count, n = len(times), problem.dimension
+    solution = solve(
+        problem, backend, saveat=times, throw=False, max_steps=1_000_000, **options
+    )
+    states = np.full((count, n), np.nan)
+    reached = flat_states(solution.ys, len(np.asarray(solution.ts)))
+    if bool(solution.succeeded):
+        states[: len(reached)] = reached
+    return states
+
+
+class LiveStack:
+    """A stack that runs now."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        if self.name == "julia":
+            from .. import runtime
+
+            return dict(runtime.session().versions)
+        import importlib.metadata as metadata
+
+        packages = ("jax", "equinox", "diffrax", "optimistix")
+        return {package: metadata.version(package) for package in packages}
+
+    def parts(self, plan: Plan) -> Mapping[str, np.ndarray]:
+        if self.name == "julia":
+            return _lowered_parts(plan)
+        return _traced_parts(plan)
+
+    def scheme(self, plan: Plan, twin: str) -> np.ndarray:
+        assert plan.scheme_t1 is not None
+        assert plan.scheme_steps is not None
+        problem = _span(plan.problem, plan.scheme_t1)
+        step = (plan.scheme_t1 - float(problem.t0)) / plan.scheme_steps
+        return _solve_states(
+            problem, self.name, plan.scheme_times, solver=twin, dt=step
+        )
+
+    def solution(self, plan: Plan, rtol: float) -> np.ndarray:
+        problem = _span(scaled_problem(plan.problem, plan.scale), float(plan.times[-1]))
+        states = _solve_states(
+            problem,
+            self.name,
+            plan.times,
+            solver=plan.best_solver(self.name),
+            rtol=rtol,
+            atol=rtol,
+            step_to_saveat=True,
+        )
+        return states * plan.scale
+
+
+def _traced_parts(plan: Plan) -> Mapping[str, np.ndarray]:
+    flat = flat_field(plan.problem)
+    ts, us = jnp.asarray(plan.point_times), jnp.asarray(plan.points)
+    parts = {"field": jax.vmap(flat)(ts, us)}
+    for name, v in directions(us.shape[1]).items():
+        parts[name] = jax.vmap(
+            lambda t, u, v=v: jax.jvp(lambda u: flat(t, u), (u,), (jnp.asarray(v),))[1]
+        )(ts, us)
+    parts["time gradient"] = jax.vmap(jax.jacfwd(flat, argnums=0))(ts, us)
+    return {name: np.asarray(values) for name, values in parts.items()}
+
+
+def _lowered_parts(plan: Plan) -> Mapping[str, np.ndarray]:
+    from ..backends.julia_evaluate import LoweredEvaluator
+
+    evaluate = LoweredEvaluator(plan.problem)
+    values = [
+        evaluate(u, float(t))
+        for t, u in zip(plan.point_times, plan.points, strict=True)
+    ]
+    vectors = directions(plan.points.shape[1])
+    return {
+        "field": np.stack([f for f, _, _ in values]),
+        **{
+            name: np.stack([jacobian @ v for _, jacobian, _ in values])
+            for name, v in vectors.items()
+        },
+        "time gradient": np.stack([g for _, _, g in values]),
+    }
+
+
+RECORD = Path("julia") / "results.csv"
+
+
+class RecordedStack:
+    """Julia's results from a file: what a live run gave, and with which versions."""
+
+    name = "julia"
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._versions: dict[str, str] = {}
+        self._rows: dict[tuple[str, str], list[list[float]]] = {}
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if line.startswith("#"):
+                key, _, value = line[1:].partition("=")
+                if value:
+                    self._versions[key.strip()] = value.strip()
+                continue
+            kind, label, *numbers = next(csv.reader([line]))
+            if kind != "kind":
+                row = [float(x) for x in numbers]
+                self._rows.setdefault((kind, label), []).append(row)
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        return self._versions
+
+    def _states(self, kind: str, label: str) -> np.ndarray:
+        try:
+            return np.asarray(self._rows[kind, label])
+        except KeyError:
+            raise ValueError(
+                f"{self._path} holds no {kind} {label!r}; record it again with "
+                "tests/fixtures/make/record_julia.py on a machine with Julia."
+            ) from None
+
+    def parts(self, plan: Plan) -> Mapping[str, np.ndarray]:
+        return {name: self._states("part", name) for name in PARTS}
+
+    def scheme(self, plan: Plan, twin: str) -> np.ndarray:
+        return self._states("scheme", twin)
+
+    def solution(self, plan: Plan, rtol: float) -> np.ndarray:
+        return self._states("solution", f"{rtol:.0e}")
+
+
+def record(plan: Plan, path: Path) -> None:
+    """Run Julia live on a plan and write its results, whole or not at all."""
+    stack = LiveStack("julia")
+    out = io.StringIO()
+    out.write("# Results of a live run of the Julia package on this problem.\n")
+    for name, version in stack.versions.items():
+        out.write(f"# {name} = {version}\n")
+    writer = csv.writer(out, lineterminator="\n")
+    n = plan.points.shape[1]
+    writer.writerow(["kind", "label", *(f"y{k + 1}" for k in range(n))])
+
+    def rows(kind: str, label: str, values: np.ndarray) -> None:
+        for row in values:
+            writer.writerow([kind, label, *(repr(float(x)) for x in row)])
+
+    for name, values in stack.parts(plan).items():
+        rows("part", name, values)
+    if plan.scheme_steps is not None:
+        for twin in plan.twins:
+            rows("scheme", twin, stack.scheme(plan, twin))
+    for rtol in plan.rtols:
+        rows("solution", f"{rtol:.0e}", stack.solution(plan, rtol))
+    text = out.getvalue()
+    write_atomically(path, lambda name: Path(name).write_text(text, encoding="utf-8"))
