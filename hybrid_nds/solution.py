@@ -74,9 +74,7 @@ def outcome_name(outcome: Any) -> str:
     return tuple(Outcome._name_to_item)[index]
 
 
-_ENDED_AS_PLANNED = tuple(
-    list(Outcome._name_to_item).index(name) for name in ("success", "event")
-)
+_SUCCESS, _EVENT = map(list(Outcome._name_to_item).index, ("success", "event"))
 
 
 class SolveError(RuntimeError):
@@ -136,7 +134,8 @@ class Solution(eqx.Module):
         if isinstance(self.outcome._value, jax.core.Tracer):
             return (self.outcome == Outcome.success) | (self.outcome == Outcome.event)
         # In NumPy: two JAX operations would cost more than a small solve.
-        return np.isin(np.asarray(self.outcome._value), _ENDED_AS_PLANNED)
+        code = np.asarray(self.outcome._value)
+        return (code == _SUCCESS) | (code == _EVENT)
 
     def evaluate(self, t: Any) -> PyTree[Array]:
         """The state at any time of the span, from the solver's dense output.

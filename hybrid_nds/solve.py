@@ -98,7 +98,13 @@ def solve(
         for the stages of an implicit solver given by name (Newton's method by
         default); `step_to_saveat`, whether steps end at the times of `saveat` (by
         default for Dopri8, KenCarp5 and Kvaerno5, whose interpolation is less
-        accurate than their steps).
+        accurate than their steps). Julia:
+        `rhs`, `"lowered"` (the default) or `"callback"` into JAX; `form` of lowered
+        code, `"array"` (the default) or `"scalar"` for small systems; `specialize`,
+        whether to compile the solver for this very field, which costs seconds once
+        and saves a little in every call; `newton_tolerance` of implicit stages, as a
+        fraction of the error tolerance; `step_to_saveat`, as for Diffrax (by default
+        for KenCarp4, KenCarp5, Kvaerno4, Kvaerno5, RK4, ROCK4).
 
     **Returns:** a [`Solution`][hybrid_nds.Solution]. Times that the solve did not
     reach are left out of it; inside a JAX transformation, where shapes must not

@@ -176,6 +176,8 @@ class PreparedProblem:
             for event in events
         ]
         self._times = np.empty(0, self.dtype)
+        self._ends: tuple[Any, Any] = (None, None)
+        self._span = (np.nan, np.nan)
         self._session = session
         self._resize = getattr(module, "resize_times!")
         self._solve = getattr(module, "solve!")
@@ -232,14 +234,14 @@ class PreparedProblem:
             else:
                 known[:] = steady_tolerances(event, options, self.dtype)
         keep = self._set_times(options.saveat, step_to_saveat)
-        t0 = float(problem.t0)
+        t0, t1 = self._span_of(problem)
         steps = DEFAULT_MAX_STEPS if options.max_steps is None else options.max_steps
         self._session.call(
             self._solve,
             self.handle,
             algorithm,
             t0,
-            float(problem.t1),
+            t1,
             _number(options.rtol),
             _number(options.atol),
             _number(options.dt),
@@ -248,6 +250,13 @@ class PreparedProblem:
             report,
         )
         return self._result(t0)
+
+    def _span_of(self, problem: ODEProblem) -> tuple[float, float]:
+        # JAX arrays do not change, and cost microseconds to read.
+        ends = (problem.t0, problem.t1)
+        if not all(a is b for a, b in zip(ends, self._ends, strict=True)):
+            self._ends, self._span = ends, (float(ends[0]), float(ends[1]))
+        return self._span
 
     def _set_times(self, saveat: Any, step_to_saveat: bool) -> int:
         if saveat is None:
