@@ -113,6 +113,11 @@ BAD = {
         ValueError,
         'adjoint="backsolve"` cannot save `saveat="steps"`',
     ),
+    "backsolve with KenCarp": (
+        {"adjoint": "backsolve", "solver": "KenCarp4"},
+        ValueError,
+        "cannot run KenCarp4 backward",
+    ),
     "implicit with times": (
         {"adjoint": "implicit", "saveat": [0.5]},
         ValueError,

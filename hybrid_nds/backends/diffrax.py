@@ -116,7 +116,7 @@ def plan(
         args=problem.args,
         saveat=make_saveat(options.saveat),
         stepsize_controller=make_controller(problem, options, solver),
-        adjoint=make_adjoint(options),
+        adjoint=make_adjoint(options, solver),
         event=events.event,
         max_steps=make_max_steps(problem, options),
     )
