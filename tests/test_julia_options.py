@@ -60,6 +60,12 @@ REFUSED = {
         ValueError,
         "`newton_tolerance` must be a number between 0 and 1",
     ),
+    "step-to-saveat": (
+        _problem,
+        {"step_to_saveat": "yes"},
+        TypeError,
+        "`step_to_saveat` must be",
+    ),
     "progress": (_problem, {"progress": "bar"}, TypeError, "`progress` must be True"),
     "euler-adaptive": (
         _problem,

@@ -62,6 +62,19 @@ def test_every_step_from_the_start(julia):
     np.testing.assert_allclose(solution.ys[:, 0], np.exp(-2 * solution.ts), **NEAR)
 
 
+def test_steps_end_at_the_times_where_asked(julia):
+    times = np.array([0.2, 0.5, 0.9])
+    coarse = {"solver": "Kvaerno5", "saveat": times, "rtol": 1e-6, "atol": 1e-6}
+    between = _run(_oscillator(), step_to_saveat=False, **coarse)
+    at_steps = _run(_oscillator(), step_to_saveat=True, **coarse)
+    default = _run(_oscillator(), **coarse)
+    # Every time saved costs one step that ends there.
+    assert at_steps.stats["num_steps"] > between.stats["num_steps"]
+    error = lambda s: np.abs(s.ys["x"][:, 0] - np.cos(times)).max()
+    assert error(at_steps) < error(between)
+    assert tree_allclose(default.ys, at_steps.ys, rtol=0.0)
+
+
 @pytest.mark.parametrize("solver", ["Tsit5", "Rodas5P", "Vern9", "default"])
 def test_dense_output(solver, julia):
     solution = _run(_decay(), saveat="dense", solver=solver)
