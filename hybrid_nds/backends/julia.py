@@ -29,8 +29,8 @@ _WITH_NEWTON = ("OrdinaryDiffEqBDF", "OrdinaryDiffEqFIRK", "OrdinaryDiffEqSDIRK"
 # In fixed steps no error estimate says how well to solve the stages: nearly to
 # round-off (times Julia's `stage_tolerance`), so that only the scheme's error is left.
 _FIXED_STEP_NEWTON = {"float64": 1e-6, "float32": 1e-4}
-# Between steps they are 4 to 12 times less accurate than at them, and miss the tolerance
-# (a harmonic oscillator at 1e-8; KenCarp5 by analogy, its interpolant is the same cubic).
+# Between steps they are 4 to 12 times less accurate than at them, and miss the
+# tolerance (a harmonic oscillator at 1e-8; KenCarp5 has the same cubic as Kvaerno5).
 _COARSE_BETWEEN_STEPS = ("Dopri8", "KenCarp5", "Kvaerno5", "RadauIIA5")
 
 
