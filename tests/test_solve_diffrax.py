@@ -170,6 +170,30 @@ def test_tight_tolerances_on_van_der_pol():
     np.testing.assert_allclose(solution.ys[-1], published, rtol=1e-7)
 
 
+def test_a_tolerance_below_the_last_place_of_the_state():
+    # Robertson's second component is 1e-7 to 1e-5; its absolute tolerance is far below
+    # the round-off of the others. The components add up to one whatever the solver.
+    def field(t, y, args):
+        slow = -0.04 * y[0] + 1e4 * y[1] * y[2]
+        fast = 3e7 * y[1] ** 2
+        return jnp.stack([slow, -slow - fast, fast])
+
+    problem = ODEProblem(field, np.array([1.0, 0.0, 0.0]), 0.0, 40.0)
+    solution = solve(problem, solver="Kvaerno5", rtol=1e-9, atol=1e-18)
+    # Published with the examples of LSODE and CVODE; four digits here, so that the
+    # last of 2.842e-1 is half a unit, 1.8e-4, at most.
+    published = [7.158e-1, 9.185e-6, 2.842e-1]
+    np.testing.assert_allclose(solution.ys[-1], published, rtol=2e-4)
+    np.testing.assert_allclose(np.sum(solution.ys[-1]), 1.0, rtol=1e-12)
+
+
+def test_an_exact_first_guess_is_no_divergence():
+    # Nothing moves, so that each stage is solved by its first guess.
+    problem = ODEProblem(lambda t, y, a: 0.0 * y, np.ones(2), 0.0, 1.0)
+    for solver in ("Kvaerno5", "KenCarp4"):
+        assert solve(problem, solver=solver).ys.tolist() == [[1.0, 1.0]]
+
+
 def test_states_keep_structure_shapes_and_dtype():
     y0 = {"a": jnp.ones((2, 3)), "b": (jnp.zeros(()), jnp.full(4, 2.0))}
     field = lambda t, y, a: jax.tree.map(lambda leaf: -leaf, y)

@@ -16,6 +16,7 @@ from jaxtyping import PyTree
 from ..problem import ODEProblem, is_concrete
 from ..solvers import find_solver
 from .base import DEFAULT_MAX_STEPS, SolveOptions
+from .diffrax_newton import StageNewton
 
 _ADJOINTS = {
     # As many checkpoints as Diffrax takes for its own default of 4096 steps; beyond
@@ -109,10 +110,7 @@ def _root_finder(problem: ODEProblem, options: SolveOptions) -> Any:
     controller = options.extra.get("stepsize_controller")
     adaptive = isinstance(controller, diffrax.AbstractAdaptiveStepSizeController)
     if adaptive or (controller is None and not options.fixed_steps):
-        return diffrax.with_stepsize_controller_tols(optx.Newton)(
-            # Round-off in tiny components keeps the residual from falling further.
-            cauchy_termination=False
-        )
+        return diffrax.with_stepsize_controller_tols(StageNewton)()
     # No tolerance to follow: close to what the state resolves, 7e-11 in float64.
     tolerance = float(np.finfo(problem.dtype).eps) ** 0.65
     return optx.Newton(rtol=tolerance, atol=tolerance, norm=optx.max_norm)
