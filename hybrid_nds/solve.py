@@ -104,7 +104,7 @@ def solve(
         whether to compile the solver for this very field, which costs seconds once
         and saves a little in every call; `newton_tolerance` of implicit stages, as a
         fraction of the error tolerance; `step_to_saveat`, as for Diffrax (by default
-        for Dopri8, KenCarp5, Kvaerno5 and RadauIIA5).
+        for DP8, KenCarp5, Kvaerno5 and RadauIIA5).
 
     **Returns:** a [`Solution`][hybrid_nds.Solution]. Times that the solve did not
     reach are left out of it; inside a JAX transformation, where shapes must not

@@ -114,7 +114,10 @@ SOLVERS: tuple[SolverInfo, ...] = (
     _explicit("RK4", 4, None, "RK4", _LOW),
     _explicit("Dopri5", 5, "Dopri5", "DP5", _LOW, "DP5"),
     _explicit("Tsit5", 5, "Tsit5", "Tsit5", "OrdinaryDiffEqTsit5"),
-    _explicit("Dopri8", 8, "Dopri8", "DP8", _HIGH, "DP8"),
+    # Prince and Dormand's 8(7) pair of 13 stages, and Hairer's 8(5,3) pair of 12: both
+    # of order eight, and not the same method.
+    _explicit("Dopri8", 8, "Dopri8", None, None),
+    _explicit("DP8", 8, None, "DP8", _HIGH),
     _explicit("Vern6", 6, None, "Vern6", _VERNER),
     _explicit("Vern7", 7, None, "Vern7", _VERNER),
     _explicit("Vern8", 8, None, "Vern8", _VERNER),

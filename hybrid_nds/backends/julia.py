@@ -31,7 +31,7 @@ _WITH_NEWTON = ("OrdinaryDiffEqBDF", "OrdinaryDiffEqFIRK", "OrdinaryDiffEqSDIRK"
 _FIXED_STEP_NEWTON = {"float64": 1e-6, "float32": 1e-4}
 # Between steps they are 4 to 12 times less accurate than at them, and miss the
 # tolerance (a harmonic oscillator at 1e-8; KenCarp5 has the same cubic as Kvaerno5).
-_COARSE_BETWEEN_STEPS = ("Dopri8", "KenCarp5", "Kvaerno5", "RadauIIA5")
+_COARSE_BETWEEN_STEPS = ("DP8", "KenCarp5", "Kvaerno5", "RadauIIA5")
 
 
 class JuliaBackend:
@@ -232,7 +232,7 @@ def _check_concrete(problem: ODEProblem, options: SolveOptions) -> None:
         "solve: the Julia backend cannot be traced, so `problem` and its options must "
         "be concrete: call it outside jax.jit, jax.vmap and jax.grad, differentiate "
         'with backend="diffrax", or go through jax.pure_callback and '
-        "hybrid_nds.runtime's worker process."
+        "a process of its own."
     )
 
 

@@ -7,6 +7,7 @@ import typer
 from .doctor import doctor
 from .julia import julia
 from .solve import solve
+from .validate import validate
 
 app = typer.Typer(
     name="hybrid-nds",
@@ -17,6 +18,7 @@ app = typer.Typer(
 )
 app.command()(doctor)
 app.command()(solve)
+app.command()(validate)
 app.add_typer(julia, name="julia")
 
 

@@ -49,16 +49,13 @@ def _weight(equation: Equation, depths: dict[int, int]) -> int:
         return 0
     if name in ELEMENTWISE:
         return 1 if ELEMENTWISE[name].cost <= 4 * CHEAP else _ELEMENTARY
-    if name in (
-        "reduce_sum",
-        "reduce_prod",
-        "cumsum",
-        "cumprod",
-        "conv_general_dilated",
-    ):
+    if name in ("reduce_sum", "reduce_prod"):
         outputs = math.prod(equation.outputs[0].shape)
-        terms = math.prod(first[0].shape) // max(outputs, 1)
-        return max(terms, max(first[0].shape, default=1) if name[:3] == "cum" else 1)
+        return max(1, math.prod(first[0].shape) // max(outputs, 1))
+    if name in ("cumsum", "cumprod"):
+        return first[0].shape[equation.parameters["axis"]]
+    if name == "conv_general_dilated":
+        return math.prod(equation.inputs[1].shape)
     if name == "dot_general":
         (summed, _), _ = equation.parameters["dimension_numbers"]
         return math.prod(first[0].shape[axis] for axis in summed)

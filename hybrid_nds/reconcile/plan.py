@@ -1,4 +1,4 @@
-"""What is compared: points, directions, schemes, times and tolerances of one problem."""
+"""What is compared of one problem: points, schemes, times and tolerances."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ STAGES = {
     "Bosh3": 4,
     "Tsit5": 7,
     "Dopri5": 7,
-    "Dopri8": 14,
     "Kvaerno5": 7,
 }
 _POINTS = 6
@@ -132,7 +131,9 @@ def plan_problem(
     scale = np.broadcast_to(np.asarray(scale, float), u0.shape)
 
     def trajectory(start: np.ndarray) -> np.ndarray:
-        moved = eqx.tree_at(lambda p: p.y0, problem, ravel_pytree(problem.y0)[1](start))
+        moved = eqx.tree_at(
+            lambda p: p.y0, problem, ravel_pytree(problem.y0)[1](jnp.asarray(start))
+        )
         backend = "diffrax" if problem.mass_matrix is None else "julia"
         name = solver if backend == "diffrax" else "Rodas5P"
         solution = solve(

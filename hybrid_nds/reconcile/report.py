@@ -41,7 +41,7 @@ class Figure:
     @property
     def holds(self) -> bool:
         """Whether the measured value is within the limit."""
-        return math.isfinite(self.measured) and self.measured <= self.limit
+        return bool(math.isfinite(self.measured) and self.measured <= self.limit)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -97,8 +97,14 @@ class LiveStack:
         assert plan.scheme_steps is not None
         problem = _span(plan.problem, plan.scheme_t1)
         step = (plan.scheme_t1 - float(problem.t0)) / plan.scheme_steps
+        # The times are grid times: any other step would be another scheme.
         return _solve_states(
-            problem, self.name, plan.scheme_times, solver=twin, dt=step
+            problem,
+            self.name,
+            plan.scheme_times,
+            solver=twin,
+            dt=step,
+            step_to_saveat=False,
         )
 
     def solution(self, plan: Plan, rtol: float) -> np.ndarray:

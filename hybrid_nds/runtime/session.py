@@ -56,8 +56,8 @@ def require_main_thread() -> None:
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError(
             "Julia must be called from the main thread, got "
-            f"{threading.current_thread().name}. Solve in a worker process instead: "
-            "hybrid_nds.runtime.JuliaWorker can be used from any thread."
+            f"{threading.current_thread().name}. Collect the problems and solve them "
+            "in the main thread, or in a process of its own."
         )
 
 

@@ -30,7 +30,8 @@ end
     if descriptor >= 0
         byte = Ref{UInt8}(0)
         count = ccall(:read, Cssize_t, (Cint, Ref{UInt8}, Csize_t), descriptor, byte, 1)
-        count == 1 && (watch.interrupted = true)
+        # Other signals with a handler of the host write here too: 2 is Ctrl-C.
+        count == 1 && byte[] == 0x02 && (watch.interrupted = true)
     end
     return watch.interrupted
 end
