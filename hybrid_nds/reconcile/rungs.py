@@ -238,8 +238,8 @@ def _falls(ladder: list[Figure], name: str, plan: Plan) -> Figure:
         f"{name}: the error falls with the tolerance",
         tight.measured,
         float(max(loose.measured * fall, floor)),
-        "An error that follows the tolerance falls in proportion: half the decades must "
-        "show, down to the floor of round-off and of the reference. One that is a "
+        "An error that follows the tolerance falls in proportion: half the decades "
+        "must show, down to the floor of round-off and of the reference. One that is a "
         "hundredfold below its limit from the start must not rise.",
     )
 
