@@ -209,7 +209,7 @@ def solution_rung(plan: Plan, stacks: tuple[Stack, ...]) -> RungResult:
             limit = STEPS_OF_ERROR * plan.growth * rtol + accuracy
             ladder.append(Figure(claim, error, limit, derivation, rtol))
         figures += ladder
-        figures.append(_falls(ladder, stack.name, plan))
+        figures.append(_falls(ladder, stack.name, plan, accuracy))
     if len(stacks) == 2:
         one, two = (solved[stack.name] for stack in stacks)
         for rtol in plan.rtols:
@@ -226,14 +226,14 @@ def solution_rung(plan: Plan, stacks: tuple[Stack, ...]) -> RungResult:
     return RungResult("L2", tuple(figures))
 
 
-def _falls(ladder: list[Figure], name: str, plan: Plan) -> Figure:
+def _falls(ladder: list[Figure], name: str, plan: Plan, accuracy: float) -> Figure:
     """The error at the tightest tolerance against that at the loosest."""
     loose, tight = ladder[0], ladder[-1]
     # An error a hundredfold below what its tolerance allows is not the tolerance's.
     governed = loose.measured > loose.limit / 100
     fall = np.sqrt(plan.rtols[-1] / plan.rtols[0]) if governed else 1.0
     # Below this the reference and round-off rule, and nothing is left to fall.
-    floor = 10 * plan.accuracy + 1e3 * plan.growth * UNIT
+    floor = 10 * accuracy + 1e3 * plan.growth * UNIT
     return Figure(
         f"{name}: the error falls with the tolerance",
         tight.measured,

@@ -1,0 +1,59 @@
+"""Lowered functions run in Julia: the values of JAX, and no allocation."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+from lowering_cases import CASES, LAYERS, PROGRAMS
+
+from hybrid_nds import lowering
+from hybrid_nds.backends.julia_evaluate import evaluate_function
+
+# As loops, this nest of a Hessian and a product still allocates; straight it does not.
+ALLOCATING_LOOPS = {"program-hessian"}
+
+pytestmark = pytest.mark.julia
+
+# What Julia's own special functions allocate is not lowering's.
+ALLOCATING = {"program-incomplete_beta", "program-incomplete_gamma"}
+
+
+@pytest.mark.parametrize(
+    ("form", "unroll"),
+    [("array", 1200), ("array", -1), ("scalar", 1200)],
+    ids=["straight", "loops", "scalar"],
+)
+@pytest.mark.parametrize(
+    "name", [f"layer-{n}" for n in LAYERS] + [f"program-{n}" for n in PROGRAMS]
+)
+def test_field_runs_natively(julia, name, form, unroll):
+    fn, y, args = CASES[name]()
+    u, unravel = ravel_pytree(y)
+    if form == "scalar" and u.size > 60:
+        pytest.skip("static arrays are for small systems")
+    t = jnp.float64(0.7)
+    lowered = lowering.lower(fn, t, y, args, form=form, unroll=unroll)
+    p = lowering.parameter_vector(fn, args, u.dtype)
+    result = evaluate_function(lowered, np.asarray(u), p, 0.7)
+    expected = ravel_pytree(fn(t, unravel(u), args))[0]
+    # Tens of roundings, condition numbers below a thousand.
+    np.testing.assert_allclose(
+        result.values, expected, rtol=1e-11, atol=1e-12, equal_nan=True
+    )
+    looped = form == "array" and unroll < 0
+    if name not in ALLOCATING and not (looped and name in ALLOCATING_LOOPS):
+        assert result.allocated == 0
+
+
+@pytest.mark.parametrize("name", ["layer-mlp", "program-attention_particles"])
+def test_jacobian_runs_natively(julia, name):
+    fn, y, args = CASES[name]()
+    u, unravel = ravel_pytree(y)
+    t = jnp.float64(0.7)
+    lowered = lowering.lower(fn, t, y, args, part="jacobian")
+    p = lowering.parameter_vector(fn, args, u.dtype)
+    result = evaluate_function(lowered, np.asarray(u), p, 0.7)
+    expected = jax.jacfwd(lambda u: ravel_pytree(fn(t, unravel(u), args))[0])(u)
+    np.testing.assert_allclose(result.values, expected, rtol=1e-11, atol=1e-12)
+    assert result.allocated == 0

@@ -1,0 +1,117 @@
+"""The ladder finds what is wrong, and on the rung where it is wrong."""
+
+import dataclasses
+import json
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import hybrid_nds
+from hybrid_nds.reconcile import Figure, RungResult, load_fixture, reconcile
+from hybrid_nds.reconcile.stacks import RECORD, RecordedStack
+
+
+@pytest.fixture(scope="module")
+def lorenz():
+    return load_fixture("lorenz63")
+
+
+def _changed(fixture, factor):
+    """The fixture with its first parameter off by a factor, in JAX alone."""
+    problem = fixture.problem
+    dynamic, static = eqx.partition((problem.field, problem.args), eqx.is_inexact_array)
+    import jax
+
+    leaves, tree = jax.tree_util.tree_flatten(dynamic)
+    leaves[0] = leaves[0] * factor
+    field, args = eqx.combine(jax.tree_util.tree_unflatten(tree, leaves), static)
+    wrong = hybrid_nds.ODEProblem(field, problem.y0, problem.t0, problem.t1, args)
+    return dataclasses.replace(fixture, problem=wrong)
+
+
+def test_every_rung_holds_on_recorded_results(lorenz):
+    report = reconcile(lorenz, julia="recorded")
+    assert [r.verdict for r in report.rungs] == ["passed"] * 4
+    assert report.julia == "recorded"
+    assert "recorded, not live" in report.to_markdown()
+    assert json.loads(report.to_json())["passed"] is True
+    assert "L2 solution" in str(report)
+
+
+def test_a_wrong_coefficient_breaks_from_the_field_up(lorenz):
+    report = reconcile(_changed(lorenz, 1.001), julia="recorded")
+    assert [r.verdict for r in report.rungs] == ["failed"] * 4
+    assert not report.passed
+
+
+def test_a_tiny_error_of_the_field_breaks_only_below_the_solution(lorenz):
+    # Far below the tolerances of L2, and still a thousand times above round-off.
+    report = reconcile(
+        _changed(lorenz, 1 + 1e-11), julia="recorded", rungs=("L0", "L2")
+    )
+    assert report.rung("L0").verdict == "failed"
+    assert report.rung("L2").verdict == "passed"
+
+
+def test_a_wrong_scheme_breaks_the_second_rung(lorenz, tmp_path):
+    text = (lorenz.path / RECORD).read_text()
+    # Another scheme's states under this one's name: as if a tableau were wrong.
+    swapped = text.replace("scheme,Heun,", "scheme,X,")
+    swapped = swapped.replace("scheme,Ralston,", "scheme,Heun,")
+    swapped = swapped.replace("scheme,X,", "scheme,Ralston,")
+    folder = tmp_path / "lorenz63"
+    (folder / "julia").mkdir(parents=True)
+    (folder / RECORD).write_text(swapped)
+    report = reconcile(
+        dataclasses.replace(lorenz, path=folder), julia="recorded", rungs=("L0", "L1")
+    )
+    assert report.rung("L0").verdict == "passed"
+    failed = {f.claim.split(",")[0] for f in report.rung("L1").figures if not f.holds}
+    assert failed == {"Heun", "Ralston"}
+
+
+def test_missing_records_are_named(lorenz, tmp_path):
+    path = tmp_path / "results.csv"
+    path.write_text("# Julia = 1.10.8\nkind,label,y1\n")
+    stack = RecordedStack(path)
+    assert dict(stack.versions) == {"Julia": "1.10.8"}
+    with pytest.raises(ValueError, match=r"record_julia\.py"):
+        stack.scheme(None, "Heun")  # pyright: ignore
+
+
+def test_nan_never_holds():
+    assert not Figure("x", float("nan"), 1.0, "").holds
+    assert not Figure("x", float("inf"), float("inf"), "").holds
+    assert RungResult("L0", reason="none").verdict == "not applicable"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"rungs": ("L5",)}, "`rungs`"),
+        ({"rungs": ()}, "`rungs`"),
+        ({"julia": "perhaps"}, "`julia`"),
+        ({"observables": {}}, "`observables`"),
+    ],
+)
+def test_bad_options_are_named(lorenz, options, words):
+    with pytest.raises(ValueError, match=words):
+        reconcile(lorenz, **options)
+
+
+@pytest.mark.julia
+def test_a_problem_of_ones_own_goes_up_the_ladder(julia):
+    class Field(eqx.Module):
+        rate: jnp.ndarray
+
+        def __call__(self, t, y, args):
+            return jnp.stack([y[1], -self.rate * y[0] - 0.1 * y[1] + jnp.sin(t)])
+
+    problem = hybrid_nds.ODEProblem(Field(jnp.array(2.0)), jnp.ones(2), 0.0, 3.0)
+    report = reconcile(
+        problem, observables={"energy": lambda ts, ys: float(np.sum(ys[-1] ** 2))}
+    )
+    assert report.julia == "live"
+    assert [r.verdict for r in report.rungs] == ["passed"] * 4, str(report)
