@@ -45,7 +45,8 @@ function (f::MLP)(du, u, p, t)
     return nothing
 end
 mlp(weights, biases) = MLP(Tuple(Matrix{Float64}(w) for w in weights),
-    Tuple(Vector{Float64}(b) for b in biases), Tuple(zeros(size(w, 1)) for w in weights))
+    Tuple(Vector{Float64}(b) for b in biases),
+    Tuple(zeros(size(w, 1)) for w in weights))
 call(f::F, du, u, p, n) where {F} = for _ in 1:n
     f(du, u, p, 0.0)
 end
