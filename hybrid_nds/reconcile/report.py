@@ -239,8 +239,14 @@ def _plot_ladder(axes: Any, report: Report) -> None:
     claims = list(dict.fromkeys(f.claim for f in ladder if f.at is not None))
     for claim in claims:
         points = sorted((f.at or 0.0, f.measured) for f in ladder if f.claim == claim)
-        axes.loglog(*zip(*points, strict=True), marker="o", label=claim)
-    limits = sorted({(f.at, f.limit) for f in ladder if f.at is not None})
+        style = ":" if claim.endswith("against julia") else "-"
+        axes.loglog(*zip(*points, strict=True), style, marker="o", label=claim)
+    # Against the reference the limit is the tighter of two at each tolerance.
+    lowest: dict[float, float] = {}
+    for f in ladder:
+        if f.at is not None:
+            lowest[f.at] = min(f.limit, lowest.get(f.at, f.limit))
+    limits = sorted(lowest.items())
     if limits:
         axes.loglog(*zip(*limits, strict=True), "k--", linewidth=1, label="limit")
         axes.set_xlabel("relative tolerance")
