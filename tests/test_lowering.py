@@ -166,9 +166,27 @@ def test_unknown_primitive_says_what_to_do():
 
 
 def test_registered_rule_is_used(monkeypatch):
+    from jax.extend.core import Primitive
+
     from hybrid_nds.lowering import _elementwise
 
-    monkeypatch.setattr(_elementwise, "ELEMENTWISE", dict(_elementwise.ELEMENTWISE))
+    mine = Primitive("mine_own")
+    mine.def_abstract_eval(lambda x: x)
+
+    def field(t, y, args):
+        return 2.0 * mine.bind(y)
+
+    with pytest.raises(lowering.UnsupportedPrimitiveError, match="mine_own"):
+        lowering.lower(field, 0.0, jnp.ones(3))
+    # Registered for this test alone.
+    monkeypatch.setitem(_elementwise.ELEMENTWISE, "mine_own", None)
+    lowering.register_rule("mine_own", "tanh")
+    lowered = lowering.lower(field, 0.0, jnp.ones(3))
+    u = np.array([0.1, 0.5, -0.3])
+    np.testing.assert_allclose(evaluate(lowered, u, [], 0.0), 2 * np.tanh(u))
+
+
+def test_a_rule_is_a_name_and_no_code():
     with pytest.raises(ValueError, match="julia_function"):
         lowering.register_rule("mine", "sin(x); run")
     with pytest.raises(ValueError, match="cost"):
