@@ -18,7 +18,7 @@ slow-test: $(READY)
 lint: $(READY)
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
-	$(RUN)/pyright
+	$(RUN)/pyright --pythonpath $(RUN)/python
 
 julia: $(READY)
 	$(RUN)/hybrid-nds julia install
