@@ -17,12 +17,8 @@ import numpy as np
 
 from .backends.base import SolveOptions
 from .events import Event, SteadyState, as_events
-from .problem import (
-    ODEProblem,
-    is_concrete,
-    require_precision,
-    require_real_scalar,
-)
+from .problem import ODEProblem
+from .problem_checks import is_concrete, require_precision, require_real_scalar
 from .solvers import Stack, find_solver
 
 _DEFAULT_TOLERANCES = {"float64": (1e-6, 1e-9), "float32": (1e-4, 1e-6)}

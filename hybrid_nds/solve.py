@@ -13,7 +13,8 @@ import numpy as np
 from .backends.base import Backend
 from .events import Event, SteadyState
 from .options import check_options
-from .problem import ODEProblem, is_concrete
+from .problem import ODEProblem
+from .problem_checks import is_concrete
 from .solution import Outcome, Solution, SolveError, outcome_name
 from .solvers import SOLVERS, Stack
 

@@ -13,7 +13,8 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from ..problem import ODEProblem, is_concrete
+from ..problem import ODEProblem
+from ..problem_checks import is_concrete
 from ..solution import Outcome, Provenance, Solution
 from ..solvers import solver_names
 from .base import SolveOptions

@@ -13,7 +13,8 @@ import numpy as np
 import optimistix as optx
 from jaxtyping import PyTree
 
-from ..problem import ODEProblem, is_concrete
+from ..problem import ODEProblem
+from ..problem_checks import is_concrete
 from ..solvers import find_solver
 from .base import DEFAULT_MAX_STEPS, SolveOptions
 from .diffrax_newton import StageNewton

@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import PyTree
 
 from .. import runtime
-from ..problem import ODEProblem, is_concrete
+from ..problem import ODEProblem
+from ..problem_checks import is_concrete
 from ..solution import Outcome, Provenance, Solution
 from ..solvers import SOLVERS, SolverInfo, find_solver, solver_names
 from .base import SolveOptions

@@ -1,0 +1,156 @@
+"""Checks of what problems are made of; each names the argument and what was given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.core
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import Array, ArrayLike, PyTree
+
+VectorField = Callable[[Any, Any, Any], Any]
+"""`field(t, y, args) -> dy/dt`, with `dy/dt` of the structure of `y`."""
+
+
+def is_concrete(x: Any) -> bool:
+    """Whether a value is known now, not only when a traced function runs."""
+    return not isinstance(x, jax.core.Tracer)
+
+
+def require_precision(name: str, leaf: Any) -> None:
+    """Refuse float64 arrays that JAX would silently cut to float32.
+
+    NumPy scalars pass, as Python floats do: they are numbers that nobody declared
+    to be of double precision.
+    """
+    if not isinstance(leaf, np.ndarray | jax.Array):
+        return
+    if leaf.dtype == np.float64 and jnp.result_type(float) != np.float64:
+        raise ValueError(
+            f"{name} is float64, but JAX runs in 32 bits and would cut it to "
+            'float32. Call jax.config.update("jax_enable_x64", True) at the start of '
+            "the program, work within hybrid_nds.double_precision(), or pass float32 "
+            "data."
+        )
+
+
+def require_real_scalar(name: str, value: Any) -> None:
+    """Refuse anything but one real number, traced or not."""
+    try:
+        # NumPy alone: JAX's own functions would take a text for a dtype.
+        dtype = value.dtype if hasattr(value, "dtype") else np.asarray(value).dtype
+        shape = np.shape(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} must be a real number, got {value!r}.") from error
+    real = jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
+    if shape != () or not real:
+        raise TypeError(
+            f"{name} must be a real number, got {value!r} of shape {shape} and dtype "
+            f"{dtype}."
+        )
+
+
+def check_state(owner: str, y0: PyTree) -> PyTree:
+    """The state as JAX arrays of one real floating-point dtype, finite throughout."""
+    paths, treedef = jtu.tree_flatten_with_path(y0)
+    if not paths:
+        raise ValueError(f"{owner}: `y0` holds no arrays; give at least one scalar.")
+    leaves, dtypes = [], {}
+    for path, leaf in paths:
+        where = f"{owner}: `y0{jtu.keystr(path)}`"
+        require_precision(where, leaf)
+        try:
+            array = jnp.asarray(leaf)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"{where} must be a floating-point array, got {leaf!r}."
+            ) from error
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            raise TypeError(
+                f"{where} must be a real floating-point array, got dtype "
+                f"{array.dtype}. Write numbers with a decimal point, or cast with "
+                ".astype(float); split complex states into real and imaginary parts."
+            )
+        if array.dtype not in (np.float32, np.float64):
+            raise TypeError(
+                f"{where} must be float32 or float64, got {array.dtype}; cast it, and "
+                "let the field compute in lower precision where it wants to."
+            )
+        # The leaf as given: inside jit, `array` may be traced where the leaf is not.
+        if is_concrete(leaf) and not np.all(np.isfinite(np.asarray(leaf))):
+            raise ValueError(
+                f"{where} must be finite, but contains NaN or infinity: {leaf}."
+            )
+        dtypes[jtu.keystr(path)] = array.dtype
+        # Weak types would make another compilation of every solve.
+        leaves.append(jnp.asarray(array, dtype=array.dtype))
+    if len(set(dtypes.values())) > 1:
+        listing = ", ".join(f"y0{path}: {dtype}" for path, dtype in dtypes.items())
+        raise TypeError(
+            f"{owner}: `y0` must have one dtype throughout, got {listing}. "
+            "Cast the state to float32 or float64."
+        )
+    return jtu.tree_unflatten(treedef, leaves)
+
+
+def check_parameters(owner: str, name: str, tree: PyTree) -> None:
+    """Refuse float64 parameters that JAX would cut to float32."""
+    for path, leaf in jtu.tree_flatten_with_path(tree)[0]:
+        require_precision(f"{owner}: `{name}{jtu.keystr(path)}`", leaf)
+
+
+def check_time(
+    owner: str, name: str, t: ArrayLike, dtype: Any, *, finite: bool
+) -> Array:
+    """An end of the span, in the dtype of the state."""
+    require_real_scalar(f"{owner}: `{name}`", t)
+    if is_concrete(t):
+        value = float(np.asarray(t))
+        if np.isnan(value) or (finite and np.isinf(value)):
+            raise ValueError(f"{owner}: `{name}` must be finite, got {value}.")
+    return jnp.asarray(t, dtype=dtype)
+
+
+def check_span(owner: str, t0: ArrayLike, t1: ArrayLike, dtype: Any) -> None:
+    """Refuse a span that is empty in the dtype of the state."""
+    if not (is_concrete(t0) and is_concrete(t1)):
+        return
+    if np.asarray(t0, dtype) == np.asarray(t1, dtype):
+        raise ValueError(
+            f"{owner}: `t1` must differ from `t0` in {np.dtype(dtype)}, got "
+            f"t0={t0} and t1={t1}."
+        )
+
+
+def check_field(
+    owner: str, name: str, field: VectorField, t0: Array, y0: PyTree, args: PyTree
+) -> None:
+    """Refuse a field that does not return the structure, shapes and dtype of `y0`."""
+    try:
+        dy = eqx.filter_eval_shape(field, t0, y0, args)
+    except Exception as error:
+        raise ValueError(
+            f"{owner}: `{name}` could not be evaluated as {name}(t, y, args) at the "
+            f"initial state: {type(error).__name__}: {error}"
+        ) from error
+    expected, given = jtu.tree_structure(y0), jtu.tree_structure(dy)
+    if expected != given:
+        raise ValueError(
+            f"{owner}: `{name}` must return the structure of `y0`, expected "
+            f"{expected}, got {given}."
+        )
+    for (path, y), f in zip(
+        jtu.tree_flatten_with_path(y0)[0], jtu.tree_leaves(dy), strict=True
+    ):
+        shape, dtype = getattr(f, "shape", None), getattr(f, "dtype", None)
+        if shape != y.shape or dtype != y.dtype:
+            raise ValueError(
+                f"{owner}: `{name}` must return the shapes and dtypes of `y0`; at "
+                f"y0{jtu.keystr(path)} expected {y.dtype}{list(y.shape)}, got "
+                f"{dtype}{list(shape) if shape is not None else ''}."
+            )
