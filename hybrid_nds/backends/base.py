@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..problem import ODEProblem
 from ..solution import Solution
+
+if TYPE_CHECKING:
+    from ..noise import BrownianPath
+    from ..stochastic_problem import SDEProblem
 
 DEFAULT_MAX_STEPS = 100_000
 
@@ -54,6 +58,46 @@ class SolveOptions:
         return self.rtol is None and self.atol is None
 
 
+@dataclasses.dataclass(frozen=True)
+class StochasticOptions:
+    """How to solve a stochastic problem, checked and in normal form.
+
+    **Fields:**
+
+    - `solver`: a name of the table of stochastic solvers, written as there, which
+        this backend has and which suits the problem's noise and interpretation; or,
+        on Diffrax alone, a Diffrax solver.
+    - `rtol`, `atol`: both `None` for steps of the path's grid; otherwise numbers, for
+        error control.
+    - `dt`: in fixed steps the length of every step, that of the path's grid; in an
+        adaptive solve the first step, or `None`.
+    - `saveat`: as in [`SolveOptions`][hybrid_nds.backends.base.SolveOptions].
+    - `path`: the Brownian path, a [`BrownianPath`][hybrid_nds.BrownianPath] over the
+        span of the problem, of as many Brownian motions as its noise has, with the
+        Lévy area that the solver needs.
+    - `adjoint`: a name or a Diffrax object; `None` for the default.
+    - `max_steps`: the most steps to try; `None` leaves it to the backend.
+    - `progress`: whether to show progress.
+    - `extra`: the options only this backend knows.
+    """
+
+    solver: Any
+    path: BrownianPath
+    rtol: Any = None
+    atol: Any = None
+    dt: Any = None
+    saveat: Any = None
+    adjoint: Any = None
+    max_steps: int | None = None
+    progress: Any = False
+    extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def fixed_steps(self) -> bool:
+        """Whether the solve takes the steps of the path's grid, and no others."""
+        return self.rtol is None and self.atol is None
+
+
 class Backend(Protocol):
     """One solver stack."""
 
@@ -64,6 +108,12 @@ class Backend(Protocol):
 
     def solve(self, problem: ODEProblem, options: SolveOptions) -> Solution:
         """Solve `problem`."""
+        ...
+
+    def solve_stochastic(
+        self, problem: SDEProblem, options: StochasticOptions
+    ) -> Solution:
+        """Solve a stochastic `problem` along the path in `options`."""
         ...
 
     def solver_names(self) -> tuple[str, ...]:
