@@ -1,0 +1,3 @@
+"""Brownian paths that both solver stacks can read."""
+
+from ._path import BrownianPath as BrownianPath, LevyArea as LevyArea

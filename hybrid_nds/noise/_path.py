@@ -1,0 +1,259 @@
+"""One Brownian path for two solver stacks."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, get_args
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ..problem_checks import is_concrete, require_real_scalar
+
+LevyArea = Literal["none", "space-time", "space-time-time"]
+_AREAS: dict[LevyArea, Any] = {
+    "none": diffrax.BrownianIncrement,
+    "space-time": diffrax.SpaceTimeLevyArea,
+    "space-time-time": diffrax.SpaceTimeTimeLevyArea,
+}
+
+
+class BrownianPath(diffrax.AbstractBrownianPath):
+    """A Brownian path on a grid of equal steps, the same for both solver stacks.
+
+    Diffrax reads it as it is, as the control of a `diffrax.ControlTerm`. Julia gets
+    `values()`, as a `NoiseGrid`. Behind it stands Diffrax's virtual Brownian tree, laid
+    so that every grid point is a node of the tree; at times within √eps of one, in
+    units of the step, the path takes the value there: rounding in a solver's
+    own arithmetic of times does not move it to another value, and both stacks see the
+    same increments to the last bit.
+
+    A path is a function of its key, its span, and its Lévy area (the tree draws other
+    numbers for each): `with_steps` gives the same path on a finer or coarser grid.
+
+    **Arguments:**
+
+    - `key`: a JAX random key.
+    - `shape`: how many Brownian motions, `m` or `(m,)`.
+    - `t0`, `t1`: the span, finite, `t1 > t0`.
+    - `dt`: the step of the grid, which must divide the span.
+    - `levy_area`: `"none"`, `"space-time"` for methods that want
+        $H = \\frac1h\\int_s^t (W_u - W_s - \\frac{u-s}{h} W_{s,t})\\,du$ of every step
+        (Foster 2020, definition 4.2.1), or `"space-time-time"`, which only Diffrax's
+        Langevin solvers want.
+    - `dtype`: of the path; by default JAX's default floating-point type.
+
+    **Raises:** `ValueError` or `TypeError`, naming the argument.
+    """
+
+    t0: Any
+    t1: Any
+    steps: int = eqx.field(static=True)
+    dimension: int = eqx.field(static=True)
+    levy_area: Any = eqx.field(static=True)
+    tree: diffrax.VirtualBrownianTree
+    tree_steps: Float[Array, ""]
+
+    def __init__(
+        self,
+        key: PRNGKeyArray,
+        shape: int | tuple[int, ...],
+        t0: Any,
+        t1: Any,
+        dt: Any,
+        levy_area: LevyArea = "none",
+        *,
+        dtype: Any = None,
+    ):
+        for name, value in (("t0", t0), ("t1", t1), ("dt", dt)):
+            require_real_scalar(f"BrownianPath: `{name}`", value)
+            if not is_concrete(value):
+                raise TypeError(
+                    f"BrownianPath: `{name}` must be a concrete number: the number of "
+                    "steps follows from it."
+                )
+        dimension = shape[0] if isinstance(shape, tuple) and len(shape) == 1 else shape
+        whole = isinstance(dimension, int | np.integer)
+        if not whole or isinstance(dimension, bool) or int(dimension) < 1:
+            raise ValueError(
+                "BrownianPath: `shape` must be the number of Brownian motions, m or "
+                f"(m,), got {shape!r}."
+            )
+        if levy_area not in get_args(LevyArea):
+            raise ValueError(
+                f"BrownianPath: `levy_area` must be one of "
+                f"{', '.join(get_args(LevyArea))}, got {levy_area!r}."
+            )
+        start, end, step = float(t0), float(t1), float(dt)
+        if not (math.isfinite(start) and math.isfinite(end) and end > start):
+            raise ValueError(
+                "BrownianPath: the span must be finite, and `t1` later than `t0`; got "
+                f"t0={start} and t1={end}."
+            )
+        self.dimension, self.levy_area = int(dimension), _AREAS[levy_area]
+        self.steps = grid_steps("BrownianPath", start, end, step)
+        real = jnp.result_type(float) if dtype is None else jnp.dtype(dtype)
+        if real not in (jnp.float32, jnp.float64) or jnp.zeros(0, real).dtype != real:
+            raise TypeError(
+                "BrownianPath: `dtype` must be float32, or float64 while JAX runs in "
+                f"64 bits; got {real}."
+            )
+        self.t0, self.t1 = jnp.asarray(start, real), jnp.asarray(end, real)
+        # Whole steps are nodes of the tree when it spans a power of two of them.
+        whole_steps = 2 ** math.ceil(math.log2(self.steps))
+        self.tree_steps = jnp.asarray(whole_steps, real)
+        self.tree = diffrax.VirtualBrownianTree(
+            jnp.zeros((), real),
+            jnp.asarray(1.0, real),
+            tol=0.5 / whole_steps,
+            shape=jax.ShapeDtypeStruct((self.dimension,), real),
+            key=key,
+            levy_area=_AREAS[levy_area],
+        )
+
+    @property
+    def area(self) -> LevyArea:
+        """The Lévy area that the path comes with; `levy_area` is Diffrax's class."""
+        return next(name for name, kind in _AREAS.items() if kind is self.levy_area)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The floating-point type of the path."""
+        return np.dtype(self.t0.dtype)
+
+    @property
+    def dt(self) -> float:
+        """The step of the grid."""
+        return (float(self.t1) - float(self.t0)) / self.steps
+
+    @property
+    def times(self) -> Array:
+        """The grid, shape `(steps + 1,)`."""
+        grid = self.t0 + (self.t1 - self.t0) * (jnp.arange(self.steps + 1) / self.steps)
+        return grid.astype(self.dtype).at[-1].set(self.t1)
+
+    def with_steps(self, steps: int) -> BrownianPath:
+        """The same path on a grid of another number of steps.
+
+        **Arguments:** `steps`, the present number times or divided by a power of two,
+        which keeps the grid on nodes of the tree.
+
+        **Returns:** the path on that grid.
+
+        **Raises:** `ValueError` for another number.
+        """
+        whole = isinstance(steps, int | np.integer) and not isinstance(steps, bool)
+        ratio = (
+            max(steps, self.steps) / min(steps, self.steps)
+            if whole and steps > 0
+            else 0
+        )
+        if ratio < 1 or not math.log2(ratio).is_integer():
+            raise ValueError(
+                "BrownianPath.with_steps: `steps` must be the present number of "
+                f"{self.steps} times or divided by a power of two, got {steps!r}."
+            )
+        tree_steps = int(float(self.tree_steps) * steps / self.steps)
+        tree = eqx.tree_at(
+            lambda t: t.tol, self.tree, jnp.asarray(0.5 / tree_steps, self.dtype)
+        )
+        other = eqx.tree_at(
+            lambda p: (p.tree, p.tree_steps),
+            self,
+            (tree, jnp.asarray(tree_steps, self.dtype)),
+            is_leaf=lambda leaf: leaf is self.tree,
+        )
+        object.__setattr__(other, "steps", int(steps))
+        return other
+
+    def evaluate(
+        self, t0: Any, t1: Any = None, left: bool = True, use_levy: bool = False
+    ) -> Any:
+        """The path at `t0`, or its increment from `t0` to `t1`, as Diffrax asks for it.
+
+        **Arguments:** times within the span; `use_levy` asks for the increment with
+        its Lévy areas.
+
+        **Returns:** shape `(m,)`, or Diffrax's class of increments.
+        """
+        end = None if t1 is None else self._node(t1)
+        found = self.tree.evaluate(self._node(t0), end, use_levy=True)
+        return self._scaled(found, use_levy)
+
+    def increments(self) -> tuple[Array, Array | None]:
+        """What the path does in each step.
+
+        **Returns:** the increments `dW` of shape `(steps, m)`, and the space-time Lévy
+        area `H` of every step in the same shape, `None` without Lévy area.
+        """
+        nodes = jnp.arange(self.steps + 1) / self.tree_steps
+
+        def step(start: Array, end: Array) -> Any:
+            return self._scaled(self.tree.evaluate(start, end, use_levy=True), True)
+
+        found = jax.vmap(step)(nodes[:-1], nodes[1:])
+        return found.W, getattr(found, "H", None)
+
+    def values(self) -> tuple[Array, Array | None]:
+        """The path as Julia's `NoiseGrid` takes it.
+
+        **Returns:** `W` at the grid's times, shape `(steps + 1, m)`, and there `Z`, an
+        independent Brownian motion with increments $dZ = 2\\sqrt3\\,H$, so that
+        $I_{(1,0)} = \\frac h2 (dW + dZ/\\sqrt3)$ (Rößler 2010, equation 4.3); `None`
+        without Lévy area.
+        """
+        dw, h = self.increments()
+        start = jnp.zeros((1, self.dimension), self.dtype)
+        w = jnp.concatenate([start, jnp.cumsum(dw, axis=0)])
+        if h is None:
+            return w, None
+        dz = 2 * math.sqrt(3.0) * h
+        return w, jnp.concatenate([start, jnp.cumsum(dz, axis=0)])
+
+    def _node(self, t: Any) -> Array:
+        """The place of a time in the tree, from 0 to 1."""
+        t = jnp.asarray(t, self.dtype)
+        place = (t - self.t0) / (self.t1 - self.t0) * self.steps
+        nearest = jnp.round(place)
+        near = jnp.abs(place - nearest) < math.sqrt(float(jnp.finfo(self.dtype).eps))
+        return jnp.where(near, nearest, place) / self.tree_steps
+
+    def _scaled(self, increment: Any, use_levy: bool) -> Any:
+        """From the tree's unit span to the span that it stands for."""
+        span = (self.t1 - self.t0) * (self.tree_steps / self.steps)
+        root = jnp.sqrt(span)
+        if not use_levy:
+            return increment.W * root
+        areas = {
+            name: getattr(increment, name) * root
+            for name in ("H", "K")
+            if hasattr(increment, name)
+        }
+        return type(increment)(dt=increment.dt * span, W=increment.W * root, **areas)
+
+
+def grid_steps(owner: str, t0: float, t1: float, dt: float) -> int:
+    """How many steps of length `dt` make the span.
+
+    **Arguments:** who asks, the span and the step.
+
+    **Returns:** the number of steps.
+
+    **Raises:** `ValueError` for a step that is not positive, or does not divide the
+    span to within a millionth of a step.
+    """
+    if not (math.isfinite(dt) and dt > 0):
+        raise ValueError(f"{owner}: `dt` must be positive and finite, got {dt}.")
+    count = (t1 - t0) / dt
+    steps = round(count)
+    if steps < 1 or abs(count - steps) > 1e-6 * max(1.0, count * 1e-3):
+        fitting = (t1 - t0) / max(1, math.ceil(count))
+        raise ValueError(
+            f"{owner}: `dt` must divide the span from {t0} to {t1} into whole steps, "
+            f"got {dt}, which makes {count:.6g}; {fitting!r} does."
+        )
+    return steps
