@@ -113,6 +113,9 @@ def check_time(
         value = float(np.asarray(t))
         if np.isnan(value) or (finite and np.isinf(value)):
             raise ValueError(f"{owner}: `{name}` must be finite, got {value}.")
+        # A number stays one where the caller is traced.
+        with jax.ensure_compile_time_eval():
+            return jnp.asarray(t, dtype=dtype)
     return jnp.asarray(t, dtype=dtype)
 
 

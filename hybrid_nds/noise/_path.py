@@ -102,10 +102,12 @@ class BrownianPath(diffrax.AbstractBrownianPath):
                 "BrownianPath: `dtype` must be float32, or float64 while JAX runs in "
                 f"64 bits; got {real}."
             )
-        self.t0, self.t1 = jnp.asarray(start, real), jnp.asarray(end, real)
         # Whole steps are nodes of the tree when it spans a power of two of them.
         whole_steps = 2 ** math.ceil(math.log2(self.steps))
-        self.tree_steps = jnp.asarray(whole_steps, real)
+        # Numbers stay numbers where the caller is traced.
+        with jax.ensure_compile_time_eval():
+            self.t0, self.t1 = jnp.asarray(start, real), jnp.asarray(end, real)
+            self.tree_steps = jnp.asarray(whole_steps, real)
         self.tree = diffrax.VirtualBrownianTree(
             jnp.zeros((), real),
             jnp.asarray(1.0, real),
@@ -133,8 +135,10 @@ class BrownianPath(diffrax.AbstractBrownianPath):
     @property
     def times(self) -> Array:
         """The grid, shape `(steps + 1,)`."""
-        grid = self.t0 + (self.t1 - self.t0) * (jnp.arange(self.steps + 1) / self.steps)
-        return grid.astype(self.dtype).at[-1].set(self.t1)
+        with jax.ensure_compile_time_eval():
+            parts = jnp.arange(self.steps + 1) / self.steps
+            grid = self.t0 + (self.t1 - self.t0) * parts
+            return grid.astype(self.dtype).at[-1].set(self.t1)
 
     def with_steps(self, steps: int) -> BrownianPath:
         """The same path on a grid of another number of steps.
