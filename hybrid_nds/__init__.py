@@ -1,18 +1,7 @@
 """Neural dynamical systems, written once in JAX, run on two solver stacks."""
 
-from .events import Event as Event, SteadyState as SteadyState
-from .interop import from_diffrax as from_diffrax, to_diffrax as to_diffrax
-from .precision import double_precision as double_precision
-from .problem import ODEProblem as ODEProblem
-from .solution import (
-    Outcome as Outcome,
-    Provenance as Provenance,
-    Solution as Solution,
-    SolveError as SolveError,
-)
-from .solve import solve as solve
-from .solvers import (
-    SolverInfo as SolverInfo,
-    find_solver as find_solver,
-    solver_names as solver_names,
-)
+import lazy_loader
+
+# What is exported stands in __init__.pyi, and is imported when it is first used: the
+# command line and worker processes start without JAX.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,22 @@
+# What the package exports; read by type checkers, and by lazy_loader at run time.
+from . import (
+    lowering as lowering,
+    reconcile as reconcile,
+    runtime as runtime,
+)
+from .events import Event as Event, SteadyState as SteadyState
+from .interop import from_diffrax as from_diffrax, to_diffrax as to_diffrax
+from .precision import double_precision as double_precision
+from .problem import ODEProblem as ODEProblem
+from .solution import (
+    Outcome as Outcome,
+    Provenance as Provenance,
+    Solution as Solution,
+    SolveError as SolveError,
+)
+from .solve import solve as solve
+from .solvers import (
+    SolverInfo as SolverInfo,
+    find_solver as find_solver,
+    solver_names as solver_names,
+)
