@@ -1,0 +1,172 @@
+"""One run of `diffrax.diffeqsolve`, and what becomes a solution of it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable
+from typing import Any, TypedDict
+
+import diffrax
+import equinox as eqx
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from ..problem_checks import is_concrete
+from ..solution import Outcome, Provenance, Solution
+from ..tolerances import recorded_tolerance
+from .base import SolveOptions, StochasticOptions
+
+
+class DiffeqsolveArguments(TypedDict):
+    """The keyword arguments of `diffrax.diffeqsolve`."""
+
+    terms: PyTree
+    solver: diffrax.AbstractSolver
+    t0: Any
+    t1: Any
+    dt0: Any
+    y0: PyTree
+    args: PyTree
+    saveat: diffrax.SaveAt
+    stepsize_controller: diffrax.AbstractStepSizeController
+    adjoint: diffrax.AbstractAdjoint
+    event: diffrax.Event | None
+    max_steps: int
+
+
+def run(
+    arguments: DiffeqsolveArguments, progress_meter: diffrax.AbstractProgressMeter
+) -> tuple[diffrax.Solution, tuple[Array, PyTree]]:
+    """Run Diffrax, saving the end of the solve beside what was asked for.
+
+    **Returns:** Diffrax's solution, and the last time and state.
+    """
+    arguments = arguments.copy()
+    saveat = arguments["saveat"]
+    tracked = _tracks_end(arguments)
+    if tracked:
+        subs = {"asked": saveat.subs, "end": diffrax.SubSaveAt(t1=True)}
+        arguments["saveat"] = eqx.tree_at(
+            lambda s: s.subs, saveat, subs, is_leaf=lambda x: x is saveat.subs
+        )
+    raw = diffrax.diffeqsolve(**arguments, throw=False, progress_meter=progress_meter)
+    ts: Any = raw.ts
+    ys: Any = raw.ys
+    if tracked:
+        ts, ys = ts["end"], ys["end"]
+    return raw, (ts[-1], jtu.tree_map(lambda y: y[-1], ys))
+
+
+def _tracks_end(arguments: DiffeqsolveArguments) -> bool:
+    """Whether the end of the solve is saved beside what was asked for.
+
+    Two adjoints save only one thing, and `SaveAt(t1=True)` asks for the end anyway.
+    """
+    limited = diffrax.BacksolveAdjoint | diffrax.ImplicitAdjoint
+    return not isinstance(arguments["adjoint"], limited)
+
+
+def outcome_of(result: Any, end_state: PyTree) -> Any:
+    """How a run ended, from Diffrax's own result and its last state."""
+    named = {
+        "successful": Outcome.success,
+        "event_occurred": Outcome.event,
+        "max_steps_reached": Outcome.max_steps_reached,
+        "dt_min_reached": Outcome.step_size_too_small,
+        "max_steps_rejected": Outcome.step_size_too_small,
+        "internal_error": Outcome.failure,
+    }
+    # Everything else comes from the linear and nonlinear solvers of implicit stages.
+    outcome = Outcome.nonlinear_solve_failed
+    for name, ours in named.items():
+        outcome = Outcome.where(result == getattr(diffrax.RESULTS, name), ours, outcome)
+    ended = (outcome == Outcome.success) | (outcome == Outcome.event)
+    return Outcome.where(ended & ~all_finite(end_state), Outcome.unstable, outcome)
+
+
+def all_finite(y: PyTree) -> Array:
+    """Whether every number of a state is finite."""
+    finite = jnp.asarray(True)
+    for leaf in jtu.tree_leaves(y):
+        finite = finite & jnp.all(jnp.isfinite(leaf))
+    return finite
+
+
+def make_solution(
+    arguments: DiffeqsolveArguments,
+    options: SolveOptions | StochasticOptions,
+    raw: diffrax.Solution,
+    outcome: Any,
+    end: tuple[Array, PyTree],
+    *,
+    event_index: Any = None,
+    interpolation: Callable[[Any], Any] | None = None,
+    message: str = "",
+) -> Solution:
+    """The solution of a run, without the times that it did not reach."""
+    ts: Any = raw.ts
+    ys: Any = raw.ys
+    if _tracks_end(arguments):
+        ts, ys = ts["asked"], ys["asked"]
+    ts, ys = _trim(arguments["saveat"], ts, ys)
+    return Solution(
+        ts=ts,
+        ys=ys,
+        stats={
+            name: raw.stats[name]
+            for name in ("num_steps", "num_accepted_steps", "num_rejected_steps")
+        },
+        outcome=outcome,
+        event_index=event_index,
+        provenance=_provenance(arguments["solver"], options),
+        interpolation=interpolation,
+        end_time=end[0],
+        end_state=end[1],
+        message=message,
+    )
+
+
+def _trim(saveat: diffrax.SaveAt, ts: PyTree, ys: PyTree) -> tuple[PyTree, PyTree]:
+    """Leave out the times that the solve did not reach, which Diffrax pads with inf."""
+    if not all(is_concrete(t) for t in jtu.tree_leaves((ts, ys))):
+        return ts, ys
+
+    def trim_one(_: diffrax.SubSaveAt, t: Array, y: PyTree) -> tuple[Array, PyTree]:
+        reached = np.isfinite(np.asarray(t))
+        if reached.all():
+            return t, y
+        return t[reached], jtu.tree_map(lambda leaf: leaf[reached], y)
+
+    is_sub = lambda x: isinstance(x, diffrax.SubSaveAt)
+    pairs = jtu.tree_map(trim_one, saveat.subs, ts, ys, is_leaf=is_sub)
+    is_pair = lambda x: isinstance(x, tuple)
+    return (
+        jtu.tree_map(lambda pair: pair[0], pairs, is_leaf=is_pair),
+        jtu.tree_map(lambda pair: pair[1], pairs, is_leaf=is_pair),
+    )
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if value is not None and is_concrete(value) else None
+
+
+def _provenance(
+    solver: diffrax.AbstractSolver, options: SolveOptions | StochasticOptions
+) -> Provenance:
+    return Provenance(
+        backend="diffrax",
+        solver=type(solver).__name__,
+        versions=_VERSIONS,
+        rtol=_number(options.rtol),
+        atol=recorded_tolerance(options.atol),
+        dt=_number(options.dt),
+        field="jax",
+    )
+
+
+_VERSIONS = tuple(
+    (name, importlib.metadata.version(name))
+    for name in ("hybrid_nds", "jax", "equinox", "diffrax", "optimistix")
+)
