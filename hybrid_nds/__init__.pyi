@@ -6,6 +6,8 @@ from . import (
 )
 from .events import Event as Event, SteadyState as SteadyState
 from .interop import from_diffrax as from_diffrax, to_diffrax as to_diffrax
+from .langevin import underdamped_langevin as underdamped_langevin
+from .noise import BrownianPath as BrownianPath, StoredPath as StoredPath
 from .precision import double_precision as double_precision
 from .problem import ODEProblem as ODEProblem
 from .solution import (
@@ -19,4 +21,14 @@ from .solvers import (
     SolverInfo as SolverInfo,
     find_solver as find_solver,
     solver_names as solver_names,
+)
+from .stochastic_problem import (
+    SDEProblem as SDEProblem,
+    to_ito as to_ito,
+    to_stratonovich as to_stratonovich,
+)
+from .stochastic_solvers import (
+    StochasticSolverInfo as StochasticSolverInfo,
+    find_stochastic_solver as find_stochastic_solver,
+    stochastic_solver_names as stochastic_solver_names,
 )
