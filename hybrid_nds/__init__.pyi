@@ -4,12 +4,22 @@ from . import (
     reconcile as reconcile,
     runtime as runtime,
 )
+from .ensembles import (
+    Ensemble as Ensemble,
+    EnsembleError as EnsembleError,
+    ExitFlags as ExitFlags,
+    Histogram as Histogram,
+    Moments as Moments,
+    Quantiles as Quantiles,
+    ensemble as ensemble,
+)
 from .events import Event as Event, SteadyState as SteadyState
 from .interop import from_diffrax as from_diffrax, to_diffrax as to_diffrax
 from .langevin import underdamped_langevin as underdamped_langevin
 from .noise import BrownianPath as BrownianPath, StoredPath as StoredPath
 from .precision import double_precision as double_precision
 from .problem import ODEProblem as ODEProblem
+from .runtime import JuliaWorker as JuliaWorker
 from .solution import (
     Outcome as Outcome,
     Provenance as Provenance,

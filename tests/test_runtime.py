@@ -98,7 +98,7 @@ def test_configuration_comes_before_the_environment(no_julia, monkeypatch):
     monkeypatch.setenv("PYTHON_JULIACALL_PROJECT", project)
     runtime.save_configuration(runtime.Configuration(exe, project, 3))
     found = runtime.discover()
-    assert (found.source, found.threads) == ("configuration", 3)
+    assert (found.source, found.threads) == ("configuration", "3")
     runtime.remove_configuration()
     with pytest.raises(runtime.JuliaNotFoundError, match="/nowhere/julia"):
         runtime.discover()
@@ -143,7 +143,7 @@ def test_only_the_main_thread_calls_julia(no_julia):
     thread.start()
     thread.join()
     assert "main thread" in caught[0]
-    assert "process of its own" in caught[0]
+    assert "worker=hybrid_nds.JuliaWorker()" in caught[0]
 
 
 def test_import_touches_neither_julia_nor_jax_flags():

@@ -15,5 +15,9 @@ from .discovery import (
     discover as discover,
     julia_source as julia_source,
 )
-from .errors import JuliaExecutionError as JuliaExecutionError
+from .errors import (
+    JuliaExecutionError as JuliaExecutionError,
+    WorkerDiedError as WorkerDiedError,
+)
 from .session import Session as Session, running as running, session as session
+from .worker import JuliaWorker as JuliaWorker

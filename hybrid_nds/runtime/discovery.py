@@ -10,6 +10,8 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+import tomllib
 from pathlib import Path
 from typing import Literal
 
@@ -29,13 +31,14 @@ class Discovery:
     """Where Julia was found.
 
     **Fields:** what said so, the executable and the project (both `None` for
-    juliapkg, which finds its own), and the number of threads to start.
+    juliapkg, which finds its own), and how many threads to start, in the words of
+    Julia's `--threads` (`"4"`, `"auto"`).
     """
 
     source: Source
     exe: str | None
     project: str | None
-    threads: int = 1
+    threads: str = "1"
 
 
 _HOW_TO_GET = (
@@ -70,14 +73,15 @@ def discover(
 ) -> Discovery:
     """Find out which Julia to run, without starting it.
 
-    **Arguments:** `exe` and `project` together name a Julia explicitly; `threads`
-    overrides the number of Julia threads.
+    **Arguments:** `exe` and `project` together name a Julia explicitly; `threads` is
+    how many threads it starts: this argument, else the environment variable
+    `PYTHON_JULIACALL_THREADS`, else the saved configuration, else 1.
 
     **Returns:** a `Discovery`.
 
     **Raises:** `JuliaNotFoundError` when there is none or it cannot be used;
-    `ValueError` when only one of `exe` and `project` is given; `ConfigurationError`
-    for a broken saved configuration.
+    `ValueError` when only one of `exe` and `project` is given, or for `threads` below
+    1; `ConfigurationError` for a broken saved configuration.
     """
     if (exe is None) != (project is None):
         raise ValueError(
@@ -85,17 +89,16 @@ def discover(
             f"exe={exe!r}, project={project!r}."
         )
     if exe is not None and project is not None:
-        return _checked(Discovery("arguments", exe, project, threads or 1))
+        count = _thread_count(threads, None)
+        return _checked(Discovery("arguments", exe, project, count))
     saved = load_configuration()
+    count = _thread_count(threads, saved)
     if saved is not None:
-        found = Discovery(
-            "configuration", saved.exe, saved.project, threads or saved.threads
-        )
-        return _checked(found)
+        return _checked(Discovery("configuration", saved.exe, saved.project, count))
     exe = os.environ.get("PYTHON_JULIACALL_EXE")
     project = os.environ.get("PYTHON_JULIACALL_PROJECT")
     if exe and project:
-        return _checked(Discovery("environment", exe, project, threads or 1))
+        return _checked(Discovery("environment", exe, project, count))
     if exe or project:
         raise JuliaNotFoundError(
             "PYTHON_JULIACALL_EXE and PYTHON_JULIACALL_PROJECT must be set together, "
@@ -109,24 +112,51 @@ def discover(
             f"{configuration_path()}, PYTHON_JULIACALL_EXE is not set, and juliapkg "
             f"has installed none. {_HOW_TO_GET}"
         )
-    return Discovery("juliapkg", None, None, threads or 1)
+    return Discovery("juliapkg", None, None, count)
+
+
+def _thread_count(threads: int | None, saved: Configuration | None) -> str:
+    if threads is not None:
+        if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+            raise ValueError(
+                "discover: `threads` must be an integer of at least 1, got "
+                f"{threads!r}."
+            )
+        return str(threads)
+    default = str(1 if saved is None else saved.threads)
+    # As juliacall reads it: the interpreter's own option before the environment.
+    option = sys._xoptions.get("juliacall-threads")
+    return str(option or os.environ.get("PYTHON_JULIACALL_THREADS") or default)
 
 
 def configured() -> bool:
     """Whether a Julia was promised here, usable or not."""
-    if configuration_path().exists() or os.environ.get("PYTHON_JULIACALL_EXE"):
+    names = ("PYTHON_JULIACALL_EXE", "PYTHON_JULIACALL_PROJECT")
+    if configuration_path().exists() or any(os.environ.get(name) for name in names):
         return True
     return juliapkg_resolved()
 
 
 def juliapkg_resolved() -> bool:
-    """Whether juliapkg has set up an environment that holds HybridNDS."""
+    """Whether juliapkg has set up an environment that holds HybridNDS.
+
+    An installation that was cut off does not count: to use it, juliapkg would go on
+    with the downloads. An environment prepared for juliapkg's offline mode does.
+    """
     if importlib.util.find_spec("juliapkg") is None:
         return False
+    from juliapkg.deps import load_meta
     from juliapkg.state import STATE
 
-    manifest = Path(STATE["project"]) / "Project.toml"
-    return manifest.is_file() and "HybridNDS" in manifest.read_text(encoding="utf-8")
+    if load_meta() is None and not STATE["offline"]:
+        return False
+    for name in ("JuliaProject.toml", "Project.toml"):
+        project = Path(STATE["project"]) / name
+        if project.is_file():
+            return "HybridNDS" in tomllib.loads(project.read_text("utf-8")).get(
+                "deps", {}
+            )
+    return False
 
 
 def _checked(found: Discovery) -> Discovery:
@@ -196,10 +226,3 @@ def bridge_version() -> str | None:
         return importlib.metadata.version("juliacall")
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def as_configuration(found: Discovery) -> Configuration | None:
-    """The discovery as something to save, `None` for juliapkg's own Julia."""
-    if found.exe is None or found.project is None:
-        return None
-    return Configuration(found.exe, found.project, found.threads)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 from collections.abc import Iterator
+from typing import Any
 
 _HINTS = {
     "DomainError": "the field left its domain; a smaller first step may keep it inside",
@@ -33,6 +34,23 @@ class JuliaExecutionError(RuntimeError):
         hint = _HINTS.get(kind)
         super().__init__(f"{words.strip()}" + (f" ({hint})" if hint else ""))
         self.kind = kind
+        self._words = words
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.kind, self._words)
+
+
+class WorkerDiedError(RuntimeError):
+    """A worker process that ended before a task given to it was done."""
+
+    def __init__(self):
+        super().__init__(
+            "A Julia worker process died while this task was running or waiting: it "
+            "was killed, ran out of memory, or crashed; what it wrote last is on the "
+            "standard error. The worker can be used again: the next task starts a new "
+            "process. If it dies again, give it less at once (fewer processes or saved "
+            "times), and let `hybrid-nds doctor` test Julia."
+        )
 
 
 @contextlib.contextmanager

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from .discovery import Discovery, JuliaNotFoundError, discover, julia_source
@@ -57,7 +58,8 @@ def require_main_thread() -> None:
         raise RuntimeError(
             "Julia must be called from the main thread, got "
             f"{threading.current_thread().name}. Collect the problems and solve them "
-            "in the main thread, or in a process of its own."
+            "in the main thread, or give Julia a process of its own, which any thread "
+            'can use: solve(problem, "julia", worker=hybrid_nds.JuliaWorker()).'
         )
 
 
@@ -70,6 +72,9 @@ def session(
     exe: str | None = None, project: str | None = None, threads: int | None = None
 ) -> Session:
     """The Julia session, started now if it is not running.
+
+    With several threads Julia handles signals itself, and Ctrl-C ends the process;
+    with one, it stops the solve.
 
     **Arguments:** `exe`, `project` and `threads` say which Julia to start; without
     them it is discovered. They matter for the first call only.
@@ -90,14 +95,16 @@ def _start(found: Discovery) -> Session:
     if "juliacall" in sys.modules:
         warnings.warn(
             "juliacall was imported before hybrid_nds could configure it: the Julia "
-            "that runs is the one juliacall found, with its own settings.",
+            "that runs is the one juliacall found, with its own settings. Call "
+            "hybrid_nds.runtime.session() first, or solve with a "
+            "hybrid_nds.JuliaWorker, which has a Julia of its own.",
             RuntimeWarning,
             stacklevel=3,
         )
-    _set_defaults(found)
     try:
-        # Julia adds `Main` and more to this module when it starts.
-        juliacall = importlib.import_module("juliacall")
+        with _defaults(found):
+            # Julia adds `Main` and more to this module when it starts.
+            juliacall = importlib.import_module("juliacall")
     except Exception as error:
         raise JuliaNotFoundError(
             f"Julia, found through {found.source}, did not start: {error}. "
@@ -107,11 +114,11 @@ def _start(found: Discovery) -> Session:
     try:
         main.seval("import HybridNDS")
     except juliacall.JuliaError as error:
-        source = julia_source()
+        project = os.path.dirname(str(main.seval("Base.active_project()")))
         raise JuliaNotFoundError(
-            f"The Julia project {main.seval('Base.active_project()')} has no usable "
-            f"package HybridNDS. Add it with: julia --project={found.project} -e "
-            f"'using Pkg; Pkg.develop(path=\"{source}\")'. Julia said: "
+            f"The Julia project {project} has no usable package HybridNDS. Add it "
+            f"with: julia --project={project} -e 'using Pkg; "
+            f'Pkg.develop(path="{julia_source()}")\'. Julia said: '
             f"{str(error).splitlines()[0]}"
         ) from error
     module = main.HybridNDS
@@ -123,15 +130,31 @@ def _start(found: Discovery) -> Session:
     return Session(main, module, versions, threads, found, InterruptPipe(module))
 
 
-def _set_defaults(found: Discovery) -> None:
-    """Configure juliacall where the user has not."""
+@contextlib.contextmanager
+def _defaults(found: Discovery) -> Iterator[None]:
+    """Configure juliacall where the user has not.
+
+    For the time of its import alone: another process, started later with another
+    number of threads, must not take these settings for the user's.
+    """
+    settings = {"PYTHON_JULIACALL_THREADS": found.threads}
     if found.exe is not None and found.project is not None:
-        os.environ["PYTHON_JULIACALL_EXE"] = found.exe
-        os.environ["PYTHON_JULIACALL_PROJECT"] = found.project
+        settings["PYTHON_JULIACALL_EXE"] = found.exe
+        settings["PYTHON_JULIACALL_PROJECT"] = found.project
         # The environment is complete: nothing is to look for a Python in it.
         os.environ.setdefault("JULIA_CONDAPKG_BACKEND", "Null")
-    os.environ.setdefault("PYTHON_JULIACALL_THREADS", str(found.threads))
-    # Several threads need Julia's own signal handling (its garbage collector stops
-    # threads by signals); with one thread Python keeps Ctrl-C.
-    several = os.environ["PYTHON_JULIACALL_THREADS"] != "1"
-    os.environ.setdefault("PYTHON_JULIACALL_HANDLE_SIGNALS", "yes" if several else "no")
+    if "PYTHON_JULIACALL_HANDLE_SIGNALS" not in os.environ:
+        # Several threads need Julia's own signal handling (its garbage collector
+        # stops threads by signals); with one thread Python keeps Ctrl-C.
+        several = found.threads != "1"
+        settings["PYTHON_JULIACALL_HANDLE_SIGNALS"] = "yes" if several else "no"
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,32 @@
+"""A stand-in for juliacall that starts at once: for tests of what surrounds Julia."""
+
+import os
+
+__version__ = "0.0.0"
+SETTINGS = {
+    name.removeprefix("PYTHON_JULIACALL_"): value
+    for name, value in os.environ.items()
+    if name.startswith("PYTHON_JULIACALL_")
+}
+
+
+class JuliaError(Exception):
+    """What Julia would raise."""
+
+
+class _Package:
+    def versions(self):
+        return {"Julia": "1.10.8"}
+
+    def watch_interrupts(self, descriptor):
+        self.descriptor = descriptor
+
+
+class _Main:
+    HybridNDS = _Package()
+
+    def seval(self, code):
+        return int(SETTINGS["THREADS"]) if code == "Threads.nthreads()" else None
+
+
+Main = _Main()
