@@ -26,7 +26,8 @@ MU, SIGMA = 0.05, 0.2
 
 
 def _diffusion_network(y: Any, network: Any) -> Any:
-    return 0.3 * jax.nn.sigmoid(network(y))
+    # Of its own component alone, as diagonal noise must be.
+    return 0.3 * jax.nn.sigmoid(jax.vmap(network)(y))
 
 
 def geometric() -> SDEProblem:
@@ -42,12 +43,11 @@ def geometric() -> SDEProblem:
 
 
 def networks() -> tuple[eqx.nn.MLP, eqx.nn.MLP]:
-    """Drift 2-16-16-2 and diffusion 2-8-8-2, tanh."""
+    """Drift 2-16-16-2, and diffusion 1-8-8-1 of each component, tanh."""
     keys = jax.random.split(jax.random.key(0))
-    return tuple(
-        eqx.nn.MLP(2, 2, width, 2, activation=jnp.tanh, key=key)
-        for width, key in zip((16, 8), keys, strict=True)
-    )
+    drift = eqx.nn.MLP(2, 2, 16, 2, activation=jnp.tanh, key=keys[0])
+    shape = "scalar"
+    return drift, eqx.nn.MLP(shape, shape, 8, 2, activation=jnp.tanh, key=keys[1])
 
 
 def neural() -> SDEProblem:

@@ -43,7 +43,8 @@ function neural(trajectories, steps, h, drift::D, diffusion::G, seed) where {D, 
         u = SVector(1.0, 0.5)
         for _ in 1:steps
             w = root * SVector(randn(rng), randn(rng))
-            u += h * drift(u) + (0.3 ./ (1 .+ exp.(-diffusion(u)))) .* w
+            scale = map(x -> 0.3 / (1 + exp(-diffusion(SVector(x))[1])), u)
+            u += h * drift(u) + scale .* w
         end
         total += u
     end

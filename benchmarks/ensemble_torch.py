@@ -29,19 +29,19 @@ class Neural(torch.nn.Module):
     def __init__(self):
         super().__init__()
 
-        def network(width):
+        def network(size, width):
             tanh = torch.nn.Tanh()
-            sizes = [(2, width), (width, width), (width, 2)]
+            sizes = [(size, width), (width, width), (width, size)]
             first, second, third = (torch.nn.Linear(*size) for size in sizes)
             return torch.nn.Sequential(first, tanh, second, tanh, third)
 
-        self.drift, self.diffusion = network(16), network(8)
+        self.drift, self.diffusion = network(2, 16), network(1, 8)
 
     def f(self, t, y):
         return self.drift(y)
 
     def g(self, t, y):
-        return 0.3 * torch.sigmoid(self.diffusion(y))
+        return 0.3 * torch.sigmoid(self.diffusion(y[..., None]))[..., 0]
 
 
 def main() -> None:

@@ -1,0 +1,27 @@
+"""
+Ensembles of trajectories in fixed steps: loops without allocation over the lowered
+functions in scalar form, several trajectories in the lanes of a vector register.
+"""
+module Ensembles
+
+using PrecompileTools: @compile_workload, @setup_workload
+using SIMD: SIMD, Vec, vifelse
+using StaticArrays: SVector
+using ..HybridNDS: HybridNDS, LoweredCode, Watch, poll!
+using ..LoweredCode: choose
+
+# The same on every machine, so that results are.
+const LANES = 8
+
+include("lanes.jl")
+include("functions.jl")
+include("random.jl")
+include("fields.jl")
+include("schemes.jl")
+include("reductions.jl")
+include("runs.jl")
+include("workers.jl")
+include("host.jl")
+include("precompile.jl")
+
+end

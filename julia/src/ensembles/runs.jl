@@ -1,0 +1,284 @@
+# Trajectories are taken up in chunks, a chunk advances from one saved time to the next
+# in groups of lanes, and what is reduced is reduced over a chunk. Chunks are merged in
+# their order: no number depends on how many threads there are.
+const CHUNK = 1024
+const NEVER = typemax(Int64)
+# Steps whose noise is drawn at a time: it stays in the first cache.
+const BLOCK_NUMBERS = 256
+
+"""
+    EnsembleRun(T, states, motions, steps, t0, h)
+
+What is to be run, and where its results go; the host fills it in by
+[`give!`](@ref) and [`reduce!`](@ref). Arrays of the host are shared, not copied.
+
+  - `indices`: the trajectories' numbers, from which their noise follows;
+  - `start` of `states` numbers, or `starts` with a column a trajectory;
+  - `parameters` of the drift, `diffusion_parameters` of the diffusion;
+  - `save_steps`: after how many steps to save or reduce, ascending;
+  - `increments`, `areas`: motions × steps × trajectories, in place of random numbers;
+  - `kept`: states × times × trajectories, where states are to be saved;
+  - `failed_step`, `exit_step`: the step of the first state that is not finite, or
+    outside of `lower`, `upper`, `radius`; −1 for none.
+"""
+mutable struct EnsembleRun{T}
+    const states::Int
+    const motions::Int
+    const steps::Int
+    const t0::T
+    const h::T
+    key::NTuple{2, UInt32}
+    indices::Vector{Int64}
+    start::Vector{T}
+    starts::Matrix{T}
+    parameters::Vector{T}
+    diffusion_parameters::Vector{T}
+    save_steps::Vector{Int64}
+    increments::Array{T, 3}
+    areas::Array{T, 3}
+    kept::Array{T, 3}
+    failed_step::Vector{Int64}
+    exit_step::Vector{Int64}
+    lower::Vector{T}
+    upper::Vector{T}
+    radius::T
+    reductions::Reductions{T}
+    const stop::Threads.Atomic{Bool}
+    const next::Threads.Atomic{Int}
+    const done::Threads.Atomic{Int}
+end
+function EnsembleRun(::Type{T}, states::Integer, motions::Integer, steps::Integer,
+        t0::Real, h::Real) where {T}
+    none = zeros(T, 0, 0, 0)
+    return EnsembleRun{T}(states, motions, steps, t0, h, (0, 0), Int64[], zeros(T, states),
+        zeros(T, states, 0), T[], T[], Int64[], none, none, none, Int64[], Int64[],
+        fill(T(-Inf), states), fill(T(Inf), states), T(Inf), Reductions{T}(states),
+        Threads.Atomic{Bool}(false), Threads.Atomic{Int}(0), Threads.Atomic{Int}(0))
+end
+
+watches_exit(run::EnsembleRun) = !isempty(run.exit_step)
+chunks(run::EnsembleRun) = cld(length(run.indices), CHUNK)
+
+"""
+    LeanKernel(scheme, noise, drift, diffusion)
+
+All that a step needs to know at compile time.
+"""
+struct LeanKernel{S <: Scheme, W <: Noise, F, G}
+    scheme::S
+    noise::W
+    drift::F
+    diffusion::G
+end
+
+"""
+    Workspace{N, T}
+
+The trajectories of one chunk, and the noise of one block of one group.
+"""
+struct Workspace{N, T}
+    groups::Matrix{Vec{LANES, T}}
+    numbers::Vector{Words}
+    failed::Vector{Vec{LANES, Int64}}
+    left::Vector{Vec{LANES, Int64}}
+    noise::Vector{Vec{LANES, T}}
+    areas::Vector{Vec{LANES, T}}
+end
+function Workspace{N, T}(motions::Int) where {N, T}
+    groups = CHUNK ÷ LANES
+    never = fill(Vec{LANES, Int64}(NEVER), groups)
+    room = block_steps(motions) * motions + 2
+    buffer = fill(zero(Vec{LANES, T}), room)
+    return Workspace{N, T}(fill(zero(Vec{LANES, T}), N, groups), fill(zero(Words), groups),
+        never, copy(never), buffer, copy(buffer))
+end
+
+block_steps(motions::Int) = max(1, BLOCK_NUMBERS ÷ motions)
+
+# Lanes beyond the last trajectory repeat it, and are not counted.
+@inline lane_position(first, group, lane, count) = first +
+                                                   min((group - 1) * LANES + lane, count)
+
+function load!(work::Workspace{N, T}, run::EnsembleRun{T}, first::Int, count::Int) where {N, T}
+    own = size(run.starts, 2) > 0
+    for group in 1:cld(count, LANES)
+        places = ntuple(k -> lane_position(first, group, k, count), Val(LANES))
+        work.numbers[group] = Words(map(k -> run.indices[k] % UInt64, places))
+        for i in 1:N
+            work.groups[i, group] = Vec{LANES, T}(map(
+                k -> own ? run.starts[i, k] : run.start[i], places))
+        end
+        work.failed[group] = Vec{LANES, Int64}(NEVER)
+        outside = watches_exit(run) ? is_outside(state(work, group), run) :
+                  LaneMask(zero(Vec{LANES, Bool}))
+        work.left[group] = vifelse(
+            outside.vector, zero(Vec{LANES, Int64}), Vec{LANES, Int64}(NEVER))
+    end
+    return nothing
+end
+
+@inline state(work::Workspace{N, T}, group::Int) where {N, T} = SVector{N, Lanes{T}}(
+    ntuple(i -> (@inbounds Lanes(work.groups[i, group])), Val(N)))
+
+@inline function is_outside(u::SVector{N, Lanes{T}}, run::EnsembleRun{T}) where {N, T}
+    lower, upper = run.lower, run.upper
+    outside = LaneMask(zero(Vec{LANES, Bool}))
+    for i in 1:N
+        @inbounds outside |= (u[i] < Lanes{T}(lower[i])) | (u[i] > Lanes{T}(upper[i]))
+    end
+    return outside | (sum(abs2, u) > Lanes{T}(run.radius * run.radius))
+end
+
+@inline finite(u::SVector) = mapreduce(isfinite, &, u)
+
+"""
+    draw!(buffer, run, group, first, count, numbers, kind, given, scale, positions)
+
+The noise of steps `first` + 1 to `first` + `count` of a group; returns how many numbers
+of `buffer` precede it.
+"""
+function draw!(buffer::Vector{Vec{LANES, T}}, run::EnsembleRun{T}, first::Int, count::Int,
+        numbers::Words, kind::UInt64, given::Array{T, 3}, scale::T,
+        positions::NTuple{LANES, Int}) where {T}
+    m = run.motions
+    if !isempty(given)
+        @inbounds for step in 1:count, j in 1:m
+
+            buffer[(step - 1) * m + j] = Vec{LANES, T}(map(
+                k -> given[j, first + step, k], positions))
+        end
+        return 0
+    end
+    start, stop = (first * m) >> 1, ((first + count) * m - 1) >> 1
+    wide = Float64(scale)
+    @inbounds for pair in start:stop
+        a, b = normal_pair(run.key, numbers, kind, pair % UInt64)
+        place = 2 * (pair - start)
+        buffer[place + 1] = convert(Vec{LANES, T}, a * wide)
+        buffer[place + 2] = convert(Vec{LANES, T}, b * wide)
+    end
+    return first * m - 2 * start
+end
+
+function advance!(work::Workspace{N, T}, kernel::LeanKernel, run::EnsembleRun{T},
+        group::Int, from::Int, to::Int, positions::NTuple{LANES, Int},
+        watched::Val, watch) where {N, T}
+    size = block_steps(run.motions)
+    at = from
+    while at < to
+        count = min(size, to - at)
+        shift = draw!(work.noise, run, at, count, work.numbers[group], UInt64(0),
+            run.increments, sqrt(abs(run.h)), positions)
+        if needs_area(kernel.scheme)
+            draw!(work.areas, run, at, count, work.numbers[group], UInt64(1), run.areas,
+                sqrt(abs(run.h) / 12), positions)
+        end
+        u = state(work, group)
+        after, left = steps(
+            kernel, work, run, u, work.left[group], at, count, shift, watched)
+        work.left[group] = left
+        ok = finite(after)
+        all(ok) || (after = fail!(work, kernel, run, u, after, group, at, count, shift))
+        for i in 1:N
+            work.groups[i, group] = after[i].vector
+        end
+        at += count
+        run.stop[] && return nothing
+        watch === nothing || attend!(watch, run)
+    end
+    return nothing
+end
+
+# The hot loop.
+@noinline function steps(kernel::LeanKernel, work::Workspace{N, T}, run::EnsembleRun{T},
+        u::SVector{N, Lanes{T}}, left, at::Int, count::Int, shift::Int,
+        ::Val{WATCHED}) where {N, T, WATCHED}
+    f, g = bound(kernel, run)
+    h, t0 = run.h, run.t0
+    noise, areas = work.noise, work.areas
+    m = Val(motions(kernel.noise, N))
+    for k in 1:count
+        t = t0 + (at + k - 1) * h
+        u = one_step(kernel, f, g, u, t, h, noise, areas, shift, k, m)
+        if WATCHED
+            new = is_outside(u, run).vector & (left == NEVER)
+            left = vifelse(new, Vec{LANES, Int64}(at + k), left)
+        end
+    end
+    return u, left
+end
+
+# Drift and diffusion as functions of state and time alone.
+@inline function bound(kernel::LeanKernel, run::EnsembleRun)
+    p, q = run.parameters, run.diffusion_parameters
+    return (u, t) -> kernel.drift(u, p, t), (u, t) -> kernel.diffusion(u, q, t)
+end
+
+@inline function one_step(kernel::LeanKernel, f::F, g::G, u, t, h, noise, areas, shift,
+        k, ::Val{M}) where {F, G, M}
+    place = shift + (k - 1) * M
+    w = SVector(ntuple(j -> (@inbounds Lanes(noise[place + j])), Val(M)))
+    a = needs_area(kernel.scheme) ?
+        SVector(ntuple(j -> (@inbounds Lanes(areas[place + j])), Val(M))) : nothing
+    return take_step(kernel.scheme, f, g, kernel.noise, u, t, h, w, a)
+end
+
+# Some lane is not finite at the end of the block. Since increments are added to the
+# state, none comes back: go through the block again to find the first step.
+@noinline function fail!(work::Workspace{N, T}, kernel, run, u, after, group, at, count,
+        shift) where {N, T}
+    m = motions(kernel.noise, N)
+    failed = work.failed[group]
+    for k in 1:count
+        u, _ = steps(kernel, work, run, u, work.left[group], at + k - 1, 1,
+            shift + (k - 1) * m, Val(false))
+        new = (!finite(u)).vector & (failed == NEVER)
+        failed = vifelse(new, Vec{LANES, Int64}(at + k), failed)
+    end
+    work.failed[group] = failed
+    bad = LaneMask(failed != NEVER)
+    return map(x -> choose(bad, Lanes{T}(T(NaN)), x), after)
+end
+
+function run_chunk!(work::Workspace{N, T}, kernel::LeanKernel, run::EnsembleRun{T},
+        chunk::Int, own::WorkerTotals{T}, partial, watched::Val, watch) where {N, T}
+    first = (chunk - 1) * CHUNK
+    count = min(CHUNK, length(run.indices) - first)
+    load!(work, run, first, count)
+    at = 0
+    for time in 1:(length(run.save_steps) + 1)
+        saving = time <= length(run.save_steps)
+        to = saving ? run.save_steps[time] : run.steps
+        for group in 1:cld(count, LANES)
+            places = ntuple(k -> lane_position(first, group, k, count), Val(LANES))
+            advance!(work, kernel, run, group, at, to, places, watched, watch)
+            run.stop[] && return nothing
+        end
+        at = to
+        saving || break
+        isempty(run.kept) || keep_states!(run.kept, work, first, count, time)
+        reduce_chunk!(run.reductions, own, partial, work, count, time)
+    end
+    note!(run.failed_step, work.failed, first, count)
+    watches_exit(run) && note!(run.exit_step, work.left, first, count)
+    return nothing
+end
+
+function keep_states!(kept::Array{T, 3}, work::Workspace{N, T}, first, count, time) where {N, T}
+    for position in 1:count
+        group, lane = fldmod1(position, LANES)
+        for i in 1:N
+            @inbounds kept[i, time, first + position] = work.groups[i, group][lane]
+        end
+    end
+    return nothing
+end
+
+function note!(target::Vector{Int64}, source, first::Int, count::Int)
+    for position in 1:count
+        group, lane = fldmod1(position, LANES)
+        step = source[group][lane]
+        target[first + position] = step == NEVER ? -1 : step
+    end
+    return nothing
+end

@@ -1,0 +1,85 @@
+"""
+    run_ensemble!(run, scheme, noise, drift, diffusion, threads, report = nothing)
+
+Run the trajectories on so many threads; returns whether an interrupt stopped it.
+`report` is called now and then, on this thread, with the number of those done.
+"""
+function run_ensemble!(run::EnsembleRun{T}, scheme::AbstractString, noise::AbstractString,
+        drift, diffusion, threads::Integer, report = nothing) where {T}
+    kernel = lean_kernel(run, scheme, noise, drift, diffusion)
+    prepare!(run.reductions, length(run.save_steps))
+    run.stop[] = false
+    run.next[] = run.done[] = 0
+    watch = Watch(report)
+    run_workers!(run, kernel, Val(run.states), Int(threads), watch)
+    return watch.interrupted
+end
+
+function lean_kernel(run::EnsembleRun{T}, scheme, noise, drift, diffusion) where {T}
+    action = noise == "scalar" ? ScalarNoise() :
+             noise == "diagonal" ? DiagonalNoise() : MatrixNoise{run.motions}()
+    u = SVector{run.states, T}(run.start)
+    # The compiler is to see the functions' types.
+    f = for_lanes(drift, u, run.parameters, run.t0)
+    g = for_lanes(diffusion, u, run.diffusion_parameters, run.t0)
+    return LeanKernel(SCHEMES[scheme], action, f, g)
+end
+
+function prepare!(reductions::Reductions{T}, times::Int) where {T}
+    old = reductions.moments
+    reductions.moments = Moments{T}(reductions.states,
+        reductions.has_moments ? times : 0, old.covariance, old.higher)
+    reductions.merged = 0
+    empty!(reductions.pending)
+    empty!(reductions.spare)
+    empty_totals = WorkerTotals(reductions, times)
+    reductions.minimum, reductions.maximum = empty_totals.minimum, empty_totals.maximum
+    reductions.histograms = empty_totals.histograms
+    return nothing
+end
+
+function run_workers!(run::EnsembleRun, kernel::LeanKernel, states::Val, threads::Int,
+        watch::Watch)
+    if threads == 1
+        work_off!(run, kernel, states, watch)
+        return nothing
+    end
+    failures = Channel{Any}(Inf)
+    # Static: this thread, which may call the host, gets the first share.
+    Threads.@threads :static for worker in 1:Threads.nthreads()
+        if worker <= threads
+            try
+                work_off!(run, kernel, states, worker == 1 ? watch : nothing)
+            catch error
+                run.stop[] = true
+                put!(failures, error)
+            end
+        end
+    end
+    isready(failures) && throw(take!(failures))
+    return nothing
+end
+
+function work_off!(run::EnsembleRun{T}, kernel::LeanKernel, ::Val{N}, watch) where {T, N}
+    work = Workspace{N, T}(run.motions)
+    own = WorkerTotals(run.reductions, length(run.save_steps))
+    watched = Val(watches_exit(run))
+    while !run.stop[]
+        chunk = Threads.atomic_add!(run.next, 1) + 1
+        chunk <= chunks(run) || break
+        partial = spare_moments!(run.reductions)
+        run_chunk!(work, kernel, run, chunk, own, partial, watched, watch)
+        run.stop[] && break
+        merge_in_order!(run.reductions, chunk, partial)
+        Threads.atomic_add!(run.done, min(CHUNK, length(run.indices) - (chunk - 1) * CHUNK))
+        # Threads that allocate nothing must still let the garbage collector in.
+        GC.safepoint()
+    end
+    absorb!(run.reductions, own)
+    return nothing
+end
+
+function attend!(watch::Watch, run::EnsembleRun)
+    poll!(watch, run.done[]) && (run.stop[] = true)
+    return nothing
+end
