@@ -6,13 +6,20 @@ from typing import Any
 
 import diffrax
 import jax.tree_util as jtu
+import numpy as np
 
-from .backends.diffrax import DiffeqsolveArguments, plan
+from .backends.diffrax import plan
 from .backends.diffrax_events import AtRest, Crossing
 from .backends.diffrax_parts import no_drift
+from .backends.diffrax_run import DiffeqsolveArguments
+from .backends.diffrax_stochastic import plan_stochastic
 from .events import Event, SteadyState
+from .interop_stochastic import is_stochastic, stochastic_problem
 from .options import check_options
 from .problem import ODEProblem
+from .problem_checks import is_concrete
+from .stochastic_options import check_stochastic_options
+from .stochastic_problem import SDEProblem
 
 _OPTIONS = (
     "solver",
@@ -26,12 +33,15 @@ _OPTIONS = (
 )
 
 
-def to_diffrax(problem: ODEProblem, **options: Any) -> DiffeqsolveArguments:
+def to_diffrax(
+    problem: ODEProblem | SDEProblem, **options: Any
+) -> DiffeqsolveArguments:
     """A solve as the arguments of `diffrax.diffeqsolve`.
 
     **Arguments:**
 
-    - `problem`: an [`ODEProblem`][hybrid_nds.ODEProblem].
+    - `problem`: an [`ODEProblem`][hybrid_nds.ODEProblem] or an
+        [`SDEProblem`][hybrid_nds.SDEProblem].
     - `options`: those of [`solve`][hybrid_nds.solve] that say how to solve.
 
     **Returns:** a dictionary of keyword arguments; what `solve` itself would pass.
@@ -44,12 +54,18 @@ def to_diffrax(problem: ODEProblem, **options: Any) -> DiffeqsolveArguments:
         solution = diffrax.diffeqsolve(**to_diffrax(problem, solver="Kvaerno5"))
         ```
     """
-    if not isinstance(problem, ODEProblem):
+    if not isinstance(problem, ODEProblem | SDEProblem):
         raise TypeError(
-            f"to_diffrax: `problem` must be an ODEProblem, got "
+            "to_diffrax: `problem` must be an ODEProblem or an SDEProblem, got "
             f"{type(problem).__name__}."
         )
     shared = {name: options.pop(name, None) for name in _OPTIONS}
+    if isinstance(problem, SDEProblem):
+        path = {name: options.pop(name, None) for name in ("key", "path")}
+        along = check_stochastic_options(
+            problem, "diffrax", **shared, **path, progress=False, extra=options
+        )
+        return plan_stochastic(problem, along)
     checked = check_options(problem, "diffrax", **shared, progress=False, extra=options)
     return plan(problem, checked)[0]
 
@@ -63,23 +79,32 @@ def from_diffrax(
     y0: Any = None,
     args: Any = None,
     **options: Any,
-) -> tuple[ODEProblem, dict[str, Any]]:
+) -> tuple[ODEProblem | SDEProblem, dict[str, Any]]:
     """The arguments of `diffrax.diffeqsolve` as a problem and options of `solve`.
 
-    **Arguments:** those of `diffrax.diffeqsolve`. `terms` is an `ODETerm`.
+    **Arguments:** those of `diffrax.diffeqsolve`. `terms` is an `ODETerm`, or for a
+    stochastic problem `MultiTerm(ODETerm(drift), ControlTerm(diffusion, path))` with a
+    [`BrownianPath`][hybrid_nds.BrownianPath]; the solver says in which interpretation.
 
     **Returns:** the problem, and a dictionary such that `solve(problem, **options)`
     is the same solve. A `PIDController` that sets nothing but its tolerances, and a
     `ConstantStepSize`, become `rtol`, `atol` and `dt`, which both backends take.
 
-    **Raises:** `TypeError` or `ValueError` for terms that are not an ordinary
-    differential equation, and for what `ODEProblem` refuses.
+    **Raises:** `TypeError` or `ValueError` for terms that are neither an ordinary
+    nor a stochastic differential equation, and for what the problem itself refuses.
     """
-    field = _field(terms)
-    problem = ODEProblem(field, y0, t0, t1, args)
     converted: dict[str, Any] = {"solver": solver, "dt": dt0}
     controller = options.pop("stepsize_controller", diffrax.ConstantStepSize())
-    tolerances = _plain_tolerances(controller)
+    if is_stochastic(terms):
+        problem, path = stochastic_problem(terms, solver, t0, t1, y0, args)
+        converted["path"] = path
+        if isinstance(controller, diffrax.StepTo) and _same(controller.ts, path.times):
+            controller = diffrax.ConstantStepSize()
+        # `solve` controls the error of a stochastic problem by other coefficients.
+        tolerances = None
+    else:
+        problem = ODEProblem(_field(terms), y0, t0, t1, args)
+        tolerances = _plain_tolerances(controller)
     if tolerances is not None:
         converted |= tolerances
     elif not isinstance(controller, diffrax.ConstantStepSize):
@@ -121,6 +146,11 @@ def _field(terms: Any) -> Any:
 
 def _is_ode(term: Any) -> bool:
     return isinstance(term, diffrax.ODETerm)
+
+
+def _same(given: Any, expected: Any) -> bool:
+    known = is_concrete(given) and is_concrete(expected)
+    return known and np.array_equal(np.asarray(given), np.asarray(expected))
 
 
 def _plain_tolerances(controller: Any) -> dict[str, Any] | None:

@@ -201,15 +201,16 @@ def _make_controller(
     # A step that is rejected has looked at the path: its end must be stepped to, or
     # noise that does not commute gets another law (Jelincic & Foster 2024).
     general = problem.noise == "general"
-    times: Any = options.saveat
-    saved = times is not None and not isinstance(times, str | diffrax.SaveAt)
+    saved: Any = options.saveat
+    if isinstance(saved, str | diffrax.SaveAt):
+        saved = None
     return diffrax.ClipStepSizeController(
         # The coefficients that Diffrax advises for stochastic problems.
         diffrax.PIDController(
             rtol=options.rtol, atol=options.atol, pcoeff=0.1, icoeff=0.3
         ),
         # Between steps no interpolation follows the path.
-        step_ts=times if saved else None,
+        step_ts=saved,
         store_rejected_steps=100 if general else None,
     )
 
