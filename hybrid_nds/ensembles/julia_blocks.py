@@ -1,0 +1,210 @@
+"""Blocks of trajectories in Julia: one call for a batch, or one solve a trajectory."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import PRNGKeyArray, PyTree
+
+from .. import runtime
+from ..noise import BrownianPath, LevyArea
+from ..solution import Provenance
+from ..solve import solve
+from ..stochastic_problem import SDEProblem
+from ..stochastic_solvers import find_stochastic_solver
+from .layout import flatten_states
+from .plan import SUCCESSES, UNSTABLE, Plan, Trajectories, initial_states
+
+# Bytes of increments held at a time.
+_INCREMENTS = 64 * 2**20
+
+
+class JuliaBlocks:
+    """Runs blocks of a plan in Julia, in the process's main thread."""
+
+    together = 1
+
+    def __init__(self, plan: Plan, threads: int | None = None):
+        self.plan = plan
+        self.threads = threads
+        self.provenance: Provenance | None = None
+        self.runner = "one solve a trajectory"
+
+    def run(self, blocks: range, given: PyTree) -> Iterator[tuple[int, Trajectories]]:
+        """Solve some blocks; see `DiffraxBlocks.run`."""
+        plan, first = self.plan, blocks.start * self.plan.block
+        indices = np.arange(first, plan.span(blocks.stop - 1).stop)
+        y0s = initial_states(plan, indices, given)
+        problem = plan.problem
+        lean = (
+            isinstance(problem, SDEProblem)
+            and why_no_kernel(problem, plan.options) is None
+        )
+        found = (self._batch if lean else self._each)(indices, y0s)
+        for number in blocks:
+            span = plan.span(number)
+            rows = slice(span.start - first, span.stop - first)
+            yield (
+                number,
+                Trajectories(
+                    found.outcomes[rows], found.ends[rows], found.values[rows]
+                ),
+            )
+
+    def _each(self, indices: np.ndarray, y0s: PyTree) -> Trajectories:
+        plan = self.plan
+        k, (times, scalars) = len(indices), plan.layout.entries
+        found = Trajectories(
+            np.zeros(k, np.int64),
+            np.zeros(k),
+            np.full((k, times, scalars), np.nan, plan.problem.dtype),
+        )
+        for place, index in enumerate(indices):
+            problem, own = plan.problem, dict(plan.options)
+            if y0s is not None:
+                y0 = jtu.tree_map(lambda leaf, i=place: jnp.asarray(leaf[i]), y0s)
+                problem = eqx.tree_at(lambda p: p.y0, problem, y0)
+            if isinstance(problem, SDEProblem):
+                own["key"] = jr.fold_in(plan.key, int(index))
+            solution = solve(problem, "julia", saveat=plan.saveat, throw=False, **own)
+            self.provenance = solution.provenance
+            # Times that were not reached are left out of a solution.
+            states = np.asarray(flatten_states(solution.ys, 1))
+            found.outcomes[place] = int(np.asarray(solution.outcome._value))
+            found.ends[place] = float(np.asarray(solution.end_time))
+            found.values[place, : len(states)] = states[:times]
+        return found
+
+    def _batch(self, indices: np.ndarray, y0s: PyTree) -> Trajectories:
+        from ..backends.julia_ensemble import run_ensemble
+
+        plan = self.plan
+        problem, solver = plan.problem, plan.options["solver"]
+        dt = float(plan.options["dt"])
+        assert isinstance(problem, SDEProblem)
+        k, (times, scalars) = len(indices), plan.layout.entries
+        found = Trajectories(
+            np.full(k, SUCCESSES[0], np.int64),
+            np.full(k, float(problem.t1)),
+            np.empty((k, times, scalars), problem.dtype),
+        )
+        starts = None if y0s is None else np.asarray(flatten_states(y0s, 1))
+        size = k
+        area = find_stochastic_solver(solver, "julia").levy_area
+        if plan.paths == "shared":
+            size = min(k, _chunk(problem, dt, area))
+        for start in range(0, k, size):
+            rows = slice(start, min(start + size, k))
+            own, increments = indices[rows], None
+            if plan.paths == "shared":
+                # Always as many, so that all are compiled as one.
+                padded = np.minimum(start + np.arange(size), k - 1)
+                dw, h = shared_increments(plan, indices[padded], dt, area)
+                count = len(own)
+                increments = dw[:count], None if h is None else h[:count]
+            raw = run_ensemble(
+                problem,
+                own,
+                key=plan.key,
+                solver=solver,
+                dt=dt,
+                saveat=plan.saveat,
+                y0=None if starts is None else starts[rows],
+                increments=increments,
+                threads=self.threads,
+            )
+            if raw.interrupted:
+                raise KeyboardInterrupt
+            self.runner = raw.runner
+            places = raw.failed - indices[0]
+            found.outcomes[places], found.ends[places] = UNSTABLE, raw.failed_times
+            found.values[rows] = raw.states
+        self.provenance = _provenance(solver, dt)
+        return found
+
+
+def why_no_kernel(problem: SDEProblem, options: Mapping[str, Any]) -> str | None:
+    """Why no lean kernel runs an ensemble; `None` where one does.
+
+    **Arguments:** the problem, and the options of each solve in normal form.
+    """
+    from ..backends.julia_ensemble import kernel_applies
+
+    used = {name for name, value in options.items() if value is not None}
+    others = sorted(used - {"solver", "dt"})
+    if others:
+        return f"lean kernels take no {', '.join(others)}"
+    return kernel_applies(problem, options["solver"], options["dt"])
+
+
+def _chunk(problem: SDEProblem, dt: float, area: LevyArea) -> int:
+    """How many trajectories' increments fit in the memory allowed for them."""
+    steps = (float(problem.t1) - float(problem.t0)) / dt
+    kinds = 1 if area == "none" else 2
+    one = steps * problem.noise_dimension * problem.dtype.itemsize * kinds
+    return max(1, int(_INCREMENTS / one))
+
+
+def _provenance(solver: str, dt: float) -> Provenance:
+    versions = tuple(
+        (name, importlib.metadata.version(name))
+        for name in ("hybrid_nds", "jax", "equinox")
+    )
+    return Provenance(
+        backend="julia",
+        solver=solver,
+        versions=versions + runtime.session().versions,
+        rtol=None,
+        atol=None,
+        dt=dt,
+        field="lowered",
+    )
+
+
+def shared_increments(
+    plan: Plan, indices: np.ndarray, dt: float, area: LevyArea
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The increments of the Brownian paths that Diffrax takes for these trajectories.
+
+    **Returns:** `dW`, shape `(k, steps, m)`, and the space-time Lévy areas in the same
+    shape, or `None`.
+    """
+    problem = plan.problem
+    assert isinstance(problem, SDEProblem)
+    span = float(problem.t0), float(problem.t1)
+    dw, h = _increments(
+        plan.key,
+        jnp.asarray(indices),
+        span,
+        dt,
+        problem.noise_dimension,
+        area,
+        str(problem.dtype),
+    )
+    return np.asarray(dw), None if h is None else np.asarray(h)
+
+
+@eqx.filter_jit
+def _increments(
+    key: PRNGKeyArray,
+    indices: jax.Array,
+    span: tuple[float, float],
+    dt: float,
+    dimension: int,
+    area: LevyArea,
+    dtype: str,
+) -> Any:
+    def one(index: jax.Array) -> Any:
+        own = jr.fold_in(key, index)
+        path = BrownianPath(own, (dimension,), *span, dt, area, dtype=dtype)
+        return path.increments()
+
+    return jax.vmap(one)(indices)
