@@ -16,23 +16,18 @@ import jax.tree_util as jtu
 import numpy as np
 
 from .backends.base import SolveOptions
-from .events import Event, SteadyState, as_events
+from .events import Event, as_events
 from .problem import ODEProblem
 from .problem_checks import is_concrete, require_precision, require_real_scalar
 from .solvers import Stack, find_solver
-
-_DEFAULT_TOLERANCES = {"float64": (1e-6, 1e-9), "float32": (1e-4, 1e-6)}
-
-
-def default_tolerances(dtype: Any) -> tuple[float, float]:
-    """The tolerances of a solve that names none.
-
-    **Arguments:** `dtype`, the floating-point type of the state.
-
-    **Returns:** the relative and the absolute tolerance: 1e-6 and 1e-9 in float64,
-    1e-4 and 1e-6 in float32.
-    """
-    return _DEFAULT_TOLERANCES[np.dtype(dtype).name]
+from .stochastic_problem import SDEProblem
+from .tolerances import (
+    absolute_tolerance,
+    check_tolerance,
+    default_tolerances,
+    in_dtype,
+    is_zero,
+)
 
 
 def check_options(
@@ -61,8 +56,8 @@ def check_options(
     for leaf in jtu.tree_leaves(problem.y0):
         require_precision("solve: the state of `problem`", leaf)
     controlled = extra.get("stepsize_controller") is not None
-    _check_tolerance("rtol", rtol, problem.dtype)
-    _check_tolerance("atol", atol, problem.dtype)
+    check_tolerance("rtol", rtol, problem.dtype)
+    atol = absolute_tolerance(atol, problem)
     if controlled and (rtol is not None or atol is not None):
         raise ValueError(
             "solve: pass `rtol` and `atol`, or a `stepsize_controller` that holds "
@@ -73,70 +68,25 @@ def check_options(
         default_rtol, default_atol = default_tolerances(problem.dtype)
         rtol = default_rtol if rtol is None else rtol
         atol = default_atol if atol is None else atol
-        if _is_zero(rtol) and _is_zero(atol):
+        if is_zero(rtol) and is_zero(atol):
             raise ValueError(
                 "solve: `rtol` and `atol` must not both be zero; no step would be "
                 "accurate enough."
             )
         _check_adaptive(solver, stack)
     _check_dt(dt, problem)
-    if max_steps is not None:
-        if isinstance(max_steps, bool) or not isinstance(max_steps, int | np.integer):
-            raise TypeError(
-                f"solve: `max_steps` must be an integer or None, got {max_steps!r}."
-            )
-        if max_steps < 1:
-            raise ValueError(f"solve: `max_steps` must be at least 1, got {max_steps}.")
-        max_steps = int(max_steps)
     return SolveOptions(
         solver=solver,
-        rtol=_scalar(rtol, problem.dtype),
-        atol=_scalar(atol, problem.dtype),
-        dt=_scalar(dt, problem.dtype),
-        saveat=_check_saveat(saveat, problem, stack),
+        rtol=in_dtype(rtol, problem.dtype),
+        atol=in_dtype(atol, problem.dtype),
+        dt=in_dtype(dt, problem.dtype),
+        saveat=check_saveat(saveat, problem, stack),
         adjoint=adjoint,
         event=_check_event(event, problem, stack),
-        max_steps=max_steps,
+        max_steps=check_max_steps(max_steps),
         progress=progress,
         extra=dict(extra),
     )
-
-
-def _scalar(value: Any, dtype: np.dtype) -> Any:
-    """A number as an array, so that another value makes no other compilation."""
-    if value is None:
-        return None
-    return np.asarray(value, dtype) if is_concrete(value) else value.astype(dtype)
-
-
-def _is_zero(value: Any) -> bool:
-    return is_concrete(value) and float(value) == 0.0
-
-
-def _check_tolerance(name: str, value: Any, dtype: np.dtype) -> None:
-    if value is None:
-        return
-    require_real_scalar(f"solve: `{name}`", value)
-    if not is_concrete(value):
-        return
-    number = float(value)
-    if not (np.isfinite(number) and number >= 0):
-        raise ValueError(
-            f"solve: `{name}` must be finite and not negative, got {number}."
-        )
-    # Below a few units in the last place, round-off alone rejects every step.
-    limit = 4 * float(np.finfo(dtype).eps)
-    if name == "rtol" and 0 < number < limit:
-        advice = (
-            "Solve in double precision (enable x64 and pass float64 data), or loosen "
-            "it."
-            if dtype == np.float32
-            else "Loosen it."
-        )
-        raise ValueError(
-            f"solve: `rtol` must be at least {limit:.1e} for a state of {dtype}, "
-            f"which resolves no more; got {number:.1e}. {advice}"
-        )
 
 
 def _check_adaptive(solver: Any, stack: Stack) -> None:
@@ -175,7 +125,21 @@ def _check_dt(dt: Any, problem: ODEProblem) -> None:
         )
 
 
-def _check_saveat(saveat: Any, problem: ODEProblem, stack: Stack) -> Any:
+def check_max_steps(max_steps: Any) -> int | None:
+    """Refuse a `max_steps` that is no integer of at least 1, nor `None`."""
+    if max_steps is None:
+        return None
+    if isinstance(max_steps, bool) or not isinstance(max_steps, int | np.integer):
+        raise TypeError(
+            f"solve: `max_steps` must be an integer or None, got {max_steps!r}."
+        )
+    if max_steps < 1:
+        raise ValueError(f"solve: `max_steps` must be at least 1, got {max_steps}.")
+    return int(max_steps)
+
+
+def check_saveat(saveat: Any, problem: ODEProblem | SDEProblem, stack: Stack) -> Any:
+    """`saveat` in normal form: times in the problem's dtype, within its span."""
     if isinstance(saveat, diffrax.SaveAt):
         if stack == "diffrax":
             return saveat
@@ -299,21 +263,3 @@ def _check_condition(event: Event, index: int, problem: ODEProblem) -> None:
             f"solve: the condition of `event` {index} must return a real scalar, got "
             f"{value}."
         )
-
-
-def steady_tolerances(
-    event: SteadyState, options: SolveOptions, dtype: np.dtype
-) -> tuple[Any, Any]:
-    """The tolerances of a steady-state criterion.
-
-    **Arguments:** the event, the options of its solve, the dtype of the state.
-
-    **Returns:** relative and absolute tolerance: the event's own, else those of the
-    solve, else the defaults of the dtype.
-    """
-    default_rtol, default_atol = default_tolerances(dtype)
-    given = (event.rtol, options.rtol, default_rtol)
-    rtol = next(value for value in given if value is not None)
-    given = (event.atol, options.atol, default_atol)
-    atol = next(value for value in given if value is not None)
-    return _scalar(rtol, dtype), _scalar(atol, dtype)

@@ -44,8 +44,9 @@ class Provenance:
     """Where a solution comes from.
 
     **Fields:** the backend; the solver in the backend's own name; versions of the
-    libraries that took part, by name; relative and absolute tolerance and initial
-    step as floats (`None` where the solve had none); the way the field reached the
+    libraries that took part, by name; relative and absolute tolerance (a tuple where
+    it was given by component) and initial step as floats (`None` where the solve had
+    none); the way the field reached the
     solver: `"jax"` (traced by Diffrax), `"lowered"` (Julia source made from the
     jaxpr) or `"callback"` (Julia calling back into JAX).
     """
@@ -54,7 +55,7 @@ class Provenance:
     solver: str
     versions: tuple[tuple[str, str], ...]
     rtol: float | None
-    atol: float | None
+    atol: float | tuple[float, ...] | None
     dt: float | None
     field: str
 

@@ -9,14 +9,18 @@ import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
+from jaxtyping import PRNGKeyArray
 
 from .backends.base import Backend
 from .events import Event, SteadyState
+from .noise import BrownianPath, StoredPath
 from .options import check_options
 from .problem import ODEProblem
 from .problem_checks import is_concrete
 from .solution import Outcome, Solution, SolveError, outcome_name
 from .solvers import SOLVERS, Stack
+from .stochastic_options import check_stochastic_options
+from .stochastic_problem import SDEProblem
 
 # A backend is imported when it is first asked for: importing hybrid_nds never
 # touches Julia.
@@ -48,13 +52,15 @@ def get_backend(name: str) -> Backend:
 
 
 def solve(
-    problem: ODEProblem,
+    problem: ODEProblem | SDEProblem,
     backend: str = "diffrax",
     *,
     solver: Any = None,
     rtol: Any = None,
     atol: Any = None,
     dt: Any = None,
+    key: PRNGKeyArray | None = None,
+    path: BrownianPath | StoredPath | None = None,
     saveat: Any = None,
     adjoint: Any = None,
     event: Any = None,
@@ -68,16 +74,31 @@ def solve(
     On the Diffrax backend the whole call can be transformed by `jax.jit`, `jax.vmap`
     and `jax.grad`.
 
+    A stochastic problem is solved along one Brownian path, the same on both backends:
+    that of `key`, or `path`. Steps are those of the path's grid, and states are saved
+    at steps alone, since no interpolation follows a path between them. With `rtol` or
+    `atol` the steps adapt, where the solver estimates its error.
+
     **Arguments:**
 
-    - `problem`: an [`ODEProblem`][hybrid_nds.ODEProblem].
+    - `problem`: an [`ODEProblem`][hybrid_nds.ODEProblem] or an
+        [`SDEProblem`][hybrid_nds.SDEProblem].
     - `backend`: `"diffrax"` or `"julia"`.
     - `solver`: a name (see [`solver_names`][hybrid_nds.solver_names]), or a Diffrax
         solver; `None` takes Tsit5 on Diffrax and the automatic choice on Julia.
-    - `rtol`, `atol`: relative and absolute tolerance of the local error, real
-        numbers; by default 1e-6 and 1e-9 in float64, 1e-4 and 1e-6 in float32.
+    - `rtol`, `atol`: relative and absolute tolerance of the local error. `rtol` is a
+        number; so is `atol`, or it gives one for each component, in the structure of
+        `y0` and shapes that broadcast to it (on Diffrax for a state of one array);
+        by default 1e-6 and 1e-9 in float64, 1e-4 and 1e-6 in float32.
     - `dt`: the first step, of the sign of `t1 - t0`. Without `rtol` and `atol`, the
         length of every step, and no error control.
+    - `key`: for a stochastic problem, a JAX random key: the path is the
+        [`BrownianPath`][hybrid_nds.BrownianPath] of this key on the grid of `dt`, with
+        the Lévy area that the solver needs (on a grid of 2^16 steps where the steps
+        adapt).
+    - `path`: for a stochastic problem, its path, in place of `key`; a
+        [`BrownianPath`][hybrid_nds.BrownianPath] or a
+        [`StoredPath`][hybrid_nds.StoredPath].
     - `saveat`: `None` saves the final time; an array of times, ordered from `t0` to
         `t1`, saves these; `"steps"` the start and every accepted step; `"dense"` the
         final time, and keeps what `Solution.evaluate` needs; a `diffrax.SaveAt` on
@@ -116,30 +137,42 @@ def solve(
     transformation a failure surfaces when the compiled function runs, as the
     `RuntimeError` of `equinox.error_if`.
     """
-    if not isinstance(problem, ODEProblem):
-        raise TypeError(
-            f"solve: `problem` must be an ODEProblem, got {type(problem).__name__}."
-        )
     stack = get_backend(backend)
-    options = check_options(
-        problem,
-        cast(Stack, stack.name),
-        solver=solver,
-        rtol=rtol,
-        atol=atol,
-        dt=dt,
-        saveat=saveat,
-        adjoint=adjoint,
-        event=event,
-        max_steps=max_steps,
-        progress=progress,
-        extra=extra,
-    )
-    solution = stack.solve(problem, options)
-    return raise_on_failure(solution, problem, options.event) if throw else solution
+    shared: dict[str, Any] = {
+        "solver": solver,
+        "rtol": rtol,
+        "atol": atol,
+        "dt": dt,
+        "saveat": saveat,
+        "adjoint": adjoint,
+        "event": event,
+        "max_steps": max_steps,
+        "progress": progress,
+        "extra": extra,
+    }
+    name = cast(Stack, stack.name)
+    if isinstance(problem, SDEProblem):
+        along = check_stochastic_options(problem, name, key=key, path=path, **shared)
+        solution, event = stack.solve_stochastic(problem, along), None
+    elif isinstance(problem, ODEProblem):
+        if key is not None or path is not None:
+            raise TypeError(
+                "solve: `key` and `path` are for an SDEProblem; an ODEProblem has no "
+                "noise."
+            )
+        options = check_options(problem, name, **shared)
+        solution, event = stack.solve(problem, options), options.event
+    else:
+        raise TypeError(
+            "solve: `problem` must be an ODEProblem or an SDEProblem, got "
+            f"{type(problem).__name__}."
+        )
+    return raise_on_failure(solution, problem, event) if throw else solution
 
 
-def raise_on_failure(solution: Solution, problem: ODEProblem, event: Any) -> Solution:
+def raise_on_failure(
+    solution: Solution, problem: ODEProblem | SDEProblem, event: Any
+) -> Solution:
     """Raise if a solve failed.
 
     **Arguments:** the solution, its problem, and the events the solve had.
@@ -176,7 +209,9 @@ def _with_states(solution: Solution, ys: Any) -> Solution:
     )
 
 
-def _failure_text(solution: Solution, problem: ODEProblem, event: Any) -> str:
+def _failure_text(
+    solution: Solution, problem: ODEProblem | SDEProblem, event: Any
+) -> str:
     name, where = outcome_name(solution.outcome), solution.provenance
     text = [f"solve: {Outcome[solution.outcome]} ({name})."]
     reached = ""
@@ -187,6 +222,13 @@ def _failure_text(solution: Solution, problem: ODEProblem, event: Any) -> str:
     text.append(f"Stopped{reached}{taken}, solver {where.solver} of {where.backend}.")
     if solution.message:
         text.append(solution.message)
+    if isinstance(problem, SDEProblem):
+        if name == "unstable":
+            text.append(
+                "Take shorter steps; for stiff drift the julia backend has implicit "
+                "solvers (ImplicitEM, ImplicitRKMil, SKenCarp)."
+            )
+        return " ".join(text)
     known = {info.on("diffrax"): info for info in SOLVERS} | {
         info.on("julia"): info for info in SOLVERS
     }

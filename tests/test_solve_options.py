@@ -13,7 +13,8 @@ import optimistix
 import pytest
 
 from hybrid_nds import Event, ODEProblem, SteadyState, find_solver, solve, solver_names
-from hybrid_nds.options import check_options, default_tolerances
+from hybrid_nds.options import check_options
+from hybrid_nds.tolerances import default_tolerances
 from hybrid_nds.solvers import SOLVERS
 
 
@@ -56,7 +57,6 @@ BAD = {
     "nan atol": ({"atol": np.nan}, ValueError, "`atol` must be finite and not neg"),
     "infinite rtol": ({"rtol": np.inf}, ValueError, "`rtol` must be finite"),
     "text rtol": ({"rtol": "1e-3"}, TypeError, "`rtol` must be a real number"),
-    "array atol": ({"atol": [1e-3, 1e-3]}, TypeError, r"`atol` must be.*\(2,\)"),
     "both zero": ({"rtol": 0, "atol": 0.0}, ValueError, "must not both be zero"),
     "unresolved rtol": ({"rtol": 1e-16}, ValueError, "at least 8.9e-16 .*Loosen it"),
     "tolerances twice": (
@@ -154,7 +154,7 @@ def test_refuses(problem, options, error, match):
 
 
 def test_refuses_what_is_no_problem():
-    with pytest.raises(TypeError, match=r"`problem` must be an ODEProblem, got tuple"):
+    with pytest.raises(TypeError, match=r"`problem` must be an ODEProblem or an SDEProblem, got tuple"):
         solve((decay, 1.0))  # pyright: ignore
 
 

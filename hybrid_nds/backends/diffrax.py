@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-from typing import Any, TypedDict
+from typing import Any
 
 import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, PyTree
 
 from ..problem import ODEProblem
 from ..problem_checks import is_concrete
-from ..solution import Outcome, Provenance, Solution
+from ..solution import Solution
 from ..solvers import solver_names
-from .base import SolveOptions
+from ..stochastic_problem import SDEProblem
+from .base import SolveOptions, StochasticOptions
 from .diffrax_events import EventPlan, fired_index, make_event
 from .diffrax_parts import (
     make_adjoint,
@@ -28,25 +27,10 @@ from .diffrax_parts import (
     make_solver,
     make_terms,
 )
+from .diffrax_run import DiffeqsolveArguments, make_solution, outcome_of, run
+from .diffrax_stochastic import solve_stochastic
 
 _EXTRA = ("root_finder", "step_to_saveat", "stepsize_controller")
-
-
-class DiffeqsolveArguments(TypedDict):
-    """The keyword arguments of `diffrax.diffeqsolve`."""
-
-    terms: PyTree
-    solver: diffrax.AbstractSolver
-    t0: Any
-    t1: Any
-    dt0: Any
-    y0: PyTree
-    args: PyTree
-    saveat: diffrax.SaveAt
-    stepsize_controller: diffrax.AbstractStepSizeController
-    adjoint: diffrax.AbstractAdjoint
-    event: diffrax.Event | None
-    max_steps: int
 
 
 class DiffraxBackend:
@@ -64,25 +48,23 @@ class DiffraxBackend:
         raw, outcome, end, event_index = _integrate(
             arguments, events, make_progress_meter(problem, options)
         )
-        ts, ys = _asked(raw, arguments)
-        ts, ys = _trim(arguments["saveat"], ts, ys)
         interpolation = None
         if raw.interpolation is not None:
             interpolation = DenseOutput(raw.interpolation, problem.t0, end[0])
-        return Solution(
-            ts=ts,
-            ys=ys,
-            stats={
-                name: raw.stats[name]
-                for name in ("num_steps", "num_accepted_steps", "num_rejected_steps")
-            },
-            outcome=outcome,
+        return make_solution(
+            arguments,
+            options,
+            raw,
+            outcome,
+            end,
             event_index=event_index,
-            provenance=_provenance(arguments["solver"], options),
             interpolation=interpolation,
-            end_time=end[0],
-            end_state=end[1],
         )
+
+    def solve_stochastic(
+        self, problem: SDEProblem, options: StochasticOptions
+    ) -> Solution:
+        return solve_stochastic(problem, options)
 
 
 def plan(
@@ -124,87 +106,18 @@ def plan(
     return arguments, events
 
 
-def _tracks_end(arguments: DiffeqsolveArguments) -> bool:
-    """Whether the end of the solve is saved beside what was asked for.
-
-    Two adjoints save only one thing, and `SaveAt(t1=True)` asks for the end anyway.
-    """
-    limited = diffrax.BacksolveAdjoint | diffrax.ImplicitAdjoint
-    return not isinstance(arguments["adjoint"], limited)
-
-
 @eqx.filter_jit
 def _integrate(
     arguments: DiffeqsolveArguments,
     events: EventPlan,
     progress_meter: diffrax.AbstractProgressMeter,
 ) -> tuple[diffrax.Solution, Any, tuple[Array, PyTree], Array | None]:
-    arguments = arguments.copy()
-    saveat = arguments["saveat"]
-    tracked = _tracks_end(arguments)
-    if tracked:
-        subs = {"asked": saveat.subs, "end": diffrax.SubSaveAt(t1=True)}
-        arguments["saveat"] = eqx.tree_at(
-            lambda s: s.subs, saveat, subs, is_leaf=lambda x: x is saveat.subs
-        )
-    raw = diffrax.diffeqsolve(**arguments, throw=False, progress_meter=progress_meter)
-    ts: Any = raw.ts
-    ys: Any = raw.ys
-    if tracked:
-        ts, ys = ts["end"], ys["end"]
-    end = ts[-1], jtu.tree_map(lambda y: y[-1], ys)
-    outcome = _outcome(raw.result)
-    finite = jnp.asarray(True)
-    for y in jtu.tree_leaves(end[1]):
-        finite = finite & jnp.all(jnp.isfinite(y))
-    ended = (outcome == Outcome.success) | (outcome == Outcome.event)
-    outcome = Outcome.where(ended & ~finite, Outcome.unstable, outcome)
+    raw, end = run(arguments, progress_meter)
+    outcome = outcome_of(raw.result, end[1])
     event_index = None
     if raw.event_mask is not None:
         event_index = fired_index(events, raw.event_mask, *end, arguments["args"])
     return raw, outcome, end, event_index
-
-
-def _outcome(result: Any) -> Any:
-    named = {
-        "successful": Outcome.success,
-        "event_occurred": Outcome.event,
-        "max_steps_reached": Outcome.max_steps_reached,
-        "dt_min_reached": Outcome.step_size_too_small,
-        "max_steps_rejected": Outcome.step_size_too_small,
-        "internal_error": Outcome.failure,
-    }
-    # Everything else comes from the linear and nonlinear solvers of implicit stages.
-    outcome = Outcome.nonlinear_solve_failed
-    for name, ours in named.items():
-        outcome = Outcome.where(result == getattr(diffrax.RESULTS, name), ours, outcome)
-    return outcome
-
-
-def _asked(raw: diffrax.Solution, arguments: DiffeqsolveArguments) -> tuple[Any, Any]:
-    ts: Any = raw.ts
-    ys: Any = raw.ys
-    return (ts["asked"], ys["asked"]) if _tracks_end(arguments) else (ts, ys)
-
-
-def _trim(saveat: diffrax.SaveAt, ts: PyTree, ys: PyTree) -> tuple[PyTree, PyTree]:
-    """Leave out the times that the solve did not reach, which Diffrax pads with inf."""
-    if not all(is_concrete(t) for t in jtu.tree_leaves((ts, ys))):
-        return ts, ys
-
-    def trim_one(_: diffrax.SubSaveAt, t: Array, y: PyTree) -> tuple[Array, PyTree]:
-        reached = np.isfinite(np.asarray(t))
-        if reached.all():
-            return t, y
-        return t[reached], jtu.tree_map(lambda leaf: leaf[reached], y)
-
-    is_sub = lambda x: isinstance(x, diffrax.SubSaveAt)
-    pairs = jtu.tree_map(trim_one, saveat.subs, ts, ys, is_leaf=is_sub)
-    is_pair = lambda x: isinstance(x, tuple)
-    return (
-        jtu.tree_map(lambda pair: pair[0], pairs, is_leaf=is_pair),
-        jtu.tree_map(lambda pair: pair[1], pairs, is_leaf=is_pair),
-    )
 
 
 class DenseOutput(eqx.Module):
@@ -230,25 +143,3 @@ class DenseOutput(eqx.Module):
         for _ in times.shape:
             evaluate = jax.vmap(evaluate)
         return evaluate(times)
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if value is not None and is_concrete(value) else None
-
-
-def _provenance(solver: diffrax.AbstractSolver, options: SolveOptions) -> Provenance:
-    return Provenance(
-        backend="diffrax",
-        solver=type(solver).__name__,
-        versions=_VERSIONS,
-        rtol=_number(options.rtol),
-        atol=_number(options.atol),
-        dt=_number(options.dt),
-        field="jax",
-    )
-
-
-_VERSIONS = tuple(
-    (name, importlib.metadata.version(name))
-    for name in ("hybrid_nds", "jax", "equinox", "diffrax", "optimistix")
-)

@@ -15,8 +15,8 @@ import optimistix as optx
 from jaxtyping import Array, Bool, PyTree, Scalar
 
 from ..events import Event, SteadyState
-from ..options import steady_tolerances
 from ..problem import ODEProblem
+from ..tolerances import steady_tolerances
 from .base import SolveOptions
 
 _NEGATIVE, _ZERO, _POSITIVE, _UNDECIDED = range(4)

@@ -16,7 +16,8 @@ from jaxtyping import PyTree
 from ..problem import ODEProblem
 from ..problem_checks import is_concrete
 from ..solvers import find_solver
-from .base import DEFAULT_MAX_STEPS, SolveOptions
+from ..stochastic_problem import SDEProblem
+from .base import DEFAULT_MAX_STEPS, SolveOptions, StochasticOptions
 from .diffrax_newton import StageNewton
 
 _ADJOINTS = {
@@ -118,6 +119,21 @@ def _root_finder(problem: ODEProblem, options: SolveOptions) -> Any:
     return optx.Newton(rtol=tolerance, atol=tolerance, norm=optx.max_norm)
 
 
+def _absolute(problem: ODEProblem, atol: Any) -> Any:
+    """The absolute tolerance as Diffrax takes it: one for every array of the state."""
+    if np.ndim(atol) == 0:
+        return atol
+    states = jtu.tree_leaves(problem.y0)
+    if len(states) > 1:
+        raise ValueError(
+            "solve: Diffrax takes an `atol` by component only where `y0` is a single "
+            f"array, got {len(states)} arrays; pass one number, keep the state in one "
+            'array, or solve with backend="julia".'
+        )
+    # In NumPy it would break up the trees that Diffrax adds it to.
+    return jnp.reshape(jnp.asarray(atol), states[0].shape)
+
+
 def make_controller(
     problem: ODEProblem, options: SolveOptions, solver: diffrax.AbstractSolver
 ) -> diffrax.AbstractStepSizeController:
@@ -132,7 +148,9 @@ def make_controller(
         return given
     if options.fixed_steps:
         return diffrax.ConstantStepSize()
-    controller = diffrax.PIDController(rtol=options.rtol, atol=options.atol)
+    controller = diffrax.PIDController(
+        rtol=options.rtol, atol=_absolute(problem, options.atol)
+    )
     step_to = options.extra.get("step_to_saveat")
     times = _saved_times(options.saveat)
     if step_to is None:
@@ -242,7 +260,7 @@ def _subs(saveat: diffrax.SaveAt) -> list[diffrax.SubSaveAt]:
 
 
 def make_progress_meter(
-    problem: ODEProblem, options: SolveOptions
+    problem: ODEProblem | SDEProblem, options: SolveOptions | StochasticOptions
 ) -> diffrax.AbstractProgressMeter:
     """The progress meter; none for an infinite span, which has no fraction done."""
     given = options.progress

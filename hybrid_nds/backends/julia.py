@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,11 +17,13 @@ from ..problem import ODEProblem
 from ..problem_checks import is_concrete
 from ..solution import Outcome, Provenance, Solution
 from ..solvers import SOLVERS, SolverInfo, find_solver, solver_names
+from ..tolerances import recorded_tolerance
 from .base import SolveOptions
 from .julia_cache import PreparedCache
 from .julia_prepared import Approach, PreparedProblem, RawResult
+from .julia_worker import RemoteJulia, Reply, reply_of, solution_of
 
-_EXTRA = ("form", "newton_tolerance", "rhs", "specialize", "step_to_saveat")
+_EXTRA = ("form", "newton_tolerance", "rhs", "specialize", "step_to_saveat", "worker")
 _OUTCOMES: tuple[Any, ...] = tuple(
     getattr(Outcome, name) for name in Outcome._name_to_item
 )
@@ -42,6 +45,7 @@ class JuliaBackend:
         self._prepared = PreparedCache()
         self._algorithms: dict[Any, Any] = {}
         self._provenances: dict[Any, Provenance] = {}
+        self._remote = RemoteJulia(_answer)
 
     @property
     def name(self) -> str:
@@ -53,6 +57,12 @@ class JuliaBackend:
     def solve(self, problem: ODEProblem, options: SolveOptions) -> Solution:
         info = find_solver(options.solver, "julia")
         approach = check(problem, options, info)
+        worker = options.extra.get("worker")
+        if worker is not None:
+            versions = self._remote.versions(worker)
+            reply, words = self._remote.solve(worker, problem, options)
+            provenance = self._provenance(versions, options, info, approach)
+            return solution_of(reply, words, problem, options, provenance)
         session = runtime.session()
         events = options.event or ()
         prepared = self._prepared.get(session, problem, events, approach)
@@ -102,7 +112,7 @@ class JuliaBackend:
             stats=raw.stats,
             outcome=_OUTCOMES[raw.code],
             event_index=raw.event if options.event else None,
-            provenance=self._provenance(session, options, info, approach),
+            provenance=self._provenance(session.versions, options, info, approach),
             interpolation=JuliaDense(session, prepared, raw) if dense else None,
             end_time=raw.end_times[0],
             end_state=layout.unflatten(raw.ends[0]),
@@ -111,29 +121,41 @@ class JuliaBackend:
 
     def _provenance(
         self,
-        session: runtime.Session,
+        versions: tuple[tuple[str, str], ...],
         options: SolveOptions,
         info: SolverInfo,
         approach: Approach,
     ) -> Provenance:
-        rtol, atol, dt = (
-            None if value is None else float(value)
-            for value in (options.rtol, options.atol, options.dt)
+        rtol, dt = (
+            float(value) if value is not None and is_concrete(value) else None
+            for value in (options.rtol, options.dt)
         )
-        key = (info.julia, approach.way, rtol, atol, dt)
+        atol = recorded_tolerance(options.atol)
+        key = (info.julia, approach.way, rtol, atol, dt, versions)
         if key not in self._provenances:
             if len(self._provenances) > 1000:
                 self._provenances.clear()
             self._provenances[key] = Provenance(
                 "julia",
                 str(info.julia),
-                _PYTHON_VERSIONS + session.versions,
+                _PYTHON_VERSIONS + versions,
                 rtol,
                 atol,
                 dt,
                 approach.way,
             )
         return self._provenances[key]
+
+
+@functools.cache
+def _own_backend() -> JuliaBackend:
+    return JuliaBackend()
+
+
+def _answer(problem: ODEProblem, options: SolveOptions) -> tuple[Reply, str]:
+    """Solve for another process."""
+    solution = _own_backend().solve(problem, options)
+    return reply_of(solution), solution.message
 
 
 class JuliaDense:
@@ -184,7 +206,10 @@ def check(problem: ODEProblem, options: SolveOptions, info: SolverInfo) -> Appro
             f"solve: the julia backend takes no option {', '.join(unknown)}; beside "
             f"the shared ones it takes {', '.join(_EXTRA)}."
         )
-    _check_concrete(problem, options)
+    if extra.get("worker") is None:
+        _check_concrete(problem, options)
+    else:
+        _check_worker(options)
     if options.adjoint is not None:
         raise ValueError(
             "solve: `adjoint` is for the Diffrax backend; the Julia backend does not "
@@ -232,9 +257,30 @@ def _check_concrete(problem: ODEProblem, options: SolveOptions) -> None:
     raise TypeError(
         "solve: the Julia backend cannot be traced, so `problem` and its options must "
         "be concrete: call it outside jax.jit, jax.vmap and jax.grad, differentiate "
-        'with backend="diffrax", or go through jax.pure_callback and '
-        "a process of its own."
+        'with backend="diffrax", or solve in a process of its own, which compiled '
+        "functions can use, with worker=hybrid_nds.JuliaWorker()."
     )
+
+
+def _check_worker(options: SolveOptions) -> None:
+    worker = options.extra["worker"]
+    if not isinstance(worker, runtime.JuliaWorker):
+        raise TypeError(
+            "solve: `worker` must be a hybrid_nds.JuliaWorker, got "
+            f"{type(worker).__name__}."
+        )
+    if options.extra.get("rhs", "lowered") == "callback":
+        raise ValueError(
+            'solve: `rhs="callback"` calls JAX in this process, which a `worker` '
+            "cannot reach: leave out one of them, or register a lowering rule for "
+            "what stops the field from being lowered."
+        )
+    saveat = options.saveat if isinstance(options.saveat, str) else None
+    if saveat == "dense":
+        raise ValueError(
+            'solve: `saveat="dense"` keeps its interpolation in the Julia process: '
+            "with a `worker`, give the times to save, or leave the `worker` out."
+        )
 
 
 def _check_scalar_form(problem: ODEProblem, way: str) -> None:

@@ -13,9 +13,9 @@ from jaxtyping import PyTree
 
 from ..events import Event
 from ..lowering import lower
-from ..options import steady_tolerances
 from ..problem import ODEProblem
 from ..runtime import Session
+from ..tolerances import steady_tolerances
 from .base import DEFAULT_MAX_STEPS, SolveOptions
 from .julia_fields import (
     CallbackWeights,
@@ -31,7 +31,7 @@ from .julia_fields import (
     vector_view,
 )
 
-_STATS = (
+STATS = (
     "num_steps",
     "num_accepted_steps",
     "num_rejected_steps",
@@ -243,7 +243,7 @@ class PreparedProblem:
             t0,
             t1,
             _number(options.rtol),
-            _number(options.atol),
+            options.atol if np.ndim(options.atol) else _number(options.atol),
             _number(options.dt),
             keep,
             steps,
@@ -278,7 +278,7 @@ class PreparedProblem:
         return RawResult(
             code=report[0],
             event=report[1],
-            stats=dict(zip(_STATS, report[2:8], strict=True)),
+            stats=dict(zip(STATS, report[2:8], strict=True)),
             start_time=start_time,
             times=times[:-1],
             states=states[:-1],

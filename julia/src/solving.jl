@@ -91,14 +91,16 @@ end
 Solve from `prepared.start` and leave the results in `prepared`: a solve that fails
 does not throw, its outcome says so.
 
-Both tolerances zero mean fixed steps of length `dt`; otherwise `dt` is the first step,
+`atol` is one number, or one for each component. Both tolerances zero mean fixed steps
+of length `dt`; otherwise `dt` is the first step,
 zero for an automatic one. `keep` is 0 for the end alone, 1 for `prepared.times` by
 interpolation, 2 for these times with a step ending at each, 3 for the start and every
 step, 4 for dense output. The end of the solve is always the last column of the states
 kept.
 """
-function solve!(prepared::Prepared{T}, alg, t0::Real, t1::Real, rtol::Real, atol::Real,
-        dt::Real, keep::Integer, max_steps::Integer, report = nothing) where {T}
+function solve!(prepared::Prepared{T}, alg, t0::Real, t1::Real, rtol::Real,
+        atol::Union{Real, AbstractVector}, dt::Real, keep::Integer, max_steps::Integer,
+        report = nothing) where {T}
     watch = Watch(report)
     prepared.fired[] = -1
     # Later solves overwrite these, while lazy interpolants of this one still need them.
@@ -112,15 +114,16 @@ function solve!(prepared::Prepared{T}, alg, t0::Real, t1::Real, rtol::Real, atol
         verbose = SILENT)
     try
         # One call an option set, so that the compiler sees the types of each.
-        integrator = if rtol == 0 && atol == 0
+        integrator = if rtol == 0 && iszero(atol)
             # The tolerances are those of Newton's iteration.
             SciMLBase.init(problem, alg; settings..., adaptive = false, dt = T(dt),
                 reltol = stage_tolerance(T), abstol = stage_tolerance(T))
         elseif dt == 0
-            SciMLBase.init(problem, alg; settings..., reltol = T(rtol), abstol = T(atol))
+            SciMLBase.init(problem, alg; settings..., reltol = T(rtol),
+                abstol = absolute(prepared, atol))
         else
-            SciMLBase.init(problem, alg; settings..., reltol = T(rtol), abstol = T(atol),
-                dt = T(dt))
+            SciMLBase.init(problem, alg; settings..., reltol = T(rtol),
+                abstol = absolute(prepared, atol), dt = T(dt))
         end
         correct_stage_times!(integrator, alg)
         run!(prepared, integrator, Int(keep), watch)
@@ -143,6 +146,9 @@ end
 # In fixed steps, what Newton's iteration multiplies by κ: loose enough for the tightest
 # κ to stay above round-off, where the iteration would never end.
 stage_tolerance(::Type{T}) where {T} = 64 * sqrt(eps(T))
+
+absolute(prepared::Prepared{T}, atol::Real) where {T} = T(atol)
+absolute(prepared::Prepared{T, F, S}, atol::AbstractVector) where {T, F, S} = S(atol)
 
 start(prepared::Prepared{T, F, Vector{T}}) where {T, F} = copy(prepared.start)
 start(prepared::Prepared{T, F, S}) where {T, F, S <: SVector} = S(prepared.start)

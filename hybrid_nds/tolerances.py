@@ -1,0 +1,148 @@
+"""The tolerances of a solve: defaults, checks, and their normal form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+
+from .backends.base import SolveOptions
+from .events import SteadyState
+from .problem import ODEProblem
+from .problem_checks import is_concrete, require_real_scalar
+
+_DEFAULT_TOLERANCES = {"float64": (1e-6, 1e-9), "float32": (1e-4, 1e-6)}
+
+
+def default_tolerances(dtype: Any) -> tuple[float, float]:
+    """The tolerances of a solve that names none.
+
+    **Arguments:** `dtype`, the floating-point type of the state.
+
+    **Returns:** the relative and the absolute tolerance: 1e-6 and 1e-9 in float64,
+    1e-4 and 1e-6 in float32.
+    """
+    return _DEFAULT_TOLERANCES[np.dtype(dtype).name]
+
+
+def in_dtype(value: Any, dtype: np.dtype) -> Any:
+    """Numbers as an array, so that other values make no other compilation."""
+    if value is None:
+        return None
+    return np.asarray(value, dtype) if is_concrete(value) else value.astype(dtype)
+
+
+def is_zero(value: Any) -> bool:
+    """Whether a number, or each of several, is known to be zero."""
+    return is_concrete(value) and not np.any(np.asarray(value))
+
+
+def check_tolerance(name: str, value: Any, dtype: np.dtype) -> None:
+    """Refuse a tolerance that is no real number, negative, or below round-off."""
+    if value is None:
+        return
+    require_real_scalar(f"solve: `{name}`", value)
+    if not is_concrete(value):
+        return
+    number = float(value)
+    if not (np.isfinite(number) and number >= 0):
+        raise ValueError(
+            f"solve: `{name}` must be finite and not negative, got {number}."
+        )
+    # Below a few units in the last place, round-off alone rejects every step.
+    limit = 4 * float(np.finfo(dtype).eps)
+    if name == "rtol" and 0 < number < limit:
+        advice = (
+            "Solve in double precision (enable x64 and pass float64 data), or loosen "
+            "it."
+            if dtype == np.float32
+            else "Loosen it."
+        )
+        raise ValueError(
+            f"solve: `rtol` must be at least {limit:.1e} for a state of {dtype}, "
+            f"which resolves no more; got {number:.1e}. {advice}"
+        )
+
+
+def absolute_tolerance(atol: Any, problem: ODEProblem) -> Any:
+    """One number as it is; one by component as a flat vector, in the state's order.
+
+    **Arguments:** `atol`, a number, or numbers in the structure of `y0` and in shapes
+    that broadcast to those of its leaves.
+
+    **Returns:** `None`, a number, or shape `(n,)`.
+
+    **Raises:** `ValueError` or `TypeError`, naming what is wrong.
+    """
+    whole = jtu.tree_structure(problem.y0)
+    if isinstance(atol, list | tuple) and jtu.treedef_is_leaf(whole):
+        atol = np.asarray(atol)
+    leaves, structure = jtu.tree_flatten(atol)
+    if atol is None or (jtu.treedef_is_leaf(structure) and np.ndim(atol) == 0):
+        check_tolerance("atol", atol, problem.dtype)
+        return atol
+    if structure != whole:
+        raise ValueError(
+            "solve: `atol` must be a number, or have the structure of `y0`, expected "
+            f"{whole}, got {structure}."
+        )
+    parts = [
+        _component_tolerance(leaf, state.shape, problem.dtype)
+        for state, leaf in zip(jtu.tree_leaves(problem.y0), leaves, strict=True)
+    ]
+    space = np if all(is_concrete(part) for part in parts) else jnp
+    return space.concatenate(parts)
+
+
+def _component_tolerance(leaf: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+    kind = np.asarray(leaf).dtype if is_concrete(leaf) else leaf.dtype
+    if not (jnp.issubdtype(kind, jnp.floating) or jnp.issubdtype(kind, jnp.integer)):
+        raise TypeError(f"solve: `atol` must hold real numbers, got {leaf!r}.")
+    try:
+        fits = np.broadcast_shapes(np.shape(leaf), shape) == shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            "solve: `atol` must have the shapes of `y0`, or shapes that broadcast to "
+            f"them: expected {list(shape)}, got {list(np.shape(leaf))}."
+        )
+    if not is_concrete(leaf):
+        return jnp.broadcast_to(leaf.astype(dtype), shape).reshape(-1)
+    values = np.asarray(leaf, dtype)
+    wrong = ~(np.isfinite(values) & (values >= 0))
+    if np.any(wrong):
+        raise ValueError(
+            f"solve: `atol` must be finite and not negative, got {values[wrong][0]}."
+        )
+    return np.broadcast_to(values, shape).reshape(-1)
+
+
+def recorded_tolerance(atol: Any) -> float | tuple[float, ...] | None:
+    """An absolute tolerance for the provenance; `None` for none, or a traced one."""
+    if atol is None or not is_concrete(atol):
+        return None
+    values = np.asarray(atol).tolist()
+    return tuple(values) if isinstance(values, list) else values
+
+
+def steady_tolerances(
+    event: SteadyState, options: SolveOptions, dtype: np.dtype
+) -> tuple[Any, Any]:
+    """The tolerances of a steady-state criterion.
+
+    **Arguments:** the event, the options of its solve, the dtype of the state.
+
+    **Returns:** relative and absolute tolerance: the event's own, else those of the
+    solve (the smallest of an `atol` by component), else the defaults of the dtype.
+    """
+    default_rtol, default_atol = default_tolerances(dtype)
+    given = (event.rtol, options.rtol, default_rtol)
+    rtol = next(value for value in given if value is not None)
+    given = (event.atol, options.atol, default_atol)
+    atol: Any = next(value for value in given if value is not None)
+    if np.ndim(atol) > 0:
+        atol = atol.min()
+    return in_dtype(rtol, dtype), in_dtype(atol, dtype)
