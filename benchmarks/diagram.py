@@ -21,7 +21,8 @@ from contenders import (
 )
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from ratios import Points, front
+from matplotlib.ticker import LogLocator, NullLocator
+from ratios import TARGET, Points, front
 
 # Okabe and Ito's colours, told apart by every eye; line styles say the same in grey.
 STYLES: Mapping[str, tuple[str, str, str]] = {
@@ -33,6 +34,7 @@ STYLES: Mapping[str, tuple[str, str, str]] = {
     SCIPY_JAX: ("#D55E00", ":", "SciPy, jitted JAX field"),
     DIFFRAX: ("#009E73", "-.", "Diffrax"),
 }
+HOLLOW = (HAND, SCIPY_JAX)
 MARKERS = {
     "Rodas5P": "o",
     "FBDF": "s",
@@ -53,16 +55,16 @@ MARKERS = {
 def draw(curves: Mapping[str, Points], file: Path) -> None:
     """Draw a panel a problem: points for solvers, a line for the best of a family."""
     with plt.rc_context({"font.size": 8, "font.family": "DejaVu Sans"}):
-        figure, axes = plt.subplots(2, 2, figsize=(7.2, 6.6), layout="constrained")
+        figure, axes = plt.subplots(2, 2, figsize=(7.2, 7.0), layout="constrained")
         for k, (name, points) in enumerate(curves.items()):
-            _panel(axes.flat[k], PROBLEMS[name], points)
+            _panel(axes.flat[k], points)
             axes.flat[k].set_title(
-                f"({'abcd'[k]}) {PROBLEMS[name]}", loc="left", fontsize=8.5
+                f"({'abcd'[k]})  {PROBLEMS[name]}", loc="left", fontsize=8.5
             )
         for unused in axes.flat[len(curves) :]:
             unused.set_visible(False)
         for row in axes:
-            row[0].set_ylabel("time of a solve, s")
+            row[0].set_ylabel("processor time of one solve / s")
         for panel in axes[-1]:
             panel.set_xlabel("largest relative error of a component at the end")
         _legends(figure, curves)
@@ -72,35 +74,40 @@ def draw(curves: Mapping[str, Points], file: Path) -> None:
         plt.close(figure)
 
 
-def _panel(axes: Axes, title: str, points: Points) -> None:
+def _panel(axes: Axes, points: Points) -> None:
     for family, (colour, line, _) in STYLES.items():
         own = [point for point in points if point["family"] == family]
-        for solver, marker in MARKERS.items():
-            mine = [point for point in own if point["solver"] == solver]
-            axes.plot(
-                [point["error"] for point in mine],
-                [point["seconds"] for point in mine],
-                linestyle="none",
-                marker=marker,
-                markersize=3.2,
-                markerfacecolor="none" if family in (HAND, SCIPY_JAX) else colour,
-                markeredgecolor=colour,
-                markeredgewidth=0.7,
-                alpha=0.55,
-            )
         best = front(own)
+        for point in own:
+            place = (point["error"], point["seconds"])
+            leads = place in best
+            axes.plot(
+                *place,
+                linestyle="none",
+                marker=MARKERS[point["solver"]],
+                markersize=4.2 if leads else 2.8,
+                markerfacecolor="white" if family in HOLLOW else colour,
+                markeredgecolor=colour,
+                markeredgewidth=0.8 if leads else 0.6,
+                alpha=1.0 if leads else 0.35,
+                zorder=4 if leads else 2,
+            )
         axes.plot(
             [error for error, _ in best],
             [seconds for _, seconds in best],
             color=colour,
             linestyle=line,
-            linewidth=1.5,
+            linewidth=1.3,
             zorder=3,
         )
+    axes.axvline(TARGET, color="0.75", linewidth=0.8, zorder=1)
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_xlim(1e-1, 1e-13)
-    axes.grid(which="major", color="0.9", linewidth=0.6)
+    errors = [point["error"] for point in points]
+    axes.set_xlim(min(3e-2, 3 * max(errors)), max(1e-13, min(errors) / 3))
+    axes.xaxis.set_major_locator(LogLocator(base=100))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.grid(which="major", color="0.92", linewidth=0.6)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)

@@ -80,8 +80,8 @@ def table(curves: Mapping[str, Points], machine: Mapping) -> str:
         "",
         f"{machine['cores']} shared cores, one thread each, load average "
         f"{min(machine['load'])} to {max(machine['load'])}; minima of repeats in "
-        f"{machine['rounds']} rounds. Milliseconds, warm, called from Python; by-hand "
-        "times are those of a loop inside Julia.",
+        f"{machine['rounds']} rounds. Milliseconds of processor time, warm, called "
+        "from Python; by-hand times are those of a loop inside Julia.",
         "",
     ]
     for name, points in curves.items():
