@@ -193,7 +193,7 @@ def _converted(problem: SDEProblem, target: Interpretation) -> SDEProblem:
         if (
             isinstance(drift, CorrectedDrift)
             and drift.sign == -sign
-            and drift.diffusion is problem.diffusion
+            and _identical(drift.diffusion, problem.diffusion)
         ):
             drift = drift.drift
         else:
@@ -205,6 +205,15 @@ def _converted(problem: SDEProblem, target: Interpretation) -> SDEProblem:
     )
     object.__setattr__(other, "interpretation", target)
     return other
+
+
+def _identical(a: Any, b: Any) -> bool:
+    """Whether two callables are one, or modules of one structure and the same leaves:
+    each replacement in a problem makes its modules anew."""
+    parts, others = jtu.tree_leaves(a), jtu.tree_leaves(b)
+    return jtu.tree_structure(a) == jtu.tree_structure(b) and all(
+        x is y for x, y in zip(parts, others, strict=True)
+    )
 
 
 class CorrectedDrift(eqx.Module):
