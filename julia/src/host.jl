@@ -11,6 +11,17 @@ function watch_interrupts(descriptor::Integer)
 end
 
 """
+    take_signals!()
+
+The bytes that solves have read from that descriptor since the last call, in order.
+"""
+function take_signals!()
+    taken = copy(SIGNALS_READ)
+    empty!(SIGNALS_READ)
+    return taken
+end
+
+"""
     constants()
 
 An empty list for [`push_constant!`](@ref).

@@ -4,6 +4,9 @@
 const INTERRUPT_DESCRIPTOR = Ref{Cint}(-1)
 const POLL_INTERVAL = UInt64(20_000_000) # nanoseconds
 
+# What was read there: the host may have to pass it on to whoever listened before.
+const SIGNALS_READ = UInt8[]
+
 """
     Watch(report = nothing)
 
@@ -30,8 +33,11 @@ end
     if descriptor >= 0
         byte = Ref{UInt8}(0)
         count = ccall(:read, Cssize_t, (Cint, Ref{UInt8}, Csize_t), descriptor, byte, 1)
-        # Other signals with a handler of the host write here too: 2 is Ctrl-C.
-        count == 1 && byte[] == 0x02 && (watch.interrupted = true)
+        if count == 1
+            push!(SIGNALS_READ, byte[])
+            # Other signals with a handler of the host write here too: 2 is Ctrl-C.
+            byte[] == 0x02 && (watch.interrupted = true)
+        end
     end
     return watch.interrupted
 end
