@@ -4,11 +4,21 @@ from ._depth import expression_depth as expression_depth
 from ._elementwise import register_rule as register_rule
 from ._loops import UnsupportedPrimitiveError as UnsupportedPrimitiveError
 from ._lower import (
-    LoweredFunction as LoweredFunction,
-    LoweredProblem as LoweredProblem,
     lower as lower,
     lower_problem as lower_problem,
     parameter_vector as parameter_vector,
     to_julia as to_julia,
 )
+from ._lowered import (
+    LoweredField as LoweredField,
+    LoweredFunction as LoweredFunction,
+    LoweredProblem as LoweredProblem,
+    Lowerings as Lowerings,
+    Part as Part,
+)
 from ._program import LoweringError as LoweringError
+from ._stochastic import (
+    LoweredStochasticProblem as LoweredStochasticProblem,
+    lower_stochastic_problem as lower_stochastic_problem,
+    paired_fields as paired_fields,
+)

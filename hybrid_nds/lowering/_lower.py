@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -17,61 +16,12 @@ from jaxtyping import ArrayLike, PyTree
 
 from ..problem import ODEProblem
 from ._code import Code, Index
-from ._loops import Form, LoopEmitter
+from ._loops import LoopEmitter
+from ._lowered import Form, LoweredField, LoweredFunction, LoweredProblem, Part
 from ._names import identifier
 from ._program import LoweringError, Program, Shape, Variable, captured, trace
 from ._unroll import UNROLL, StatementWriter, TooLargeError, Unroller
 from ._values import Memory, Uniform
-
-Part = Literal["field", "jacobian", "time_gradient"]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class LoweredFunction:
-    """A JAX function as Julia source, with what it needs at run time.
-
-    **Fields:**
-
-    - `name`: the Julia function's name.
-    - `source`: its definition. In array form `name(out, u, p, t, w, c)` writes to
-        `out`; in scalar form `name(u, p, t, c)` returns a static array.
-    - `workspace`: element kind and dimensions of each work array in `w`; kind
-        `"float"` is the generic element type of the call.
-    - `constants`: the constant arrays in `c`, in C order.
-    - `form`: `"array"` or `"scalar"`.
-    - `output_shape`: what is written: `(n,)`, or `(n, n)` for a Jacobian with rows
-        the outputs and columns the inputs, as Julia indexes it.
-    - `dtype`: the working precision.
-    """
-
-    name: str
-    source: str
-    workspace: tuple[tuple[str, tuple[int, ...]], ...]
-    constants: tuple[np.ndarray, ...]
-    form: Form
-    output_shape: tuple[int, ...]
-    dtype: np.dtype
-
-    @property
-    def output_size(self) -> int:
-        """The number of scalars written."""
-        return math.prod(self.output_shape)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class LoweredProblem:
-    """A problem's field and its derivatives as Julia source.
-
-    `parameters` is the flat vector `p` of this problem's weights, shape
-    `(parameters,)`; the sources are the same for any other weights.
-    """
-
-    drift: LoweredFunction
-    jacobian: LoweredFunction
-    time_gradient: LoweredFunction
-    parameters: np.ndarray
-    dimension: int
-    dtype: np.dtype
 
 
 def parameter_vector(field: Any, args: PyTree, dtype: np.dtype) -> np.ndarray:
@@ -127,6 +77,8 @@ def lower(
     ):
         if value not in known:
             raise ValueError(f"lower: `{name}` must be one of {known}, got {value!r}.")
+    if isinstance(fn, LoweredField):
+        return fn.lowered(form, part)
     state, state_tree = jtu.tree_flatten(jtu.tree_map(jnp.asarray, y))
     dtypes = {leaf.dtype for leaf in state}
     if len(dtypes) != 1 or not jnp.issubdtype(state[0].dtype, jnp.floating):

@@ -89,7 +89,7 @@ class Unroller:
         self._visits += 1
         if self._visits > _VISIT_LIMIT:
             raise TooLargeError
-        simple = self._simplify(primitive, operands, dtype, parameters)
+        simple = self._simplify(primitive, operands, dtype, parameters, name)
         if simple is not None:
             return simple
         own = {k: parameters[k] for k in _OWN_PARAMETERS if k in parameters}
@@ -102,6 +102,7 @@ class Unroller:
         operands: tuple[int, ...],
         dtype: np.dtype,
         parameters: Mapping[str, Any],
+        name: str,
     ) -> int | None:
         values = [self._constant(node) for node in operands]
         if primitive == "convert_element_type":
@@ -130,12 +131,16 @@ class Unroller:
             if zero[1]:
                 return operands[0]
             if zero[0]:
-                return self.operation("neg", operands[1:], dtype, {}, "x")
+                return self.operation("neg", operands[1:], dtype, {}, name)
         elif primitive == "mul":
             if one[0]:
                 return operands[1]
             if one[1]:
                 return operands[0]
+            for place in (0, 1):
+                if values[place] is not None and values[place] == -1:
+                    other = (operands[1 - place],)
+                    return self.operation("neg", other, dtype, {}, name)
             if self.structural_zeros and (zero[0] or zero[1]):
                 return self.literal(0, dtype)
         elif primitive == "div":
@@ -378,9 +383,12 @@ def _dot_general(
     for a, b in zip(left.tolist(), right.tolist(), strict=True):
         for x in a:
             for y in b:
+                # A zero in a constant matrix, such as stoichiometric coefficients, is
+                # structure: what it meets takes no part, NaN or infinite though it be.
                 terms = [
                     un.operation("mul", pair, output.dtype, {}, output.name)
                     for pair in zip(x, y, strict=True)
+                    if zero not in pair
                 ]
                 nodes.append(un.fold("add", terms, output) if terms else zero)
     return [np.asarray(nodes)]

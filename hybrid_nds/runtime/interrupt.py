@@ -24,23 +24,33 @@ class InterruptPipe:
         os.set_blocking(self._reading, False)
         os.set_blocking(self._writing, False)
         module.watch_interrupts(self._reading)
+        self._take = getattr(module, "take_signals!")
 
     @contextlib.contextmanager
     def armed(self) -> Iterator[None]:
         """Let an interrupt stop Julia; restores the wakeup descriptor exactly."""
         previous = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
+        if previous >= 0:
+            # What Julia read before was for nobody.
+            self._take()
         try:
             yield
         finally:
             signal.set_wakeup_fd(previous)
-            self._forward(previous)
+            left = self._empty()
+            if previous >= 0:
+                _write(previous, bytes(self._take()) + left)
 
-    def _forward(self, previous: int) -> None:
-        """Empty the pipe; whoever listened before gets what came meanwhile."""
+    def _empty(self) -> bytes:
+        """What Julia did not read: it must not stop the next solve."""
         try:
-            signals = os.read(self._reading, 4096)
+            return os.read(self._reading, 4096)
         except BlockingIOError:
-            return
-        if previous >= 0:
-            with contextlib.suppress(BlockingIOError):
-                os.write(previous, signals)
+            return b""
+
+
+def _write(descriptor: int, signals: bytes) -> None:
+    """Pass on to whoever listened before what came meanwhile."""
+    if signals:
+        with contextlib.suppress(BlockingIOError):
+            os.write(descriptor, signals)

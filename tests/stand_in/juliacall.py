@@ -18,8 +18,20 @@ class _Package:
     def versions(self):
         return {"Julia": "1.10.8"}
 
+    def __init__(self):
+        self.read = []
+        setattr(self, "take_signals!", self._take)
+
     def watch_interrupts(self, descriptor):
         self.descriptor = descriptor
+
+    def poll(self):
+        """Read one signal, as a solve does between its steps."""
+        self.read += os.read(self.descriptor, 1)
+
+    def _take(self):
+        taken, self.read = self.read, []
+        return taken
 
 
 class _Main:

@@ -1,0 +1,118 @@
+"""Signals during a solve: to Julia, and to whoever listened for them before."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+STAND_IN = Path(__file__).parent / "stand_in"
+
+
+@pytest.fixture
+def pipe():
+    """The pipe of a session whose Julia is a stand-in, and that Julia."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(STAND_IN))
+        patch.delitem(sys.modules, "juliacall", raising=False)
+        import juliacall
+
+        from hybrid_nds.runtime.interrupt import InterruptPipe
+
+        patch.delitem(sys.modules, "juliacall")
+        package = type(juliacall.Main.HybridNDS)()
+        return InterruptPipe(package), package
+
+
+@pytest.fixture
+def listener():
+    """Somebody who listens for signals, as an event loop does."""
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    ours.setblocking(False)
+    caught = []
+    handler = signal.signal(signal.SIGUSR1, lambda number, frame: caught.append(number))
+    before = signal.set_wakeup_fd(theirs.fileno())
+    try:
+        yield ours
+    finally:
+        signal.set_wakeup_fd(before)
+        signal.signal(signal.SIGUSR1, handler)
+        ours.close()
+        theirs.close()
+
+
+def test_signals_are_passed_on_whether_julia_read_them_or_not(pipe, listener):
+    interrupts, package = pipe
+    number = bytes([signal.SIGUSR1])
+    with interrupts.armed():
+        os.kill(os.getpid(), signal.SIGUSR1)
+        package.poll()
+        os.kill(os.getpid(), signal.SIGUSR1)
+        with pytest.raises(BlockingIOError):
+            listener.recv(10)
+    assert listener.recv(10) == 2 * number
+    with interrupts.armed():
+        pass
+    with pytest.raises(BlockingIOError):
+        listener.recv(10)
+    # The listener is back in its place.
+    os.kill(os.getpid(), signal.SIGUSR1)
+    assert listener.recv(10) == number
+
+
+def test_signals_of_a_time_without_a_listener_are_for_nobody(pipe, listener):
+    interrupts, package = pipe
+    listening = signal.set_wakeup_fd(-1)
+    with interrupts.armed():
+        os.kill(os.getpid(), signal.SIGUSR1)
+        package.poll()
+    signal.set_wakeup_fd(listening, warn_on_full_buffer=False)
+    with interrupts.armed():
+        pass
+    with pytest.raises(BlockingIOError):
+        listener.recv(10)
+
+
+def test_an_interrupt_left_over_does_not_stop_the_next_solve(pipe, listener):
+    interrupts, package = pipe
+    with interrupts.armed():
+        os.kill(os.getpid(), signal.SIGUSR1)
+    with interrupts.armed(), pytest.raises(BlockingIOError):
+        package.poll()
+
+
+@pytest.mark.julia
+def test_a_solve_in_julia_passes_the_interrupt_on(julia):
+    code = """
+        import os, signal, socket
+        import jax
+        jax.config.update("jax_enable_x64", True)
+        import jax.numpy as jnp
+        import hybrid_nds
+
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        field = lambda t, y, a: jnp.stack([y[1], -y[0]])
+        hybrid_nds.runtime.session()
+        signal.set_wakeup_fd(theirs.fileno())
+        signal.signal(signal.SIGALRM, lambda number, frame: None)
+        # The clock sends from outside Python: no thread of ours runs during a solve.
+        signal.setitimer(signal.ITIMER_REAL, 1.0)
+        problem = hybrid_nds.ODEProblem(field, jnp.ones(2), 0.0, 1e5)
+        hybrid_nds.solve(problem, "julia", solver="Tsit5", max_steps=2**40)
+        while signal.getitimer(signal.ITIMER_REAL)[0]:
+            hybrid_nds.solve(problem, "julia", solver="Tsit5", max_steps=2**40)
+        print(*ours.recv(10))
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.stdout.split() == [str(int(signal.SIGALRM))], result.stderr
