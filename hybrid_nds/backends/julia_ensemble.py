@@ -120,9 +120,9 @@ class _Run:
             )
         self.module = session.module.Ensembles
         self._session, self._problem = session, problem
-        self._t0, t1 = float(problem.t0), float(problem.t1)
-        self._steps = grid_steps("ensemble", self._t0, t1, dt)
-        self._h = (t1 - self._t0) / self._steps
+        self._t0, self._t1 = float(problem.t0), float(problem.t1)
+        self._steps = grid_steps("ensemble", self._t0, self._t1, dt)
+        self._h = (self._t1 - self._t0) / self._steps
         self._element = julia_type(session, problem.dtype)
         self._indices = np.ascontiguousarray(indices, np.int64)
         self._arrays: list[np.ndarray] = []
@@ -144,7 +144,7 @@ class _Run:
             problem.noise_dimension,
             self._steps,
             self._t0,
-            self._h,
+            self._t1,
             int(words[0]),
             int(words[1]),
         )

@@ -7,7 +7,8 @@ module Ensembles
 using PrecompileTools: @compile_workload, @setup_workload
 using SIMD: SIMD, Vec, vifelse
 using StaticArrays: SVector
-using ..HybridNDS: HybridNDS, LoweredCode, Watch, poll!
+using ..HybridNDS: HybridNDS, LoweredCode, PreparedStochastic, Watch, poll!, resize_path!,
+                   resize_times!, solve_stochastic!
 using ..LoweredCode: choose
 
 # The same on every machine, so that results are.
@@ -21,6 +22,7 @@ include("schemes.jl")
 include("reductions.jl")
 include("runs.jl")
 include("workers.jl")
+include("solves.jl")
 include("host.jl")
 include("precompile.jl")
 

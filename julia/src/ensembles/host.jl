@@ -1,13 +1,13 @@
 # What the host language calls: plain arguments in, arrays by their addresses.
 
 """
-    ensemble_run(T, states, motions, steps, t0, h, key0, key1)
+    ensemble_run(T, states, motions, steps, t0, t1, key0, key1)
 
 An [`EnsembleRun`](@ref) with the two words of its key.
 """
 function ensemble_run(::Type{T}, states::Integer, motions::Integer, steps::Integer,
-        t0::Real, h::Real, key0::Integer, key1::Integer) where {T}
-    run = EnsembleRun(T, states, motions, steps, t0, h)
+        t0::Real, t1::Real, key0::Integer, key1::Integer) where {T}
+    run = EnsembleRun(T, states, motions, steps, t0, t1)
     run.key = (key0 % UInt32, key1 % UInt32)
     return run
 end
@@ -32,6 +32,16 @@ The distance from the origin beyond which a trajectory is outside.
 """
 function set_radius!(run::EnsembleRun{T}, radius::Real) where {T}
     run.radius = T(radius)
+    return nothing
+end
+
+"""
+    want_areas!(run)
+
+Give the solves the space-time Lévy areas of their paths.
+"""
+function want_areas!(run::EnsembleRun)
+    run.with_areas = true
     return nothing
 end
 

@@ -4,7 +4,7 @@
     example(u, p, t, c) = SVector{1, promote_type(eltype(u), eltype(p), typeof(t))}(
         p[1] * u[1] + tanh(u[1]) + LoweredCode.sine(t))
     function ready(trajectories)
-        run = ensemble_run(Float64, 1, 1, 4, 0.0, 0.25, 1, 2)
+        run = ensemble_run(Float64, 1, 1, 4, 0.0, 1.0, 1, 2)
         run.indices = collect(1:trajectories)
         run.parameters = run.diffusion_parameters = [0.5]
         run.save_steps = [2, 4]

@@ -7,7 +7,7 @@ const NEVER = typemax(Int64)
 const BLOCK_NUMBERS = 256
 
 """
-    EnsembleRun(T, states, motions, steps, t0, h)
+    EnsembleRun(T, states, motions, steps, t0, t1)
 
 What is to be run, and where its results go; the host fills it in by
 [`give!`](@ref) and [`reduce!`](@ref). Arrays of the host are shared, not copied.
@@ -19,13 +19,15 @@ What is to be run, and where its results go; the host fills it in by
   - `increments`, `areas`: motions × steps × trajectories, in place of random numbers;
   - `kept`: states × times × trajectories, where states are to be saved;
   - `failed_step`, `exit_step`: the step of the first state that is not finite, or
-    outside of `lower`, `upper`, `radius`; −1 for none.
+    outside of `lower`, `upper`, `radius`; −1 for none;
+  - `outcomes`, `ends`, `with_areas`: of [`run_solves!`](@ref) alone.
 """
 mutable struct EnsembleRun{T}
     const states::Int
     const motions::Int
     const steps::Int
     const t0::T
+    const t1::T
     const h::T
     key::NTuple{2, UInt32}
     indices::Vector{Int64}
@@ -39,6 +41,9 @@ mutable struct EnsembleRun{T}
     kept::Array{T, 3}
     failed_step::Vector{Int64}
     exit_step::Vector{Int64}
+    outcomes::Vector{Int64}
+    ends::Vector{T}
+    with_areas::Bool
     lower::Vector{T}
     upper::Vector{T}
     radius::T
@@ -48,11 +53,12 @@ mutable struct EnsembleRun{T}
     const done::Threads.Atomic{Int}
 end
 function EnsembleRun(::Type{T}, states::Integer, motions::Integer, steps::Integer,
-        t0::Real, h::Real) where {T}
+        t0::Real, t1::Real) where {T}
+    h = (t1 - t0) / steps
     none = zeros(T, 0, 0, 0)
-    return EnsembleRun{T}(states, motions, steps, t0, h, (0, 0), Int64[], zeros(T, states),
+    return EnsembleRun{T}(states, motions, steps, t0, t1, h, (0, 0), Int64[], zeros(T, states),
         zeros(T, states, 0), T[], T[], Int64[], none, none, none, Int64[], Int64[],
-        fill(T(-Inf), states), fill(T(Inf), states), T(Inf), Reductions{T}(states),
+        Int64[], T[], false, fill(T(-Inf), states), fill(T(Inf), states), T(Inf), Reductions{T}(states),
         Threads.Atomic{Bool}(false), Threads.Atomic{Int}(0), Threads.Atomic{Int}(0))
 end
 

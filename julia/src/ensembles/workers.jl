@@ -11,7 +11,10 @@ function run_ensemble!(run::EnsembleRun{T}, scheme::AbstractString, noise::Abstr
     run.stop[] = false
     run.next[] = run.done[] = 0
     watch = Watch(report)
-    run_workers!(run, kernel, Val(run.states), Int(threads), watch)
+    states = Val(run.states)
+    on_threads(run, Int(threads), watch) do watch
+        work_off!(run, kernel, states, watch)
+    end
     return watch.interrupted
 end
 
@@ -38,18 +41,23 @@ function prepare!(reductions::Reductions{T}, times::Int) where {T}
     return nothing
 end
 
-function run_workers!(run::EnsembleRun, kernel::LeanKernel, states::Val, threads::Int,
-        watch::Watch)
+"""
+    on_threads(work, run, threads, watch)
+
+Call `work(watch)` on so many threads; all but this one, which may call the host, get
+`nothing` for the watch.
+"""
+function on_threads(work::F, run::EnsembleRun, threads::Int, watch::Watch) where {F}
     if threads == 1
-        work_off!(run, kernel, states, watch)
+        work(watch)
         return nothing
     end
     failures = Channel{Any}(Inf)
-    # Static: this thread, which may call the host, gets the first share.
+    # Static: the first share is this thread's.
     Threads.@threads :static for worker in 1:Threads.nthreads()
         if worker <= threads
             try
-                work_off!(run, kernel, states, worker == 1 ? watch : nothing)
+                work(worker == 1 ? watch : nothing)
             catch error
                 run.stop[] = true
                 put!(failures, error)

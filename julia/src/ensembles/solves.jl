@@ -1,0 +1,106 @@
+# Any other method: StochasticDiffEq's own solver for each trajectory, on threads. Eight
+# trajectories are taken up at a time, since their noise is drawn together.
+
+"""
+    Settings(t1, rtol, atol, dt, max_steps)
+
+Of every solve; see [`HybridNDS.solve_stochastic!`](@ref).
+"""
+struct Settings
+    t1::Float64
+    rtol::Float64
+    atol::Float64
+    dt::Float64
+    max_steps::Int
+end
+
+"""
+    run_solves!(run, prepared, method, settings, threads, report = nothing)
+
+Solve the trajectories of `run` by `method`, each along its own path on the grid of
+`run`; returns whether an interrupt stopped it. `prepared` is the problem with its
+parameters; `run.outcomes` and `run.ends` get the code of each outcome and the time at
+which the solve ended. Functions of the host must not be among those of the problem
+where there is more than one thread.
+"""
+function run_solves!(run::EnsembleRun{T}, prepared::PreparedStochastic{T}, method,
+        settings::Settings, threads::Integer, report = nothing) where {T}
+    run.stop[] = false
+    run.next[] = run.done[] = 0
+    watch = Watch(report)
+    on_threads(run, Int(threads), watch) do watch
+        solve_off!(run, prepared, method, settings, watch)
+    end
+    return watch.interrupted
+end
+
+function solve_off!(run::EnsembleRun{T}, prepared::PreparedStochastic{T}, method,
+        settings::Settings, watch) where {T}
+    own = worker_copy(prepared, run)
+    m, steps = run.motions, run.steps
+    noise = Vector{Vec{LANES, T}}(undef, m * steps + 2)
+    areas = similar(noise)
+    total = length(run.indices)
+    while !run.stop[]
+        group = Threads.atomic_add!(run.next, 1) + 1
+        first = (group - 1) * LANES
+        first < total || break
+        count = min(LANES, total - first)
+        places = ntuple(k -> first + min(k, count), Val(LANES))
+        numbers = Words(map(k -> run.indices[k] % UInt64, places))
+        draw!(noise, run, 0, steps, numbers, UInt64(0), run.increments,
+            sqrt(run.h), places)
+        if !isempty(own.areas)
+            draw!(areas, run, 0, steps, numbers, UInt64(1), run.areas,
+                sqrt(run.h / 12), places)
+        end
+        for lane in 1:count
+            run.stop[] && return nothing
+            place = first + lane
+            for k in eachindex(own.increments)
+                own.increments[k] = noise[k][lane]
+                isempty(own.areas) || (own.areas[k] = areas[k][lane])
+            end
+            own.start .= size(run.starts, 2) > 0 ? view(run.starts, :, place) : run.start
+            solve_stochastic!(own, method, run.t0, settings.t1, settings.rtol,
+                settings.atol, settings.dt, HybridNDS.KEEP_TIMES, settings.max_steps,
+                own_seed(run, numbers[lane]))
+            keep_solve!(run, own, place)
+            Threads.atomic_add!(run.done, 1)
+            watch === nothing || attend!(watch, run)
+        end
+    end
+    return nothing
+end
+
+# A problem of its own for each worker: solves write to it.
+function worker_copy(prepared::PreparedStochastic{T}, run::EnsembleRun{T}) where {T}
+    columns = prepared.rate === nothing ? 0 : size(prepared.rate, 2)
+    own = PreparedStochastic(T, prepared.model, run.states, length(prepared.parameters),
+        run.motions, columns)
+    copyto!(own.parameters, prepared.parameters)
+    resize_path!(own, run.steps, run.with_areas)
+    own.grid .= run.t0 .+ run.h .* (0:run.steps)
+    own.grid[end] = run.t1
+    resize_times!(own, length(run.save_steps)) .= own.grid[run.save_steps .+ 1]
+    return own
+end
+
+# For methods that draw numbers of their own beside the path: a third sequence.
+function own_seed(run::EnsembleRun, number::UInt64)
+    words = philox(UInt64(0), UInt64(2), number & LOW_WORD, number >> 32, run.key)
+    return words[1] | words[2] << 32
+end
+
+function keep_solve!(run::EnsembleRun{T}, own::PreparedStochastic{T}, place::Int) where {T}
+    run.outcomes[place] = own.report[1]
+    own.report[1] == HybridNDS.INTERRUPTED && (run.stop[] = true)
+    run.ends[place] = own.kept_times[end]
+    # The last column is where the solve ended, asked for or not.
+    kept = size(own.kept_states, 2) - 1
+    for time in axes(run.kept, 2), i in axes(run.kept, 1)
+
+        run.kept[i, time, place] = time <= kept ? own.kept_states[i, time] : T(NaN)
+    end
+    return nothing
+end
