@@ -30,7 +30,8 @@ def test_the_wheel_holds_everything(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     sources = {
         f"hybrid_nds/_julia/HybridNDS/{path.relative_to(ROOT / 'julia').as_posix()}"
-        for path in (ROOT / "julia" / "src").rglob("*.jl")
+        for folder in ("ext", "src")
+        for path in (ROOT / "julia" / folder).rglob("*.jl")
     }
     assert len(sources) > 5
     assert sources <= names

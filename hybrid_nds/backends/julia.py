@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import importlib.metadata
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax.tree_util as jtu
@@ -17,10 +14,13 @@ from ..problem import ODEProblem
 from ..problem_checks import is_concrete
 from ..solution import Outcome, Provenance, Solution
 from ..solvers import SOLVERS, SolverInfo, find_solver, solver_names
+from ..stochastic_problem import SDEProblem
 from ..tolerances import recorded_tolerance
-from .base import SolveOptions
+from .base import SolveOptions, StochasticOptions
 from .julia_cache import PreparedCache
 from .julia_prepared import Approach, PreparedProblem, RawResult
+from .julia_report import PYTHON_VERSIONS, reporting
+from .julia_stochastic import StochasticJulia
 from .julia_worker import RemoteJulia, Reply, reply_of, solution_of
 
 _EXTRA = ("form", "newton_tolerance", "rhs", "specialize", "step_to_saveat", "worker")
@@ -46,6 +46,7 @@ class JuliaBackend:
         self._algorithms: dict[Any, Any] = {}
         self._provenances: dict[Any, Provenance] = {}
         self._remote = RemoteJulia(_answer)
+        self._stochastic = StochasticJulia()
 
     @property
     def name(self) -> str:
@@ -75,6 +76,11 @@ class JuliaBackend:
                 problem, options, algorithm, step_to_saveat=step_to, report=report
             )
         return self._solution(session, prepared, raw, options, info, approach)
+
+    def solve_stochastic(
+        self, problem: SDEProblem, options: StochasticOptions
+    ) -> Solution:
+        return self._stochastic.solve(problem, options)
 
     def _algorithm(
         self,
@@ -138,7 +144,7 @@ class JuliaBackend:
             self._provenances[key] = Provenance(
                 "julia",
                 str(info.julia),
-                _PYTHON_VERSIONS + versions,
+                PYTHON_VERSIONS + versions,
                 rtol,
                 atol,
                 dt,
@@ -315,28 +321,5 @@ def _check_newton_tolerance(tolerance: Any, info: SolverInfo) -> None:
         )
 
 
-@contextlib.contextmanager
-def reporting(
-    problem: ODEProblem, options: SolveOptions
-) -> Iterator[Callable[[float], None] | None]:
-    """A progress bar for one solve: a callable to tell the time reached, or `None`."""
-    if not options.progress:
-        yield None
-        return
-    from rich.progress import Progress
-
-    t0, t1 = float(problem.t0), float(problem.t1)
-    total = abs(t1 - t0) if np.isfinite(t1) else None
-    with Progress(transient=True) as bar:
-        task = bar.add_task("Solving in Julia", total=total)
-        yield lambda t: bar.update(task, completed=abs(t - t0))
-
-
 def _message(prepared: PreparedProblem) -> str:
     return f"Julia says: {prepared.message}."
-
-
-_PYTHON_VERSIONS = tuple(
-    (name, importlib.metadata.version(name))
-    for name in ("hybrid_nds", "jax", "equinox")
-)

@@ -19,6 +19,7 @@ from jaxtyping import PyTree
 from ..lowering import LoweredFunction, lower_problem
 from ..problem import ODEProblem
 from ..runtime import Session
+from ..stochastic_problem import SDEProblem
 
 Form = Literal["array", "scalar"]
 Way = Literal["lowered", "callback"]
@@ -169,7 +170,7 @@ def host_function(
     session: Session,
     function: Callable[..., jax.Array],
     weights: CallbackWeights,
-    problem: ODEProblem,
+    problem: ODEProblem | SDEProblem,
     size: tuple[int, ...],
 ) -> Any:
     """A JAX function as a Julia `HostFunction`, reading and writing shared memory.

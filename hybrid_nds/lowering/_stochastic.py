@@ -14,7 +14,7 @@ from jaxtyping import Array, PyTree
 from ..problem_checks import VectorField
 from ..stochastic_problem import SDEProblem
 from ._lower import lower, parameter_vector
-from ._lowered import LoweredFunction
+from ._lowered import LoweredField, LoweredFunction
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -80,7 +80,9 @@ def lower_stochastic_problem(problem: SDEProblem) -> LoweredStochasticProblem:
 
     **Raises:** what [`lower`][hybrid_nds.lowering.lower] raises.
     """
-    drift, diffusion = paired_fields(problem)
+    drift, diffusion = problem.drift, problem.diffusion
+    if not (isinstance(drift, LoweredField) and isinstance(diffusion, LoweredField)):
+        drift, diffusion = paired_fields(problem)
     point = (problem.t0, problem.y0, problem.args)
     return LoweredStochasticProblem(
         lower(drift, *point),

@@ -20,8 +20,9 @@ using OrdinaryDiffEqStabilizedRK: ROCK2, ROCK4
 using OrdinaryDiffEqTsit5: Tsit5
 using OrdinaryDiffEqVerner: Vern6, Vern7, Vern8, Vern9
 using PrecompileTools: @compile_workload, @setup_workload
+using Random: Xoshiro, randn!
 using SciMLBase: SciMLBase, CallbackSet, ContinuousCallback, DiscreteCallback, ODEFunction,
-                 ODEProblem, ReturnCode, terminate!
+                 ODEProblem, ReturnCode, SDEFunction, SDEProblem, terminate!
 using SciMLLogging: SciMLLogging
 using StaticArrays: SVector
 
@@ -31,6 +32,9 @@ include("fields.jl")
 include("interrupt.jl")
 include("events.jl")
 include("solving.jl")
+include("noise.jl")
+include("stochastic.jl")
+include("ensembles/Ensembles.jl")
 include("host.jl")
 include("versions.jl")
 include("precompile.jl")

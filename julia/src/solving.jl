@@ -172,7 +172,8 @@ function run!(prepared::Prepared, integrator, keep::Int, watch::Watch)
     return nothing
 end
 
-function keep!(prepared::Prepared{T}, count::Int, solution, t, u) where {T}
+function keep!(prepared, count::Int, solution, t, u)
+    T = eltype(prepared.start)
     times = Vector{T}(undef, count + 1)
     states = Matrix{T}(undef, length(prepared.start), count + 1)
     for k in 1:count
@@ -185,7 +186,7 @@ function keep!(prepared::Prepared{T}, count::Int, solution, t, u) where {T}
     return nothing
 end
 
-function publish!(prepared::Prepared{T}, times::Vector{T}, states::Matrix{T}) where {T}
+function publish!(prepared, times::Vector, states::Matrix)
     prepared.kept_times, prepared.kept_states = times, states
     prepared.report[9] = length(times)
     prepared.report[10] = address(times)

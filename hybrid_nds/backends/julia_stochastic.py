@@ -1,0 +1,252 @@
+"""Stochastic problems on StochasticDiffEq.jl, along the same path as on Diffrax."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import jax.tree_util as jtu
+import numpy as np
+
+from .. import runtime
+from ..problem_checks import is_concrete
+from ..solution import Outcome, Provenance, Solution
+from ..stochastic_problem import SDEProblem
+from ..stochastic_solvers import StochasticSolverInfo, find_stochastic_solver
+from ..tolerances import recorded_tolerance
+from .base import StochasticOptions
+from .julia_prepared import RawResult
+from .julia_report import PYTHON_VERSIONS, reporting
+from .julia_stochastic_prepared import (
+    PreparedStochasticCache,
+    PreparedStochasticProblem,
+)
+
+_EXTRA = ("newton_tolerance", "rhs")
+_OUTCOMES: tuple[Any, ...] = tuple(
+    getattr(Outcome, name) for name in Outcome._name_to_item
+)
+_UNSTABLE, _STEP_TOO_SMALL = (
+    list(Outcome._name_to_item).index(name)
+    for name in ("unstable", "step_size_too_small")
+)
+# As in `julia.py`: nearly to round-off, so that only the scheme's error is left.
+_FIXED_STEP_NEWTON = {"float64": 1e-6, "float32": 1e-4}
+# Methods that take the components of vector noise for independent ones even where
+# one Brownian motion drives them all.
+_SCALAR_AS_MATRIX = ("DRI1", "PL1WM", "SROCK2", "ISSEM", "ISSEulerHeun")
+
+
+class StochasticJulia:
+    """Stochastic solves on the Julia stack."""
+
+    def __init__(self):
+        self._prepared = PreparedStochasticCache()
+        self._methods: dict[Any, Any] = {}
+        self._versions: tuple[tuple[str, str], ...] | None = None
+
+    def ready(
+        self, problem: SDEProblem, options: StochasticOptions
+    ) -> tuple[PreparedStochasticProblem, Any, tuple[tuple[str, str], ...]]:
+        """What a solve needs, checked.
+
+        **Returns:** the problem prepared in Julia, the method, and the versions of the
+        packages that run.
+        """
+        info = find_stochastic_solver(options.solver, "julia")
+        check_stochastic(problem, options, info)
+        session = runtime.session()
+        versions = self._load(session)
+        matrix = problem.matrix_noise or (
+            problem.noise == "scalar" and info.julia in _SCALAR_AS_MATRIX
+        )
+        way = options.extra.get("rhs", "lowered")
+        prepared = self._prepared.get(session, problem, way, matrix)
+        return prepared, self._method(session, problem, options, info), versions
+
+    def solve(self, problem: SDEProblem, options: StochasticOptions) -> Solution:
+        """Solve a stochastic problem along the path in its options."""
+        prepared, method, versions = self.ready(problem, options)
+        info = find_stochastic_solver(options.solver, "julia")
+        way = options.extra.get("rhs", "lowered")
+        with reporting(problem, options) as report:
+            raw = prepared.solve(problem, options, method, report)
+        asked = options.saveat is not None
+        layout = prepared.layout
+        return Solution(
+            ts=raw.times if asked else raw.end_times,  # pyright: ignore[reportArgumentType]
+            ys=layout.unflatten(raw.states if asked else raw.ends),
+            stats=raw.stats,
+            outcome=_OUTCOMES[raw.code],
+            event_index=None,
+            provenance=_provenance(options, info, versions, way),
+            end_time=raw.end_times[0],
+            end_state=layout.unflatten(raw.ends[0]),
+            message=_message(prepared, raw),
+        )
+
+    def _load(self, session: runtime.Session) -> tuple[tuple[str, str], ...]:
+        """Let Julia load StochasticDiffEq, which only stochastic problems wait for.
+
+        **Returns:** the versions of the packages that run.
+        """
+        if self._versions is None:
+            if not session.call(session.module.load_stochastic):
+                raise runtime.JuliaNotFoundError(_NO_EXTENSION)
+            version = str(session.module.stochastic_version())
+            self._versions = (
+                *PYTHON_VERSIONS,
+                *session.versions,
+                ("StochasticDiffEq", version),
+            )
+        return self._versions
+
+    def _method(
+        self,
+        session: runtime.Session,
+        problem: SDEProblem,
+        options: StochasticOptions,
+        info: StochasticSolverInfo,
+    ) -> Any:
+        tolerance = options.extra.get("newton_tolerance")
+        if tolerance is None and info.implicit and options.fixed_steps:
+            tolerance = _FIXED_STEP_NEWTON[problem.dtype.name]
+        stratonovich = problem.interpretation == "stratonovich"
+        key = (info.julia, stratonovich, tolerance)
+        if key not in self._methods:
+            self._methods[key] = session.module.stochastic_method(*key)
+        return self._methods[key]
+
+
+_NO_EXTENSION = (
+    "Julia has StochasticDiffEq, but its environment does not know that HybridNDS "
+    "works with it: update the environment, by `import Pkg; Pkg.resolve()`."
+)
+
+
+def check_stochastic(
+    problem: SDEProblem, options: StochasticOptions, info: StochasticSolverInfo
+) -> None:
+    """Check what the Julia backend alone can know before Julia is called.
+
+    **Arguments:** the problem, its options in normal form, and the solver.
+
+    **Raises:** `ValueError` or `TypeError`, naming the option.
+
+    **Warns:** of a method that is known to go wrong on such a problem.
+    """
+    extra = options.extra
+    unknown = sorted(set(extra) - set(_EXTRA))
+    if unknown:
+        raise TypeError(
+            "solve: for a stochastic problem the julia backend takes no option "
+            f"{', '.join(unknown)}; beside the shared ones it takes "
+            f"{', '.join(_EXTRA)}."
+        )
+    given = (problem, options.path, options.rtol, options.atol, options.saveat)
+    if not all(is_concrete(leaf) for leaf in jtu.tree_leaves(given)):
+        raise TypeError(
+            "solve: the Julia backend cannot be traced, so `problem`, its path and its "
+            "options must be concrete: call it outside jax.jit, jax.vmap and jax.grad, "
+            'or differentiate with backend="diffrax".'
+        )
+    if options.adjoint is not None:
+        raise ValueError(
+            "solve: `adjoint` is for the Diffrax backend; the Julia backend does not "
+            f"differentiate, got {options.adjoint!r}."
+        )
+    if not isinstance(options.progress, bool | np.bool_):
+        raise TypeError(
+            "solve: `progress` must be True or False on the Julia backend, got "
+            f"{type(options.progress).__name__}."
+        )
+    way = extra.get("rhs", "lowered")
+    if way not in ("lowered", "callback"):
+        raise ValueError(
+            f"solve: `rhs` must be one of ('lowered', 'callback'), got {way!r}."
+        )
+    tolerance = extra.get("newton_tolerance")
+    if tolerance is not None:
+        _check_newton_tolerance(tolerance, info)
+    _check_noise(problem, options, info)
+
+
+def _check_newton_tolerance(tolerance: Any, info: StochasticSolverInfo) -> None:
+    if not info.implicit:
+        raise ValueError(
+            f"solve: {info.name} solves no equations and takes no `newton_tolerance`."
+        )
+    if not isinstance(tolerance, float) or not 0 < tolerance < 1:
+        raise ValueError(
+            "solve: `newton_tolerance` must be a number between 0 and 1, the fraction "
+            f"of the error tolerance left to Newton's iteration; got {tolerance!r}."
+        )
+
+
+def _check_noise(
+    problem: SDEProblem, options: StochasticOptions, info: StochasticSolverInfo
+) -> None:
+    """Refuse or warn of what StochasticDiffEq is known to get wrong."""
+    several = problem.noise_dimension > 1
+    if info.julia == "PL1WM" and several:
+        raise ValueError(
+            "solve: PL1WM of StochasticDiffEq 7 loses terms of the noise where there "
+            f"is more than one Brownian motion, and `problem` has "
+            f"{problem.noise_dimension}; take DRI1."
+        )
+    if options.fixed_steps:
+        return
+    if problem.matrix_noise and several and info.julia in ("DRI1", "RKMilGeneral"):
+        reason = (
+            "estimates no error"
+            if info.julia == "DRI1"
+            else "draws the Lévy area of a step anew when the step is rejected"
+        )
+        raise ValueError(
+            f"solve: with matrix noise {info.name} {reason}, and cannot hold `rtol` "
+            "and `atol`; pass `dt` alone for fixed steps."
+        )
+    if info.julia == "ISSEM" and not problem.matrix_noise and problem.noise != "scalar":
+        warnings.warn(
+            "solve: adaptive ISSEM of StochasticDiffEq 7 goes wrong on diagonal noise: "
+            "its error estimate overwrites the noise of the step, and states grow "
+            "beyond all bounds. Pass `dt` alone for fixed steps, or take ImplicitEM.",
+            stacklevel=5,
+        )
+
+
+def _message(prepared: PreparedStochasticProblem, raw: RawResult) -> str:
+    if raw.code <= 1:
+        return ""
+    said = f"Julia says: {prepared.message}."
+    if raw.code == _UNSTABLE:
+        return (
+            "The state was no longer finite after step "
+            f"{raw.stats['num_accepted_steps']}, at t = {float(raw.end_times[0]):.9g}."
+        )
+    if raw.code == _STEP_TOO_SMALL:
+        return (
+            "The tolerances ask for steps below those of the path's grid, between "
+            f"which nothing is known of it; pass a finer path. {said}"
+        )
+    return said
+
+
+def _provenance(
+    options: StochasticOptions,
+    info: StochasticSolverInfo,
+    versions: tuple[tuple[str, str], ...],
+    way: str,
+) -> Provenance:
+    rtol, dt = (
+        None if value is None else float(value) for value in (options.rtol, options.dt)
+    )
+    return Provenance(
+        "julia",
+        str(info.julia),
+        versions,
+        rtol,
+        recorded_tolerance(options.atol),
+        dt,
+        way,
+    )

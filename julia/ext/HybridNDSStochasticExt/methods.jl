@@ -1,0 +1,57 @@
+const ITO, STRATONOVICH = SciMLBase.AlgorithmInterpretation.Ito,
+SciMLBase.AlgorithmInterpretation.Stratonovich
+
+# Explicit methods. EM splits by default, which is another scheme than Euler's and
+# Maruyama's.
+const EXPLICIT = Dict{String, Any}(
+    "DRI1" => () -> DRI1(), "EM" => () -> EM(false), "EulerHeun" => () -> EulerHeun(),
+    "LambaEM" => () -> LambaEM(), "LambaEulerHeun" => () -> LambaEulerHeun(),
+    "PL1WM" => () -> PL1WM(), "SOSRA" => () -> SOSRA(), "SOSRI" => () -> SOSRI(),
+    "SRA1" => () -> SRA1(), "SRIW1" => () -> SRIW1(), "SROCK2" => () -> SROCK2())
+
+# Explicit methods for either interpretation.
+const INTERPRETED = Dict{String, Any}("RKMil" => RKMil, "RKMilCommute" => RKMilCommute,
+    "RKMilGeneral" => RKMilGeneral, "SROCK1" => SROCK1)
+
+# Methods whose stage equations are solved by Newton's iteration.
+const IMPLICIT = Dict{String, Any}("ISSEM" => ISSEM, "ISSEulerHeun" => ISSEulerHeun,
+    "ImplicitEM" => ImplicitEM, "ImplicitEulerHeun" => ImplicitEulerHeun,
+    "SKenCarp" => SKenCarp, "STrapezoid" => STrapezoid)
+
+function HybridNDS.stochastic_method_names()
+    tables = (EXPLICIT, INTERPRETED, IMPLICIT)
+    return sort!(vcat("ImplicitRKMil", [collect(keys(table)) for table in tables]...))
+end
+
+function HybridNDS.stochastic_method(name::AbstractString, stratonovich::Bool,
+        newton_tolerance = nothing)
+    interpretation = stratonovich ? STRATONOVICH : ITO
+    algorithm = if haskey(EXPLICIT, name)
+        EXPLICIT[name]()
+    elseif haskey(INTERPRETED, name)
+        INTERPRETED[name](; interpretation)
+    elseif haskey(IMPLICIT, name)
+        IMPLICIT[name](; NO_AUTODIFF..., nlsolve = newton(newton_tolerance))
+    elseif name == "ImplicitRKMil"
+        ImplicitRKMil(; NO_AUTODIFF..., nlsolve = newton(newton_tolerance), interpretation)
+    else
+        throw(ArgumentError("no stochastic method $name; there are " *
+                            join(HybridNDS.stochastic_method_names(), ", ")))
+    end
+    return StochasticMethod(algorithm, drawn_numbers(algorithm))
+end
+
+function newton(tolerance)
+    iterations = tolerance === nothing ? NEWTON_ITERATIONS : PATIENT_ITERATIONS
+    return NLNewton(; κ = something(tolerance, NEWTON_TOLERANCE), max_iter = iterations)
+end
+
+# Methods that want random numbers of their own for matrix noise; for others Z is the
+# Lévy area.
+drawn_numbers(algorithm) = nothing
+function drawn_numbers(algorithm::Union{PL1WM, RKMilGeneral})
+    return (motions, step) -> length(StochasticDiffEqCore._z_prototype(
+        algorithm, zeros(motions), true, step))
+end
+
+HybridNDS.stochastic_version() = string(pkgversion(StochasticDiffEq))
