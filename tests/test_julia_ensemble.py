@@ -402,8 +402,10 @@ def test_progress_counts_trajectories(julia, getkey):
         ({"key": None}, "pass `key`"),
         ({"saveat": np.array([0.05])}, "`saveat` must be times of the grid"),
         ({"saveat": np.array([0.4, 0.2])}, "`saveat` must be ascending"),
-        ({"solver": "SRIW1"}, "no lean kernel for SRIW1"),
-        ({"solver": "SRA1"}, "SRA1 is for additive noise"),
+        (
+            {"solver": "SRIW1", "reduce": KernelReductions(moments=True)},
+            "no lean kernel for SRIW1",
+        ),
         ({"y0": np.zeros((3, 1))}, r"`y0` must have shape \(2, 2\)"),
         (
             {"increments": (np.zeros((2, 40, 2)), None)},
@@ -427,6 +429,7 @@ def test_what_kernels_cannot_do_is_said():
     problem = make("general")
     assert kernel_applies(problem, "Euler", DT) is None
     assert "fixed steps" in kernel_applies(problem, "Euler", None)
+    assert "additive noise" in kernel_applies(problem, "SRA1", DT)
     large = SDEProblem(lambda t, y, a: -y, lambda t, y, a: y, jnp.ones(101), 0.0, 1.0)
     assert "at most 100" in kernel_applies(large, "Euler", 0.1)
 

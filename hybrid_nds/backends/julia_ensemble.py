@@ -1,30 +1,24 @@
-"""Ensembles in Julia by lean kernels: fixed steps, reduced where they are made."""
+"""Ensembles in Julia: lean kernels where they apply, else a solve a trajectory."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.tree_util as jtu
 import numpy as np
 
 from .. import runtime
-from ..lowering import parameter_vector
-from ..noise import grid_steps
 from ..problem_checks import is_concrete
 from ..stochastic_problem import SDEProblem
+from ..stochastic_solvers import find_stochastic_solver
+from .julia_ensemble_run import EnsembleRun
 from .julia_ensemble_types import (
     KernelReductions as KernelReductions,
     KernelResult as KernelResult,
 )
-from .julia_fields import julia_type, vector_view
-from .julia_kernels import (
-    KERNEL_CACHE,
-    KERNELS as KERNELS,
-    kernel_applies as kernel_applies,
-)
+from .julia_kernels import KERNELS as KERNELS, kernel_applies as kernel_applies
 
 
 def run_ensemble(
@@ -42,22 +36,23 @@ def run_ensemble(
     threads: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> KernelResult:
-    """Run trajectories in fixed steps by a lean kernel.
+    """Run trajectories in fixed steps: by a lean kernel, where there is one for the
+    solver, or by a solve of StochasticDiffEq for each, on Julia's threads.
 
     The noise of a trajectory is a function of the key and its index alone
     (Philox4x32-10 and Box and Muller's transform), and so are its states: threads and
-    the split of an ensemble into calls change nothing.
+    the split of an ensemble into calls change nothing. Both ways see the same noise.
 
     **Arguments:**
 
-    - `problem`: the problem; see `kernel_applies`.
+    - `problem`: the problem; see `kernel_applies` for which take a kernel.
     - `indices`: which trajectories, shape `(trajectories,)`, not negative.
     - `key`: a JAX random key; may be `None` where `increments` are given.
     - `dt`: the step, which divides the span.
-    - `solver`: one of `KERNELS`.
+    - `solver`: one of `KERNELS`, or of the solvers that Julia has.
     - `saveat`: times of the grid, ascending; `None` for the end alone.
     - `save`: whether to return the states at these times.
-    - `reduce`: what to reduce the trajectories to.
+    - `reduce`: what to reduce the trajectories to; only a kernel does.
     - `y0`: flat initial states, shape `(trajectories, n)`; by default the problem's.
     - `increments`: the increments of the Brownian motions, shape
         `(trajectories, steps, m)`, and their space-time Lévy areas H of the same
@@ -69,9 +64,13 @@ def run_ensemble(
 
     **Raises:** `ValueError` or `TypeError`, naming the argument.
     """
+    reduce = reduce or KernelReductions()
     reason = kernel_applies(problem, solver, dt)
-    if reason is not None:
-        raise ValueError(f"ensemble: {reason}.")
+    if reason is not None and reduce != KernelReductions():
+        raise ValueError(
+            f"ensemble: {reason}; without a kernel, Julia reduces nothing: leave "
+            "`reduce` out, and reduce the states."
+        )
     leaves = jtu.tree_leaves((problem, key, dt, saveat))
     if not all(is_concrete(leaf) for leaf in leaves):
         raise TypeError(
@@ -79,242 +78,21 @@ def run_ensemble(
             "jax.vmap and jax.grad."
         )
     session = runtime.session()
-    functions = KERNEL_CACHE.functions(session, problem)
-    run = _Run(session, problem, np.asarray(indices), float(dt))
+    count = _threads(session, threads)
+    run = EnsembleRun(session, problem, np.asarray(indices), float(dt))
     run.set_key(key, increments)
     run.set_problem(y0)
     run.set_times(saveat)
-    run.set_noise(increments, needs_area=solver == "SRA1")
-    run.set_outputs(save, reduce or KernelReductions())
-    interrupted = session.call(
-        getattr(run.module, "run_ensemble!"),
-        run.handle,
-        KERNELS[solver],
-        _noise_name(problem),
-        functions.drift,
-        functions.diffusion,
-        _threads(session, threads),
-        None if progress is None else lambda done: progress(int(done)),
-    )
-    return run.result(bool(interrupted))
-
-
-class _Run:
-    """One run: the arrays that Julia reads and writes, kept alive until it is over."""
-
-    def __init__(
-        self,
-        session: runtime.Session,
-        problem: SDEProblem,
-        indices: np.ndarray,
-        dt: float,
-    ):
-        if indices.ndim != 1 or not np.issubdtype(indices.dtype, np.integer):
-            raise TypeError(
-                "ensemble: `indices` must be whole numbers of shape (trajectories,), "
-                f"got dtype {indices.dtype} and shape {indices.shape}."
-            )
-        if indices.size and indices.min() < 0:
-            raise ValueError(
-                f"ensemble: `indices` must not be negative, got {indices.min()}."
-            )
-        self.module = session.module.Ensembles
-        self._session, self._problem = session, problem
-        self._t0, self._t1 = float(problem.t0), float(problem.t1)
-        self._steps = grid_steps("ensemble", self._t0, self._t1, dt)
-        self._h = (self._t1 - self._t0) / self._steps
-        self._element = julia_type(session, problem.dtype)
-        self._indices = np.ascontiguousarray(indices, np.int64)
-        self._arrays: list[np.ndarray] = []
-        self._give = getattr(self.module, "give!")
-
-    def set_key(self, key: jax.Array | None, increments: Any) -> None:
-        """Make the run, with the two words of its key."""
-        problem = self._problem
-        if key is None and increments is None:
-            raise ValueError(
-                "ensemble: pass `key`, a JAX random key, or `increments` of the path."
-            )
-        words = (
-            (0, 0) if key is None else np.asarray(jax.random.bits(key, (2,), "uint32"))
-        )
-        self.handle = self.module.ensemble_run(
-            self._element,
-            problem.dimension,
-            problem.noise_dimension,
-            self._steps,
-            self._t0,
-            self._t1,
-            int(words[0]),
-            int(words[1]),
-        )
-        self._share("indices", self._indices)
-
-    def _share(self, name: str, array: np.ndarray) -> None:
-        """Let Julia use an array: its axes there are reversed."""
-        self._arrays.append(array)
-        self._give(self.handle, name, array.ctypes.data, *reversed(array.shape))
-
-    def _check_shape(self, name: str, array: Any, shape: tuple[int, ...]) -> np.ndarray:
-        given = np.ascontiguousarray(array, self._problem.dtype)
-        if given.shape != shape:
-            raise ValueError(
-                f"ensemble: `{name}` must have shape {shape}, got {given.shape}."
-            )
-        return given
-
-    def set_problem(self, y0: np.ndarray | None) -> None:
-        """The initial states, and the parameters of drift and diffusion."""
-        problem, count = self._problem, len(self._indices)
-        leaves = [np.ravel(np.asarray(leaf)) for leaf in jtu.tree_leaves(problem.y0)]
-        self._share("start", np.concatenate(leaves))
-        if y0 is not None:
-            shape = (count, problem.dimension)
-            self._share("starts", self._check_shape("y0", y0, shape))
-        for name, function in (
-            ("parameters", problem.drift),
-            ("diffusion_parameters", problem.diffusion),
-        ):
-            self._share(name, parameter_vector(function, problem.args, problem.dtype))
-
-    def set_times(self, saveat: np.ndarray | None) -> None:
-        """When to save: times of the grid, as numbers of steps."""
-        end = self._t0 + self._h * self._steps
-        times = np.asarray([end] if saveat is None else saveat, float)
-        if times.ndim != 1 or np.any(np.diff(times) <= 0):
-            raise ValueError(
-                "ensemble: `saveat` must be ascending times of shape (times,), got "
-                f"{saveat}."
-            )
-        places = (times - self._t0) / self._h
-        steps = np.rint(places)
-        wrong = (np.abs(places - steps) > 1e-6 * np.maximum(1.0, steps * 1e-3)) | (
-            (steps < 0) | (steps > self._steps)
-        )
-        if np.any(wrong):
-            raise ValueError(
-                f"ensemble: `saveat` must be times of the grid from {self._t0} in "
-                f"steps of {self._h} to {end}, got {times[wrong][0]}."
-            )
-        self._times = times.astype(self._problem.dtype)
-        self._share("save_steps", steps.astype(np.int64))
-
-    def set_noise(self, increments: Any, *, needs_area: bool) -> None:
-        """Given increments in place of random numbers."""
-        if increments is None:
-            return
-        shape = (len(self._indices), self._steps, self._problem.noise_dimension)
-        given, areas = increments
-        self._share("increments", self._check_shape("increments", given, shape))
-        if needs_area and areas is None:
-            raise ValueError(
-                "ensemble: SRA1 needs the space-time Lévy areas of `increments`, too."
-            )
-        if areas is not None:
-            self._share("areas", self._check_shape("increments", areas, shape))
-
-    def set_outputs(self, save: bool, reduce: KernelReductions) -> None:
-        """Where results go, and what is reduced."""
-        problem, count = self._problem, len(self._indices)
-        n, dtype = problem.dimension, problem.dtype
-        self._reduce = reduce
-        self._states = None
-        if save:
-            self._states = np.empty((count, len(self._times), n), dtype)
-            self._share("kept", self._states)
-        self._failed = np.full(count, -1, np.int64)
-        self._share("failed_step", self._failed)
-        self._exits = None
-        if reduce.watches_exit:
-            self._exits = np.full(count, -1, np.int64)
-            self._share("exit_step", self._exits)
-            for name, bound in (
-                ("lower", reduce.exit_lower),
-                ("upper", reduce.exit_upper),
-            ):
-                if bound is not None:
-                    checked = self._check_shape(f"exit_{name}", bound, (n,))
-                    self._share(name, checked)
-            if reduce.exit_radius is not None:
-                getattr(self.module, "set_radius!")(
-                    self.handle, float(reduce.exit_radius)
-                )
-        getattr(self.module, "reduce!")(
-            self.handle,
-            reduce.moments,
-            reduce.covariance,
-            reduce.higher,
-            reduce.extrema,
-        )
-        for edges in reduce.histogram_edges or ():
-            self._add_edges(np.ascontiguousarray(edges, dtype))
-
-    def _add_edges(self, edges: np.ndarray) -> None:
-        if edges.ndim != 1 or len(edges) < 2 or not np.all(np.diff(edges) > 0):
-            raise ValueError(
-                "ensemble: `histogram_edges` must be ascending, two or more for each "
-                f"component, got {edges}."
-            )
-        getattr(self.module, "add_edges!")(self.handle, edges)
-
-    def result(self, interrupted: bool) -> KernelResult:
-        """What Julia left."""
-        failed = self._failed >= 0
-        exits = None
-        if self._exits is not None:
-            exits = np.where(self._exits >= 0, self._time_of(self._exits), np.nan)
-        return KernelResult(
-            ts=self._times,
-            states=self._states,
-            exit_times=exits,
-            failed=self._indices[failed],
-            failed_times=self._time_of(self._failed[failed]),
-            interrupted=interrupted,
-            done=int(self.module.trajectories_done(self.handle)),
-            runner="lean kernel",
-            **self._reduced(),
-        )
-
-    def _time_of(self, steps: np.ndarray) -> np.ndarray:
-        return (self._t0 + self._h * steps).astype(self._problem.dtype)
-
-    def _reduced(self) -> dict[str, Any]:
-        totals, reduce = self.handle.reductions, self._reduce
-        names = ("count", "mean", "m2", "m3", "m4", "minimum", "maximum", "histograms")
-        found: dict[str, Any] = dict.fromkeys(names)
-        n, times = self._problem.dimension, len(self._times)
-        if reduce.moments:
-            moments = totals.moments
-            found["count"] = self._copy(moments.count, (times,), np.dtype(np.int64))
-            found["mean"] = self._copy(moments.mean, (times, n))
-            shape = (times, n, n) if reduce.covariance else (times, n)
-            found["m2"] = self._copy(moments.second, shape)
-            if reduce.higher:
-                found["m3"] = self._copy(moments.third, (times, n))
-                found["m4"] = self._copy(moments.fourth, (times, n))
-        if reduce.extrema:
-            found["minimum"] = self._copy(totals.minimum, (times, n))
-            found["maximum"] = self._copy(totals.maximum, (times, n))
-        if reduce.histogram_edges is not None:
-            found["histograms"] = tuple(
-                self._copy(
-                    totals.histograms[i], (times, len(edges) + 1), np.dtype(np.int64)
-                )
-                for i, edges in enumerate(reduce.histogram_edges)
-            )
-        return found
-
-    def _copy(
-        self, array: Any, shape: tuple[int, ...], dtype: np.dtype | None = None
-    ) -> np.ndarray:
-        view = vector_view(self._session, array, dtype or self._problem.dtype)
-        return view.copy().reshape(shape)
-
-
-def _noise_name(problem: SDEProblem) -> str:
-    if problem.matrix_noise:
-        return "matrix"
-    return "scalar" if problem.noise == "scalar" else "diagonal"
+    report = None if progress is None else lambda done: progress(int(done))
+    if reason is None:
+        run.set_noise(increments, needs_area=solver == "SRA1")
+        run.set_outputs(save, reduce)
+        interrupted = run.by_kernel(solver, count, report)
+    else:
+        area = find_stochastic_solver(solver, "julia").levy_area != "none"
+        run.set_noise(increments, needs_area=area)
+        interrupted = run.by_solves(solver, area, count, report)
+    return run.result(interrupted)
 
 
 def _threads(session: runtime.Session, threads: int | None) -> int:

@@ -58,8 +58,9 @@ class KernelResult:
         below the edges, the last above. Bins are closed on the left, the last on both
         sides.
     - `exit_times`: shape `(trajectories,)`, NaN where there was none.
-    - `failed`: the indices of trajectories that did not stay finite; `failed_times`,
-        the first grid time at which each was not.
+    - `outcomes`: codes of `Outcome` in its order, shape `(trajectories,)`.
+    - `failed`: the indices of trajectories that did not succeed; `failed_times`, where
+        each ended, by a kernel the first grid time at which it was not finite.
     - `interrupted`: whether an interrupt stopped the run, which leaves nothing of use.
     - `done`: how many trajectories were finished.
     - `runner`: what ran, for the provenance.
@@ -76,6 +77,7 @@ class KernelResult:
     maximum: Float[np.ndarray, "times n"] | None
     histograms: tuple[np.ndarray, ...] | None
     exit_times: Float[np.ndarray, " trajectories"] | None
+    outcomes: Int64[np.ndarray, " trajectories"]
     failed: Int64[np.ndarray, " failed"]
     failed_times: Float[np.ndarray, " failed"]
     interrupted: bool
