@@ -28,7 +28,7 @@ import growth  # noqa: E402
 import plain_fields  # noqa: E402
 import references  # noqa: E402
 
-NAMES = list_fixtures()
+NAMES = list_fixtures("ode")
 REQUIRED = {
     *("robertson", "robertson_long", "hires", "orego", "vdpol", "vdpol_1e6", "pollu"),
     *("prothero_robinson", "brusselator_1d", "pleiades", "lorenz63", "pendulum"),

@@ -33,7 +33,7 @@ def solve(
 
     import hybrid_nds
 
-    from ..reconcile.fixtures import load_fixture
+    from ..reconcile import load_fixture
 
     try:
         saveat = None if times is None else [float(t) for t in times.split(",")]

@@ -1,14 +1,12 @@
-"""Problems with known solutions, kept as text that Python and Julia both read.
+"""Fixtures of ordinary and differential-algebraic problems.
 
-A fixture is a folder with `problem.toml` (what to solve, where it comes from, how
-it is compared) and `reference.csv` (the known states). They live in the
-checkout's `tests/fixtures` and travel in the wheel.
+A folder holds `problem.toml` (what to solve, where it comes from, how it is compared)
+and `reference.csv` (the known states).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,10 +15,10 @@ import numpy as np
 
 from hybrid_nds.precision import double_precision
 from hybrid_nds.problem import ODEProblem
+from hybrid_nds.reconcile._specification import check_choice, check_keys
 from hybrid_nds.reconcile.fields import FIELDS
 from hybrid_nds.reconcile.observables import OBSERVABLES, Observable
 
-_PACKAGE = Path(__file__).resolve().parents[1]
 _REQUIRED = (
     *("name", "title", "field", "kind", "stiff", "t0", "t1", "y0", "backends"),
     *("rungs", "sources", "parameters", "reference", "tolerances"),
@@ -102,54 +100,20 @@ class Fixture:
     stiff: bool
 
 
-def fixtures_root() -> Path:
-    """The folder that holds the fixtures: the wheel's own or the checkout's.
+def read_fixture(
+    folder: Path, spec: Mapping[str, Any], parameters: Mapping[str, Any]
+) -> Fixture:
+    """The fixture of a specification.
 
-    **Raises:** `FileNotFoundError` naming the places looked at.
+    **Arguments:** its folder; what `problem.toml` holds; and the parameters, those
+    kept in a file of their own included.
+
+    **Raises:** `ValueError` naming the file and the key for one that is malformed.
     """
-    candidates = (_PACKAGE / "_fixtures", _PACKAGE.parent / "tests" / "fixtures")
-    for candidate in candidates:
-        if any(candidate.glob("*/problem.toml")):
-            return candidate
-    raise FileNotFoundError(
-        f"No fixtures in {' or '.join(map(str, candidates))}. Reinstall hybrid_nds, "
-        "or give load_fixture the path of a fixture's folder."
-    )
-
-
-def list_fixtures() -> tuple[str, ...]:
-    """The names of the fixtures there are, in alphabetical order."""
-    return tuple(sorted(p.parent.name for p in fixtures_root().glob("*/problem.toml")))
-
-
-def load_fixture(name_or_path: str | Path) -> Fixture:
-    """A fixture by its name, or from a folder of one's own.
-
-    **Arguments:** `name_or_path`, one of
-    [`list_fixtures`][hybrid_nds.reconcile.list_fixtures], or the path of a folder
-    that holds `problem.toml` and `reference.csv`, or of the former.
-
-    **Returns:** a [`Fixture`][hybrid_nds.reconcile.Fixture], its problem in double
-    precision whatever JAX's global flag says; solve it within
-    [`double_precision`][hybrid_nds.precision.double_precision].
-
-    **Raises:** `FileNotFoundError` for a fixture that is not there, `ValueError`
-    naming the file and the key for one that is malformed.
-    """
-    folder = _find(name_or_path)
     file = folder / "problem.toml"
-    try:
-        spec = tomllib.loads(file.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{file} is not valid TOML: {error}") from error
-    missing = [key for key in _REQUIRED if key not in spec]
-    if missing:
-        raise ValueError(f"{file} lacks {', '.join(f'`{key}`' for key in missing)}.")
-    _check_choice(file, "kind", spec["kind"], _KINDS)
-    _check_choice(file, "field", spec["field"], tuple(FIELDS))
-    parameters = dict(spec["parameters"])
-    if "weights" in spec:
-        parameters |= tomllib.loads((folder / spec["weights"]).read_text("utf-8"))
+    check_keys(file, spec, _REQUIRED)
+    check_choice(file, "kind", spec["kind"], _KINDS)
+    check_choice(file, "field", spec["field"], tuple(FIELDS))
     problem = _problem(file, spec, parameters)
     return Fixture(
         name=spec["name"],
@@ -165,30 +129,9 @@ def load_fixture(name_or_path: str | Path) -> Fixture:
     )
 
 
-def _find(name_or_path: str | Path) -> Path:
-    path = Path(name_or_path)
-    if path.name == "problem.toml":
-        path = path.parent
-    if (path / "problem.toml").is_file():
-        return path
-    if isinstance(name_or_path, str):
-        inside = fixtures_root() / name_or_path
-        if (inside / "problem.toml").is_file():
-            return inside
-    raise FileNotFoundError(
-        f"load_fixture: no fixture {str(name_or_path)!r}; give the path of a folder "
-        f"with a problem.toml, or one of: {', '.join(list_fixtures())}."
-    )
-
-
-def _check_choice(file: Path, key: str, given: Any, choices: tuple[str, ...]):
-    if given not in choices:
-        raise ValueError(
-            f"{file}: `{key}` must be one of {', '.join(choices)}; got {given!r}."
-        )
-
-
-def _problem(file: Path, spec: Mapping[str, Any], parameters: dict) -> ODEProblem:
+def _problem(
+    file: Path, spec: Mapping[str, Any], parameters: Mapping[str, Any]
+) -> ODEProblem:
     y0 = np.asarray(spec["y0"], np.float64)
     shape = tuple(spec.get("shape", y0.shape))
     if y0.ndim != 1 or y0.size != np.prod(shape):
@@ -215,7 +158,7 @@ def _problem(file: Path, spec: Mapping[str, Any], parameters: dict) -> ODEProble
 
 def _reference(folder: Path, spec: Mapping[str, Any], dimension: int) -> Reference:
     file = folder / "reference.csv"
-    _check_choice(
+    check_choice(
         folder / "problem.toml", "reference.kind", spec["kind"], _REFERENCE_KINDS
     )
     lines = [
@@ -247,7 +190,7 @@ def _reference(folder: Path, spec: Mapping[str, Any], dimension: int) -> Referen
 
 
 def _settings(
-    file: Path, spec: Mapping[str, Any], parameters: dict, dimension: int
+    file: Path, spec: Mapping[str, Any], parameters: Mapping[str, Any], dimension: int
 ) -> Settings:
     tolerances = spec["tolerances"]
     scale = np.asarray(tolerances["scale"], np.float64)
@@ -272,10 +215,10 @@ def _settings(
     )
 
 
-def _observable(file: Path, entry: Mapping[str, Any], parameters: dict):
+def _observable(file: Path, entry: Mapping[str, Any], parameters: Mapping[str, Any]):
     options = dict(entry)
     kind = options.pop("name")
-    _check_choice(file, "observables.name", kind, tuple(OBSERVABLES))
+    check_choice(file, "observables.name", kind, tuple(OBSERVABLES))
     label = options.pop("label", kind)
     expected = options.pop("expected", None)
     try:

@@ -6,8 +6,11 @@ using TOML
 
 const ROOT = normpath(joinpath(@__DIR__, "..", "..", "tests", "fixtures"))
 
-"The names of the fixtures there are, sorted."
-names() = filter(name -> isfile(joinpath(ROOT, name, "problem.toml")), readdir(ROOT))
+"The names of the fixtures there are, sorted: stochastic problems, or the others."
+function names(; stochastic = false)
+    found = filter(name -> isfile(joinpath(ROOT, name, "problem.toml")), readdir(ROOT))
+    return filter(name -> (load(name)["kind"] == "sde") == stochastic, found)
+end
 
 """
     load(name)

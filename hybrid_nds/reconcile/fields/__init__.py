@@ -14,13 +14,27 @@ from hybrid_nds.reconcile.fields.kinetics import (
     Pollution as Pollution,
     Robertson as Robertson,
 )
-from hybrid_nds.reconcile.fields.neural import NeuralField as NeuralField
+from hybrid_nds.reconcile.fields.neural import (
+    NeuralField as NeuralField,
+    neural_stochastic,
+)
 from hybrid_nds.reconcile.fields.oscillators import (
     Lorenz as Lorenz,
     Pendulum as Pendulum,
     ProtheroRobinson as ProtheroRobinson,
     VanDerPol as VanDerPol,
     VanDerPolScaled as VanDerPolScaled,
+)
+from hybrid_nds.reconcile.fields.stochastic import (
+    arctan,
+    double_well,
+    fading,
+    geometric,
+    kubo,
+    linear,
+    lotka_volterra,
+    ornstein_uhlenbeck,
+    underdamped,
 )
 
 FIELDS: Mapping[str, Callable[[Parameters], Any]] = MappingProxyType(
@@ -41,3 +55,22 @@ FIELDS: Mapping[str, Callable[[Parameters], Any]] = MappingProxyType(
     }
 )
 """Builders of the fields: parameters → a module callable as `field(t, y, args)`."""
+
+STOCHASTIC_FIELDS: Mapping[str, Callable[[Parameters], tuple[Any, Any]]] = (
+    MappingProxyType(
+        {
+            "arctan": arctan,
+            "double_well": double_well,
+            "fading": fading,
+            "geometric": geometric,
+            "kubo": kubo,
+            "linear": linear,
+            "lotka_volterra": lotka_volterra,
+            "neural": neural_stochastic,
+            "ornstein_uhlenbeck": ornstein_uhlenbeck,
+            "underdamped": underdamped,
+        }
+    )
+)
+"""Builders of drift and diffusion: parameters → two modules, each callable as
+`drift(t, y, args)`."""

@@ -14,6 +14,18 @@ Parameters = Mapping[str, Any]
 def number(parameters: Parameters, name: str) -> Array:
     """The named parameter as a scalar array in JAX's default precision.
 
+    **Raises:** `KeyError` naming the parameter and those there are, `TypeError` for
+    one that is no number.
+    """
+    value = array(parameters, name)
+    if value.ndim:
+        raise TypeError(f"[parameters]: `{name}` must be a number, got a list.")
+    return value
+
+
+def array(parameters: Parameters, name: str) -> Array:
+    """The named parameter as an array in JAX's default precision.
+
     **Raises:** `KeyError` naming the parameter and those there are.
     """
     if name not in parameters:

@@ -1,12 +1,13 @@
-"""A neural ordinary differential equation."""
+"""A neural differential equation, ordinary or stochastic."""
 
 from __future__ import annotations
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from hybrid_nds.reconcile.fields._parameters import Parameters
+from hybrid_nds.reconcile.fields._parameters import Parameters, array
 
 
 class NeuralField(eqx.Module):
@@ -47,3 +48,28 @@ class NeuralField(eqx.Module):
     def __call__(self, t, y, args):
         del t, args
         return self.mlp(y)
+
+
+class ComponentNetworks(eqx.Module):
+    """gᵢ(yᵢ), a positive function of each component alone: softplus of a network with
+    one hidden layer of tanh."""
+
+    inner_weight: Float[Array, "n width"]
+    inner_bias: Float[Array, "n width"]
+    outer_weight: Float[Array, "n width"]
+    outer_bias: Float[Array, " n"]
+
+    def __call__(self, t, y, args):
+        del t, args
+        hidden = jnp.tanh(self.inner_weight * y[:, None] + self.inner_bias)
+        return jax.nn.softplus(
+            jnp.sum(self.outer_weight * hidden, axis=1) + self.outer_bias
+        )
+
+
+def neural_stochastic(parameters: Parameters) -> tuple[NeuralField, ComponentNetworks]:
+    """Drift and diffusion of a neural stochastic differential equation whose noise is
+    diagonal (Li, Wong, Chen & Duvenaud 2020)."""
+    names = ("inner_weight", "inner_bias", "outer_weight", "outer_bias")
+    diffusion = ComponentNetworks(*(array(parameters, name) for name in names))
+    return NeuralField.from_parameters(parameters), diffusion
