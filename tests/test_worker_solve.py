@@ -14,9 +14,11 @@ from helpers import tree_allclose
 
 import hybrid_nds
 from hybrid_nds import (
+    BrownianPath,
     Event,
     JuliaWorker,
     ODEProblem,
+    SDEProblem,
     SolveError,
     SteadyState,
     runtime,
@@ -227,9 +229,88 @@ def test_events_within_a_compiled_function(worker):
     assert np.isinf(ys[1]).all()
 
 
+class _Oscillator(eqx.Module):
+    """A damped oscillator, kicked in its velocity alone."""
+
+    damping: jax.Array
+
+    def __call__(self, t, y, args):
+        return {"x": y["v"], "v": -y["x"] - self.damping * y["v"]}
+
+
+def _kicks(t, y, args):
+    return {"x": jnp.zeros(1), "v": args}
+
+
+def _noisy(damping=0.5, strength=0.3):
+    return SDEProblem(
+        _Oscillator(jnp.asarray(damping)),
+        _kicks,
+        {"x": 1.0, "v": 0.0},
+        0.0,
+        2.0,
+        jnp.array([strength]),
+        noise="additive",
+    )
+
+
+def _euler_maruyama(problem, dw, dt):
+    """The recursion itself, written out by hand."""
+    x, v, xs = 1.0, 0.0, []
+    damping, strength = float(problem.drift.damping), float(problem.args[0])
+    for kick in np.asarray(dw)[:, 0]:
+        x, v = x + dt * v, v + dt * (-x - damping * v) + strength * kick
+        xs.append(x)
+    return np.array(xs)
+
+
+def test_stochastic_problems_along_their_path(worker, getkey):
+    problem, key, dt = _noisy(), getkey(), 1 / 64
+    path = BrownianPath(key, (1,), 0.0, 2.0, dt)
+    times = np.array([0.5, 1.0, 2.0])
+    options = {"solver": "Euler", "dt": dt, "saveat": times}
+    expected = _euler_maruyama(problem, path.increments()[0], dt)[[31, 63, 127]]
+    for given in ({"key": key}, {"path": path}):
+        solution = solve(problem, "julia", worker=worker, **options, **given)
+        # 128 steps, each of some ten roundings of numbers of size one.
+        np.testing.assert_allclose(solution.ys["x"], expected, rtol=0, atol=3e-13)
+    assert dict(solution.provenance.versions)["StochasticDiffEq"]
+
+    @jax.jit
+    def states(key, damping, strength):
+        noisy = _noisy(damping, strength)
+        return solve(noisy, "julia", worker=worker, key=key, **options).ys["x"]
+
+    found = states(key, 0.5, 0.3)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=3e-13)
+    other = _euler_maruyama(_noisy(0.2, 0.1), path.increments()[0], dt)[[31, 63, 127]]
+    np.testing.assert_allclose(states(key, 0.2, 0.1), other, rtol=0, atol=3e-13)
+
+
+def test_matrix_noise(worker, getkey):
+    mixing = jnp.array([[0.3, 0.1, 0.0], [0.0, 0.2, -0.4]])
+    problem = SDEProblem(
+        lambda t, y, args: -y,
+        lambda t, y, args: args * y[:, None],
+        jnp.array([1.0, 2.0]),
+        0.0,
+        1.0,
+        mixing,
+        noise="general",
+    )
+    path = BrownianPath(getkey(), (3,), 0.0, 1.0, 1 / 32)
+    solution = solve(
+        problem, "julia", worker=worker, solver="Euler", dt=1 / 32, path=path
+    )
+    y = np.array([1.0, 2.0])
+    for dw in np.asarray(path.increments()[0]):
+        y = y - y / 32 + (np.asarray(mixing) * y[:, None]) @ dw
+    np.testing.assert_allclose(solution.ys[0], y, rtol=0, atol=1e-13)
+
+
 def test_failures_within_a_compiled_function(worker):
     @jax.jit
-    def end(y0, throw=True):
+    def end(y0):
         problem = ODEProblem(lambda t, y, args: y**2, y0, 0.0, 2.0)
         return solve(problem, "julia", worker=worker, solver="Tsit5").ys
 

@@ -21,7 +21,7 @@ from .julia_cache import PreparedCache
 from .julia_prepared import Approach, PreparedProblem, RawResult
 from .julia_report import PYTHON_VERSIONS, reporting
 from .julia_stochastic import StochasticJulia
-from .julia_worker import RemoteJulia, Reply, reply_of, solution_of
+from .julia_worker import RemoteJulia, Reply, check_worker, reply_of
 
 _EXTRA = ("form", "newton_tolerance", "rhs", "specialize", "step_to_saveat", "worker")
 _OUTCOMES: tuple[Any, ...] = tuple(
@@ -45,7 +45,7 @@ class JuliaBackend:
         self._prepared = PreparedCache()
         self._algorithms: dict[Any, Any] = {}
         self._provenances: dict[Any, Provenance] = {}
-        self._remote = RemoteJulia(_answer)
+        self._remote = RemoteJulia(_answer, _versions)
         self._stochastic = StochasticJulia()
 
     @property
@@ -61,9 +61,8 @@ class JuliaBackend:
         worker = options.extra.get("worker")
         if worker is not None:
             versions = self._remote.versions(worker)
-            reply, words = self._remote.solve(worker, problem, options)
             provenance = self._provenance(versions, options, info, approach)
-            return solution_of(reply, words, problem, options, provenance)
+            return self._remote.solve(problem, options, provenance)
         session = runtime.session()
         events = options.event or ()
         prepared = self._prepared.get(session, problem, events, approach)
@@ -164,6 +163,10 @@ def _answer(problem: ODEProblem, options: SolveOptions) -> tuple[Reply, str]:
     return reply_of(solution), solution.message
 
 
+def _versions() -> tuple[tuple[str, str], ...]:
+    return runtime.session().versions
+
+
 class JuliaDense:
     """Julia's dense output, held to the span that was solved."""
 
@@ -215,7 +218,7 @@ def check(problem: ODEProblem, options: SolveOptions, info: SolverInfo) -> Appro
     if extra.get("worker") is None:
         _check_concrete(problem, options)
     else:
-        _check_worker(options)
+        check_worker(options)
     if options.adjoint is not None:
         raise ValueError(
             "solve: `adjoint` is for the Diffrax backend; the Julia backend does not "
@@ -266,27 +269,6 @@ def _check_concrete(problem: ODEProblem, options: SolveOptions) -> None:
         'with backend="diffrax", or solve in a process of its own, which compiled '
         "functions can use, with worker=hybrid_nds.JuliaWorker()."
     )
-
-
-def _check_worker(options: SolveOptions) -> None:
-    worker = options.extra["worker"]
-    if not isinstance(worker, runtime.JuliaWorker):
-        raise TypeError(
-            "solve: `worker` must be a hybrid_nds.JuliaWorker, got "
-            f"{type(worker).__name__}."
-        )
-    if options.extra.get("rhs", "lowered") == "callback":
-        raise ValueError(
-            'solve: `rhs="callback"` calls JAX in this process, which a `worker` '
-            "cannot reach: leave out one of them, or register a lowering rule for "
-            "what stops the field from being lowered."
-        )
-    saveat = options.saveat if isinstance(options.saveat, str) else None
-    if saveat == "dense":
-        raise ValueError(
-            'solve: `saveat="dense"` keeps its interpolation in the Julia process: '
-            "with a `worker`, give the times to save, or leave the `worker` out."
-        )
 
 
 def _check_scalar_form(problem: ODEProblem, way: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import warnings
 from typing import Any
 
@@ -9,6 +11,7 @@ import jax.tree_util as jtu
 import numpy as np
 
 from .. import runtime
+from ..precision import double_precision
 from ..problem_checks import is_concrete
 from ..solution import Outcome, Provenance, Solution
 from ..stochastic_problem import SDEProblem
@@ -21,8 +24,9 @@ from .julia_stochastic_prepared import (
     PreparedStochasticCache,
     PreparedStochasticProblem,
 )
+from .julia_worker import RemoteJulia, Reply, check_worker, reply_of
 
-_EXTRA = ("newton_tolerance", "rhs")
+_EXTRA = ("newton_tolerance", "rhs", "worker")
 _OUTCOMES: tuple[Any, ...] = tuple(
     getattr(Outcome, name) for name in Outcome._name_to_item
 )
@@ -44,6 +48,7 @@ class StochasticJulia:
         self._prepared = PreparedStochasticCache()
         self._methods: dict[Any, Any] = {}
         self._versions: tuple[tuple[str, str], ...] | None = None
+        self._remote = RemoteJulia(_answer, _versions)
 
     def ready(
         self, problem: SDEProblem, options: StochasticOptions
@@ -56,7 +61,7 @@ class StochasticJulia:
         info = find_stochastic_solver(options.solver, "julia")
         check_stochastic(problem, options, info)
         session = runtime.session()
-        versions = self._load(session)
+        versions = self.load(session)
         matrix = problem.matrix_noise or (
             problem.noise == "scalar" and info.julia in _SCALAR_AS_MATRIX
         )
@@ -66,9 +71,15 @@ class StochasticJulia:
 
     def solve(self, problem: SDEProblem, options: StochasticOptions) -> Solution:
         """Solve a stochastic problem along the path in its options."""
-        prepared, method, versions = self.ready(problem, options)
         info = find_stochastic_solver(options.solver, "julia")
         way = options.extra.get("rhs", "lowered")
+        worker = options.extra.get("worker")
+        if worker is not None:
+            check_stochastic(problem, options, info)
+            versions = self._remote.versions(worker)
+            provenance = _provenance(options, info, versions, way)
+            return self._remote.solve(problem, options, provenance)
+        prepared, method, versions = self.ready(problem, options)
         with reporting(problem, options) as report:
             raw = prepared.solve(problem, options, method, report)
         asked = options.saveat is not None
@@ -85,7 +96,7 @@ class StochasticJulia:
             message=_message(prepared, raw),
         )
 
-    def _load(self, session: runtime.Session) -> tuple[tuple[str, str], ...]:
+    def load(self, session: runtime.Session) -> tuple[tuple[str, str], ...]:
         """Let Julia load StochasticDiffEq, which only stochastic problems wait for.
 
         **Returns:** the versions of the packages that run.
@@ -118,6 +129,26 @@ class StochasticJulia:
         return self._methods[key]
 
 
+@functools.cache
+def _own_backend() -> StochasticJulia:
+    return StochasticJulia()
+
+
+def _answer(problem: SDEProblem, options: StochasticOptions) -> tuple[Reply, str]:
+    """Solve for another process, which has warned of what there is to warn of."""
+    double = problem.dtype == np.float64
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # The path's numbers go through JAX.
+        with double_precision() if double else contextlib.nullcontext():
+            solution = _own_backend().solve(problem, options)
+    return reply_of(solution), solution.message
+
+
+def _versions() -> tuple[tuple[str, str], ...]:
+    return _own_backend().load(runtime.session())
+
+
 _NO_EXTENSION = (
     "Julia has StochasticDiffEq, but its environment does not know that HybridNDS "
     "works with it: update the environment, by `import Pkg; Pkg.resolve()`."
@@ -144,11 +175,14 @@ def check_stochastic(
             f"{', '.join(_EXTRA)}."
         )
     given = (problem, options.path, options.rtol, options.atol, options.saveat)
-    if not all(is_concrete(leaf) for leaf in jtu.tree_leaves(given)):
+    if extra.get("worker") is not None:
+        check_worker(options)
+    elif not all(is_concrete(leaf) for leaf in jtu.tree_leaves(given)):
         raise TypeError(
             "solve: the Julia backend cannot be traced, so `problem`, its path and its "
             "options must be concrete: call it outside jax.jit, jax.vmap and jax.grad, "
-            'or differentiate with backend="diffrax".'
+            'differentiate with backend="diffrax", or solve in a process of its own, '
+            "which compiled functions can use, with worker=hybrid_nds.JuliaWorker()."
         )
     if options.adjoint is not None:
         raise ValueError(
@@ -239,7 +273,8 @@ def _provenance(
     way: str,
 ) -> Provenance:
     rtol, dt = (
-        None if value is None else float(value) for value in (options.rtol, options.dt)
+        float(value) if value is not None and is_concrete(value) else None
+        for value in (options.rtol, options.dt)
     )
     return Provenance(
         "julia",

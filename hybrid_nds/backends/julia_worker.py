@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import collections
-import contextlib
 import dataclasses
-import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import equinox as eqx
@@ -18,22 +15,21 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
 
-from ..events import Event
-from ..lowering import LoweredField, Lowerings, Part, lower
 from ..problem import ODEProblem
 from ..problem_checks import is_concrete
-from ..runtime import JuliaWorker, session
-from ..solution import Outcome, Solution
-from .base import SolveOptions
-from .julia_cache import structure_key
-from .julia_fields import Form
+from ..runtime import JuliaWorker
+from ..solution import Outcome, Provenance, Solution
+from ..stochastic_problem import SDEProblem
+from .base import SolveOptions, StochasticOptions
+from .julia_parcels import LoweringCache, pack
 from .julia_prepared import STATS, StateLayout
 
-_KEPT_PROBLEMS = 128
+Problem = ODEProblem | SDEProblem
+Options = SolveOptions | StochasticOptions
+Versions = tuple[tuple[str, str], ...]
 _OUTCOMES: tuple[Any, ...] = tuple(
     getattr(Outcome, name) for name in Outcome._name_to_item
 )
-_PARTS: tuple[Part, ...] = ("field", "jacobian", "time_gradient")
 
 
 class Reply(NamedTuple):
@@ -46,10 +42,6 @@ class Reply(NamedTuple):
     outcome: np.ndarray
     event_index: np.ndarray
     stats: dict[str, np.ndarray]
-
-
-Answer = Callable[[ODEProblem, SolveOptions], tuple[Reply, str]]
-"""What runs in the worker: it solves, and gives a reply and the solver's own words."""
 
 
 def reply_of(solution: Solution) -> Reply:
@@ -66,107 +58,82 @@ def reply_of(solution: Solution) -> Reply:
     )
 
 
-def versions_there() -> tuple[tuple[str, str], ...]:
-    """The versions of the Julia of this process."""
-    return session().versions
+def check_worker(options: Options) -> None:
+    """Refuse what a worker process cannot do.
+
+    **Arguments:** the options of a solve, a worker among them.
+
+    **Raises:** `ValueError` or `TypeError`, naming the option.
+    """
+    worker = options.extra["worker"]
+    if not isinstance(worker, JuliaWorker):
+        raise TypeError(
+            "solve: `worker` must be a hybrid_nds.JuliaWorker, got "
+            f"{type(worker).__name__}."
+        )
+    if options.extra.get("rhs", "lowered") == "callback":
+        raise ValueError(
+            'solve: `rhs="callback"` calls JAX in this process, which a `worker` '
+            "cannot reach: leave out one of them, or register a lowering rule for "
+            "what stops the field from being lowered."
+        )
+    if isinstance(options.saveat, str) and options.saveat == "dense":
+        raise ValueError(
+            'solve: `saveat="dense"` keeps its interpolation in the Julia process: '
+            "with a `worker`, give the times to save, or leave the `worker` out."
+        )
 
 
 class RemoteJulia:
     """Solves problems in worker processes; any thread may call it.
 
-    **Arguments:** `answer`, the function that runs there.
+    **Arguments:** two functions that run there: `answer`, of a flat problem and its
+    options, gives a reply and the solver's own words on a failure; `versions` gives
+    those of the packages that solve.
     """
 
-    def __init__(self, answer: Answer):
+    def __init__(
+        self,
+        answer: Callable[[Any, Any], tuple[Reply, str]],
+        versions: Callable[[], Versions],
+    ):
         self._answer = answer
-        self._lock = threading.Lock()
-        self._lowered: collections.OrderedDict[Any, _Lowered] = (
-            collections.OrderedDict()
+        self._ask = versions
+        self._lowered = LoweringCache()
+        self._versions: weakref.WeakKeyDictionary[JuliaWorker, Versions] = (
+            weakref.WeakKeyDictionary()
         )
-        self._versions: weakref.WeakKeyDictionary[
-            JuliaWorker, tuple[tuple[str, str], ...]
-        ] = weakref.WeakKeyDictionary()
 
-    def versions(self, worker: JuliaWorker) -> tuple[tuple[str, str], ...]:
-        """The versions of a worker's Julia, asked for once."""
+    def versions(self, worker: JuliaWorker) -> Versions:
+        """The versions of the packages that solve there, asked for once."""
         if worker not in self._versions:
-            self._versions[worker] = worker.call(versions_there)
+            self._versions[worker] = worker.call(self._ask)
         return self._versions[worker]
 
     def solve(
-        self, worker: JuliaWorker, problem: ODEProblem, options: SolveOptions
-    ) -> tuple[Reply, str]:
-        """Solve a problem there.
+        self, problem: Problem, options: Options, provenance: Provenance
+    ) -> Solution:
+        """Solve a problem in the worker of its options.
 
-        Where the caller is traced by JAX, so is the reply, and the solve becomes a
+        Where the caller is traced by JAX, so is the solution, and the solve becomes a
         callback of the compiled function.
 
-        **Arguments:** the worker, the problem, and its checked options.
-
-        **Returns:** the reply, and the solver's own words on a failure (empty within
-        a trace).
+        **Arguments:** the problem, its checked options, and what to say of the
+        solution's origin.
         """
-        flat, options = self._pack(problem, options)
-        if all(is_concrete(x) for x in jtu.tree_leaves((flat, _fields(options)))):
-            numbers = jtu.tree_map(_as_numpy, flat)
-            return worker.call(self._answer, numbers, options)
-        return self._within_trace(worker, flat, options), ""
-
-    def _pack(
-        self, problem: ODEProblem, options: SolveOptions
-    ) -> tuple[ODEProblem, SolveOptions]:
-        """A problem and its options with nothing in them but numbers and source."""
-        extra = {k: v for k, v in options.extra.items() if k != "worker"}
-        events = options.event or ()
-        with _explaining_traced_values():
-            lowered = self._lower(problem, events, extra.get("form", "array"))
-        weights = lambda function: _concatenated(
-            [
-                leaf
-                for leaf in jtu.tree_leaves((function, problem.args))
-                if eqx.is_inexact_array(leaf)
-            ],
-            problem.dtype,
-        )
-        field = LoweredField(weights(problem.field), lowered.field)
-        stand_ins = tuple(
-            Event(
-                LoweredField(weights(event.condition), condition),
-                event.direction,
-                event.required,
-            )
-            if condition is not None
-            else event
-            for event, condition in zip(events, lowered.conditions, strict=True)
-        )
-        flat = eqx.tree_at(
-            lambda p: (p.field, p.y0, p.args),
-            problem,
-            (field, _concatenated(jtu.tree_leaves(problem.y0), problem.dtype), None),
-            is_leaf=lambda x: x is None or x is problem.field,
-        )
-        return flat, dataclasses.replace(options, event=stand_ins or None, extra=extra)
-
-    def _lower(
-        self, problem: ODEProblem, events: tuple[Any, ...], form: Form
-    ) -> _Lowered:
-        conditions = tuple(
-            event.condition if isinstance(event, Event) else None for event in events
-        )
-        key = structure_key((problem.y0, problem.field, problem.args, conditions))
-        with self._lock:
-            if (key, form) in self._lowered:
-                self._lowered.move_to_end((key, form))
-                return self._lowered[key, form]
-            made = _Lowered.make(problem, conditions, form)
-            if key is not None:
-                self._lowered[key, form] = made
-                if len(self._lowered) > _KEPT_PROBLEMS:
-                    self._lowered.popitem(last=False)
-            return made
+        worker = options.extra["worker"]
+        flat, sent = pack(self._lowered, problem, options)
+        words = ""
+        if all(is_concrete(x) for x in jtu.tree_leaves((flat, _fields(sent)))):
+            flat, fields = jtu.tree_map(_as_numpy, (flat, _fields(sent)))
+            reply, words = worker.call(self._answer, flat, type(sent)(**fields))
+        else:
+            reply = self._within_trace(worker, flat, sent)
+        events = isinstance(options, SolveOptions) and options.event is not None
+        return _solution_of(reply, words, problem, events, provenance)
 
     def _within_trace(
-        self, worker: JuliaWorker, problem: ODEProblem, options: SolveOptions
+        self, worker: JuliaWorker, problem: Problem, options: Options
     ) -> Reply:
         if isinstance(options.saveat, str):
             raise ValueError(
@@ -185,9 +152,9 @@ class RemoteJulia:
         ranks = [leaf.ndim for leaf in jtu.tree_leaves(arrays)]
         treedef = jtu.tree_structure(arrays)
 
-        def unpack(leaves: list[np.ndarray]) -> tuple[ODEProblem, SolveOptions]:
+        def unpack(leaves: list[np.ndarray]) -> tuple[Problem, Options]:
             problem, fields = eqx.combine(jtu.tree_unflatten(treedef, leaves), rest)
-            return problem, SolveOptions(**fields)
+            return problem, type(options)(**fields)
 
         # Runs while the compiled function waits: nothing here may use JAX, but for
         # its trees.
@@ -216,38 +183,9 @@ class RemoteJulia:
         return jax.pure_callback(solve_all, shapes, arrays, vmap_method="expand_dims")
 
 
-@dataclasses.dataclass(frozen=True)
-class _Lowered:
-    """The lowered field, and the lowered conditions, `None` for a steady state."""
-
-    field: Lowerings
-    conditions: tuple[Lowerings | None, ...]
-
-    @classmethod
-    def make(
-        cls, problem: ODEProblem, conditions: tuple[Any, ...], form: Form
-    ) -> _Lowered:
-        at = problem.t0, problem.y0, problem.args
-        return cls(
-            Lowerings(
-                (part, lower(problem.field, *at, form=form, part=part))
-                for part in _PARTS
-            ),
-            tuple(
-                None if one is None else Lowerings([("field", lower(one, *at))])
-                for one in conditions
-            ),
-        )
-
-
-def solution_of(
-    reply: Reply,
-    words: str,
-    problem: ODEProblem,
-    options: SolveOptions,
-    provenance: Any,
+def _solution_of(
+    reply: Reply, words: str, problem: Problem, events: bool, provenance: Provenance
 ) -> Solution:
-    """The solution of a problem from the reply to its flat form."""
     layout = StateLayout(problem.y0)
     integer = lambda x: int(x) if is_concrete(x) else x
     return Solution(
@@ -255,7 +193,7 @@ def solution_of(
         ys=layout.unflatten(reply.ys),
         stats={name: integer(count) for name, count in reply.stats.items()},
         outcome=_outcome(reply.outcome),
-        event_index=integer(reply.event_index) if options.event else None,
+        event_index=integer(reply.event_index) if events else None,
         provenance=provenance,
         end_time=reply.end_time,
         end_state=layout.unflatten(reply.end_state),
@@ -272,16 +210,8 @@ def _outcome(place: Any) -> Any:
     return outcome
 
 
-def _fields(options: SolveOptions) -> dict[str, Any]:
+def _fields(options: Options) -> dict[str, Any]:
     return {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
-
-
-def _concatenated(leaves: list[Any], dtype: np.dtype) -> Any:
-    """Arrays as one vector; in NumPy, where no one traces them."""
-    space = np if all(is_concrete(leaf) for leaf in leaves) else jnp
-    if not leaves:
-        return np.zeros(0, dtype)
-    return space.concatenate([space.asarray(x, dtype).reshape(-1) for x in leaves])
 
 
 def _as_numpy(leaf: Any) -> Any:
@@ -312,16 +242,3 @@ def _padded(reply: Reply, shapes: Any) -> Reply:
         return array.astype(wanted.dtype)
 
     return jtu.tree_map(fit, reply, shapes)
-
-
-@contextlib.contextmanager
-def _explaining_traced_values() -> Iterator[None]:
-    try:
-        yield
-    except (jax.errors.TracerArrayConversionError, jax.errors.UnexpectedTracerError):
-        raise TypeError(
-            "solve: the field holds values that JAX traces where lowering needs to "
-            "know them: pass real ones through `args` or as arrays of an Equinox "
-            "module, not through a closure, and keep integers out of the traced "
-            "function's arguments."
-        ) from None

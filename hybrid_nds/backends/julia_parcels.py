@@ -1,0 +1,199 @@
+"""Problems on their way to another process: lowered source and numbers, no functions.
+
+A stand-in of the same class takes the problem's place: its state is flat, and its
+fields are `LoweredField`s, which hold all the weights.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar, overload
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import PyTree
+
+from ..events import Event
+from ..lowering import (
+    LoweredField,
+    LoweredFunction,
+    Lowerings,
+    Part,
+    lower,
+    lower_stochastic_problem,
+)
+from ..noise import StoredPath
+from ..problem import ODEProblem
+from ..problem_checks import is_concrete
+from ..stochastic_problem import SDEProblem
+from .base import SolveOptions, StochasticOptions
+from .julia_cache import structure_key
+from .julia_fields import Form
+
+_KEPT_PROBLEMS = 128
+_PARTS: tuple[Part, ...] = ("field", "jacobian", "time_gradient")
+_T = TypeVar("_T")
+
+
+class LoweringCache:
+    """Lowered functions by the structure of what they came from; for any thread."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._known: collections.OrderedDict[Any, Any] = collections.OrderedDict()
+
+    def get(self, tree: PyTree, form: Form, make: Callable[[], _T]) -> _T:
+        """What `make` gives for this tree, made once; weights do not matter."""
+        structure = structure_key(tree)
+        with self._lock:
+            if (structure, form) in self._known:
+                self._known.move_to_end((structure, form))
+                return self._known[structure, form]
+            made = make()
+            if structure is not None:
+                self._known[structure, form] = made
+                if len(self._known) > _KEPT_PROBLEMS:
+                    self._known.popitem(last=False)
+            return made
+
+
+@overload
+def pack(
+    cache: LoweringCache, problem: ODEProblem, options: SolveOptions
+) -> tuple[ODEProblem, SolveOptions]: ...
+@overload
+def pack(
+    cache: LoweringCache, problem: SDEProblem, options: StochasticOptions
+) -> tuple[SDEProblem, StochasticOptions]: ...
+@overload
+def pack(cache: LoweringCache, problem: Any, options: Any) -> tuple[Any, Any]: ...
+def pack(cache: LoweringCache, problem: Any, options: Any) -> tuple[Any, Any]:
+    """A problem and its options, ready to travel.
+
+    **Arguments:** the cache, the problem, and its checked options.
+
+    **Returns:** a stand-in for each, with nothing in them but numbers and source.
+
+    **Raises:** what lowering raises; `TypeError` for a field that holds traced values
+    where they are not known as its parameters.
+    """
+    with _explaining_traced_values():
+        if isinstance(problem, SDEProblem):
+            return _pack_stochastic(cache, problem, options)
+        return _pack_ordinary(cache, problem, options)
+
+
+def _pack_ordinary(
+    cache: LoweringCache, problem: ODEProblem, options: SolveOptions
+) -> tuple[ODEProblem, SolveOptions]:
+    events = options.event or ()
+    conditions = [e.condition if isinstance(e, Event) else None for e in events]
+    form = options.extra.get("form", "array")
+    at = problem.t0, problem.y0, problem.args
+
+    def make() -> tuple[Lowerings, list[Lowerings | None]]:
+        parts: list[tuple[Part, LoweredFunction]] = [
+            (part, lower(problem.field, *at, form=form, part=part)) for part in _PARTS
+        ]
+        return Lowerings(parts), [
+            None if one is None else Lowerings([("field", lower(one, *at))])
+            for one in conditions
+        ]
+
+    tree = (problem.y0, problem.field, problem.args, conditions)
+    lowered, lowered_conditions = cache.get(tree, form, make)
+    field = LoweredField(_weights(problem, problem.field), lowered)
+    stand_ins = tuple(
+        event
+        if condition is None
+        else Event(
+            LoweredField(_weights(problem, event.condition), condition),
+            event.direction,
+            event.required,
+        )
+        for event, condition in zip(events, lowered_conditions, strict=True)
+    )
+    flat = _replaced(problem, field=field, y0=_flat_state(problem), args=None)
+    return flat, dataclasses.replace(
+        options, event=stand_ins or None, extra=_without_worker(options)
+    )
+
+
+def _pack_stochastic(
+    cache: LoweringCache, problem: SDEProblem, options: StochasticOptions
+) -> tuple[SDEProblem, StochasticOptions]:
+    def make() -> tuple[Lowerings, Lowerings]:
+        lowered = lower_stochastic_problem(problem)
+        drift = Lowerings([("field", lowered.drift), ("jacobian", lowered.jacobian)])
+        return drift, Lowerings([("field", lowered.diffusion)])
+
+    fields = (problem.drift, problem.diffusion)
+    drift, diffusion = cache.get((problem.y0, fields, problem.args), "array", make)
+    flat = _replaced(
+        problem,
+        # Both are of one parameter vector, which the drift holds.
+        drift=LoweredField(_weights(problem, fields), drift),
+        diffusion=LoweredField(_concatenated([], problem.dtype), diffusion),
+        y0=_flat_state(problem),
+        args=None,
+    )
+    path = options.path
+    if not isinstance(path, StoredPath):
+        path = StoredPath(*_increments(path), t0=path.t0, t1=path.t1)
+    return flat, dataclasses.replace(options, path=path, extra=_without_worker(options))
+
+
+@eqx.filter_jit
+def _increments(path: Any) -> Any:
+    return path.increments()
+
+
+def _replaced(problem: _T, **fields: Any) -> _T:
+    """The problem with other fields, which its constructor would try to call."""
+    made = object.__new__(type(problem))
+    for field in dataclasses.fields(problem):  # pyright: ignore[reportArgumentType]
+        value = fields.get(field.name, getattr(problem, field.name))
+        object.__setattr__(made, field.name, value)
+    return made
+
+
+def _without_worker(options: Any) -> dict[str, Any]:
+    return {key: value for key, value in options.extra.items() if key != "worker"}
+
+
+def _flat_state(problem: ODEProblem | SDEProblem) -> Any:
+    return _concatenated(jtu.tree_leaves(problem.y0), problem.dtype)
+
+
+def _weights(problem: ODEProblem | SDEProblem, functions: Any) -> Any:
+    """The parameter vector of functions and their arguments."""
+    leaves = jtu.tree_leaves((functions, problem.args))
+    return _concatenated([x for x in leaves if eqx.is_inexact_array(x)], problem.dtype)
+
+
+def _concatenated(leaves: list[Any], dtype: np.dtype) -> Any:
+    """Arrays as one vector; in NumPy, where nothing is traced."""
+    space = np if all(is_concrete(leaf) for leaf in leaves) else jnp
+    if not leaves:
+        return np.zeros(0, dtype)
+    return space.concatenate([space.asarray(x, dtype).reshape(-1) for x in leaves])
+
+
+@contextlib.contextmanager
+def _explaining_traced_values() -> Iterator[None]:
+    try:
+        yield
+    except (jax.errors.TracerArrayConversionError, jax.errors.UnexpectedTracerError):
+        raise TypeError(
+            "solve: the field holds values that JAX traces where lowering needs to "
+            "know them: pass real ones through `args` or as arrays of an Equinox "
+            "module, not through a closure, and keep integers out of the traced "
+            "function's arguments."
+        ) from None
