@@ -55,6 +55,14 @@ def require_real_scalar(name: str, value: Any) -> None:
         )
 
 
+def _as_array(value: Any, dtype: Any = None) -> Array:
+    """A JAX array; what is concrete stays so where the caller is traced."""
+    if not is_concrete(value):
+        return jnp.asarray(value, dtype)
+    with jax.ensure_compile_time_eval():
+        return jnp.asarray(value, dtype)
+
+
 def check_state(owner: str, y0: PyTree) -> PyTree:
     """The state as JAX arrays of one real floating-point dtype, finite throughout."""
     paths, treedef = jtu.tree_flatten_with_path(y0)
@@ -65,7 +73,7 @@ def check_state(owner: str, y0: PyTree) -> PyTree:
         where = f"{owner}: `y0{jtu.keystr(path)}`"
         require_precision(where, leaf)
         try:
-            array = jnp.asarray(leaf)
+            array = _as_array(leaf)
         except (TypeError, ValueError) as error:
             raise TypeError(
                 f"{where} must be a floating-point array, got {leaf!r}."
@@ -81,14 +89,13 @@ def check_state(owner: str, y0: PyTree) -> PyTree:
                 f"{where} must be float32 or float64, got {array.dtype}; cast it, and "
                 "let the field compute in lower precision where it wants to."
             )
-        # The leaf as given: inside jit, `array` may be traced where the leaf is not.
         if is_concrete(leaf) and not np.all(np.isfinite(np.asarray(leaf))):
             raise ValueError(
                 f"{where} must be finite, but contains NaN or infinity: {leaf}."
             )
         dtypes[jtu.keystr(path)] = array.dtype
         # Weak types would make another compilation of every solve.
-        leaves.append(jnp.asarray(array, dtype=array.dtype))
+        leaves.append(_as_array(array, array.dtype))
     if len(set(dtypes.values())) > 1:
         listing = ", ".join(f"y0{path}: {dtype}" for path, dtype in dtypes.items())
         raise TypeError(
@@ -113,10 +120,7 @@ def check_time(
         value = float(np.asarray(t))
         if np.isnan(value) or (finite and np.isinf(value)):
             raise ValueError(f"{owner}: `{name}` must be finite, got {value}.")
-        # A number stays one where the caller is traced.
-        with jax.ensure_compile_time_eval():
-            return jnp.asarray(t, dtype=dtype)
-    return jnp.asarray(t, dtype=dtype)
+    return _as_array(t, dtype)
 
 
 def check_span(owner: str, t0: ArrayLike, t1: ArrayLike, dtype: Any) -> None:
