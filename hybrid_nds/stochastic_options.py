@@ -191,12 +191,12 @@ def _check_dt(dt: Any, problem: SDEProblem) -> None:
             "solve: `dt` must be positive and finite, since noise has no backward "
             f"direction; got {dt}."
         )
-    if is_concrete(problem.t0):
-        start = np.asarray(problem.t0)
-        if start + np.asarray(step, problem.dtype) == start:
+    if is_concrete(problem.t0) and is_concrete(problem.t1):
+        far = np.max(np.abs([np.asarray(problem.t0), np.asarray(problem.t1)]))
+        if far + np.asarray(step, problem.dtype) == far:
             raise ValueError(
-                f"solve: `dt` is too small to advance time in {problem.dtype}: "
-                f"{start} + {step} is {start} again."
+                f"solve: `dt` is too small to advance time in {problem.dtype}: {far} + "
+                f"{step} is {far} again."
             )
 
 
