@@ -16,6 +16,7 @@ from .ensembles import (
 from .events import Event as Event, SteadyState as SteadyState
 from .interop import from_diffrax as from_diffrax, to_diffrax as to_diffrax
 from .langevin import underdamped_langevin as underdamped_langevin
+from .measures import compare_laws as compare_laws
 from .noise import BrownianPath as BrownianPath, StoredPath as StoredPath
 from .precision import double_precision as double_precision
 from .problem import ODEProblem as ODEProblem

@@ -1,0 +1,331 @@
+"""Are two samples of one law? Tests at a stated level, with a stated power."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import scipy.stats as stats
+
+from ._discrepancies import gaussian_kernel, median_distance, negative_distance
+from ._permutation import divisions, pair_statistics, permutation_level
+from ._plot import plot_intervals
+from ._samples import generator, thinned, two_samples
+
+_LEAST = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class LawShift:
+    """A difference between laws that a comparison should not miss.
+
+    **Fields:** `mean`, a move of a component's mean, in its standard deviations;
+    `variance`, a relative change of a component's variance. Zero leaves one out.
+    """
+
+    mean: float = 0.1
+    variance: float = 0.0
+
+    def __post_init__(self):
+        for name in ("mean", "variance"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(
+                    f"LawShift: `{name}` must be finite and not negative, got {value}."
+                )
+        if self.mean == self.variance == 0:
+            raise ValueError("LawShift: `mean` or `variance` must be above zero.")
+
+
+@dataclasses.dataclass(frozen=True)
+class MomentInterval:
+    """The difference of a moment between two laws, with its Welch interval.
+
+    **Fields:** the moment's name; its estimate in each sample; the `difference`, first
+    less second; its `standard_error`; `low` and `high`, the interval that holds the
+    true difference in all but `level / tests` of all comparisons.
+    """
+
+    name: str
+    first: float
+    second: float
+    difference: float
+    standard_error: float
+    low: float
+    high: float
+
+
+@dataclasses.dataclass(frozen=True)
+class LawTest:
+    """One test of the comparison.
+
+    **Fields:** its name, its statistic, its own p-value, and the p-value adjusted for
+    the number of tests (Holm 1979).
+    """
+
+    name: str
+    statistic: float
+    p_value: float
+    adjusted: float
+
+
+@dataclasses.dataclass(frozen=True)
+class LawComparison:
+    """Whether two samples can be of one law.
+
+    **Fields:**
+
+    - `level`: how often samples of one law are told apart, over all tests together.
+    - `tests`: the tests, `intervals`: the moments they were made of.
+    - `shift`, `power`: how often, at least, a law shifted so is told apart from this
+        one by samples of these sizes: for the component where that is hardest.
+    - `samples`: their sizes.
+    """
+
+    level: float
+    tests: tuple[LawTest, ...]
+    intervals: tuple[MomentInterval, ...]
+    shift: LawShift
+    power: float
+    samples: tuple[int, int]
+
+    @property
+    def same(self) -> bool:
+        """Whether no test tells the laws apart at the level."""
+        return all(test.adjusted > self.level for test in self.tests)
+
+    @property
+    def worst(self) -> LawTest:
+        """The test with the smallest adjusted p-value."""
+        return min(self.tests, key=lambda test: test.adjusted)
+
+    def __str__(self) -> str:
+        n, m = self.samples
+        verdict = "not told apart" if self.same else "different"
+        words = [
+            f"The laws are {verdict} at level {self.level:g} ({n} against {m} samples,"
+            f" {len(self.tests)} tests, Holm).",
+            f"A shift of {_shift_words(self.shift)} would be seen with probability "
+            f"{self.power:.3f} or more.",
+            f"{'moment':<24}{'first':>12}{'second':>12}{'difference':>13}  interval",
+        ]
+        for one in self.intervals:
+            words.append(
+                f"{one.name:<24}{one.first:>12.5g}{one.second:>12.5g}"
+                f"{one.difference:>13.3g}  [{one.low:.3g}, {one.high:.3g}]"
+            )
+        words.append(f"{'test':<36}{'statistic':>12}{'p':>10}{'adjusted':>10}")
+        for test in self.tests:
+            words.append(
+                f"{test.name:<36}{test.statistic:>12.4g}{test.p_value:>10.3g}"
+                f"{test.adjusted:>10.3g}"
+            )
+        return "\n".join(words)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The comparison as plain, JSON-ready data."""
+        return dataclasses.asdict(self) | {"same": self.same}
+
+    def plot(self, path: Any = None) -> Any:
+        """The moments' differences with their intervals, in standard errors.
+
+        **Arguments:** `path`, where to save the figure; `None` saves none.
+
+        **Returns:** the matplotlib figure.
+        """
+        return plot_intervals(self.intervals, self.level, self.same, path)
+
+
+def compare_laws(
+    a: Any,
+    b: Any,
+    *,
+    level: float = 0.01,
+    shift: LawShift | None = None,
+    names: Sequence[str] | None = None,
+    kernel_samples: int = 1000,
+    permutations: int | None = None,
+    seed: int = 0,
+) -> LawComparison:
+    """Test whether two samples are of one law.
+
+    Welch's test on every mean, variance and covariance, Kolmogorov and Smirnov's on
+    every component, and permutation tests of the energy distance and the maximum mean
+    discrepancy, their p-values adjusted after Holm (1979): samples of one law are told
+    apart with probability `level` at most (for variances and covariances as the
+    samples grow: Welch's test of $(x-\\bar x)^2$ relies on the central limit).
+
+    The power is that of Welch's test alone, at the level that Holm leaves the smallest
+    p-value: a lower bound of what all tests see together.
+
+    **Arguments:**
+
+    - `a`, `b`: independent samples, shape `(n,)` or `(n, d)` and `(m,)` or `(m, d)`.
+    - `level`: of all tests together, between 0 and 1.
+    - `shift`: the [`LawShift`][hybrid_nds.measures.LawShift] to state the power for;
+        by default a tenth of a standard deviation in the mean.
+    - `names`: of the components, for the report.
+    - `kernel_samples`: how many samples of each, at most, meet in the permutation
+        tests, whose cost grows with their square.
+    - `permutations`: how many; by default enough to reach the level Holm asks for.
+    - `seed`: of the permutations.
+
+    **Returns:** a [`LawComparison`][hybrid_nds.measures.LawComparison].
+
+    **Raises:** `ValueError` or `TypeError`, naming the argument: fewer than 20
+    samples, numbers that are not finite, a component without variation in either
+    sample, too few permutations to ever reject.
+    """
+    owner = "compare_laws"
+    first, second = two_samples(owner, a, b, _LEAST)
+    if not (isinstance(level, float) and 0 < level < 1):
+        raise ValueError(f"{owner}: `level` must lie between 0 and 1, got {level!r}.")
+    d = first.shape[1]
+    labels = _component_names(owner, names, d)
+    for sample, name in ((first, "a"), (second, "b")):
+        still = np.ptp(sample, axis=0) == 0
+        if np.any(still):
+            raise ValueError(
+                f"{owner}: `{name}` does not vary in {labels[int(np.argmax(still))]}; "
+                "a constant has no law to test: compare it as a number, and leave the "
+                "component out."
+            )
+    moments = _moments(first, second, labels)
+    count = len(moments) + d + 2
+    rejecting = math.ceil(count / level)
+    if permutations is None:
+        permutations = max(999, 2 * rejecting)
+    elif not isinstance(permutations, int | np.integer) or permutations < rejecting:
+        raise ValueError(
+            f"{owner}: `permutations` must be at least {rejecting} for {count} tests "
+            f"at level {level:g}, or no permutation test could ever reject; got "
+            f"{permutations!r}."
+        )
+    raw: list[tuple[str, float, float]] = []
+    intervals = []
+    for name, x, y in moments:
+        test: Any = stats.ttest_ind(x, y, equal_var=False)
+        low, high = test.confidence_interval(1 - level / count)
+        error = math.sqrt(np.var(x, ddof=1) / len(x) + np.var(y, ddof=1) / len(y))
+        mean_x, mean_y = float(np.mean(x)), float(np.mean(y))
+        intervals.append(
+            MomentInterval(
+                name, mean_x, mean_y, mean_x - mean_y, error, float(low), float(high)
+            )
+        )
+        raw.append((f"Welch, {name}", float(test.statistic), float(test.pvalue)))
+    for j, label in enumerate(labels):
+        found: Any = stats.ks_2samp(first[:, j], second[:, j])
+        name = f"Kolmogorov-Smirnov, {label}"
+        raw.append((name, float(found.statistic), float(found.pvalue)))
+    raw += _permutation_tests(first, second, kernel_samples, permutations, seed)
+    shift = LawShift() if shift is None else shift
+    return LawComparison(
+        level=level,
+        tests=_adjusted(raw),
+        intervals=tuple(intervals),
+        shift=shift,
+        power=_power(first, second, shift, level / count),
+        samples=(len(first), len(second)),
+    )
+
+
+def _component_names(owner: str, names: Sequence[str] | None, d: int) -> list[str]:
+    if names is None:
+        return [f"y[{j}]" for j in range(d)] if d > 1 else ["y"]
+    if isinstance(names, str) or len(names) != d:
+        raise ValueError(f"{owner}: `names` must be {d} names, got {names!r}.")
+    return [str(name) for name in names]
+
+
+def _moments(
+    first: np.ndarray, second: np.ndarray, labels: Sequence[str]
+) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """Each moment as the mean of something: its name, and that in both samples."""
+    found = []
+    # Scaled so that the mean of squares is the unbiased variance.
+    centred = [
+        (x - x.mean(axis=0)) * math.sqrt(len(x) / (len(x) - 1)) for x in (first, second)
+    ]
+    for j, label in enumerate(labels):
+        found.append((f"mean of {label}", first[:, j], second[:, j]))
+    for j, label in enumerate(labels):
+        found.append((f"variance of {label}", *(x[:, j] ** 2 for x in centred)))
+    for j in range(len(labels)):
+        for k in range(j):
+            name = f"covariance of {labels[k]}, {labels[j]}"
+            found.append((name, *(x[:, j] * x[:, k] for x in centred)))
+    return found
+
+
+def _permutation_tests(
+    first: np.ndarray, second: np.ndarray, most: int, permutations: int, seed: int
+) -> list[tuple[str, float, float]]:
+    random = generator("compare_laws", seed)
+    x, y = thinned(first, most), thinned(second, most)
+    pooled = np.concatenate([x, y])
+    # In units of each component's spread, lest the largest alone decide.
+    pooled = (pooled - pooled.mean(axis=0)) / pooled.std(axis=0)
+    ways = divisions(len(x), len(y), permutations, random)
+    width = median_distance(pooled[: len(x)], pooled[len(x) :])
+
+    found = []
+    for name, similarity in (
+        ("energy distance", negative_distance),
+        ("maximum mean discrepancy", gaussian_kernel(width)),
+    ):
+        values = pair_statistics(pooled, len(x), similarity, ways)
+        found.append((name, float(values[0]), permutation_level(values)))
+    return found
+
+
+def _adjusted(raw: Sequence[tuple[str, float, float]]) -> tuple[LawTest, ...]:
+    """Holm's step-down adjustment."""
+    count = len(raw)
+    order = sorted(range(count), key=lambda i: raw[i][2])
+    adjusted, largest = [0.0] * count, 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, (count - rank) * raw[i][2]))
+        adjusted[i] = largest
+    return tuple(LawTest(*row, value) for row, value in zip(raw, adjusted, strict=True))
+
+
+def _power(
+    first: np.ndarray, second: np.ndarray, shift: LawShift, level: float
+) -> float:
+    """The least power of Welch's tests against the shift, over the components."""
+    n, m = len(first), len(second)
+    powers = []
+    for x, y in zip(first.T, second.T, strict=True):
+        pooled = np.concatenate([x - x.mean(), y - y.mean()])
+        deviation = float(np.std(pooled))
+        cases = []
+        if shift.mean > 0:
+            cases.append((shift.mean * deviation, deviation))
+        if shift.variance > 0:
+            squares = pooled**2
+            cases.append((shift.variance * deviation**2, float(np.std(squares))))
+        for difference, spread in cases:
+            centre = difference / (spread * math.sqrt(1 / n + 1 / m))
+            powers.append(_two_sided_power(centre, n + m - 2, level))
+    return min(powers)
+
+
+def _two_sided_power(centre: float, freedom: int, level: float) -> float:
+    """How often |T| exceeds its quantile, T noncentral t (Student's with a shift)."""
+    limit = stats.t.isf(level / 2, freedom)
+    if centre > limit + 8:
+        return 1.0  # where the noncentral distribution function loses its digits
+    return float(stats.nct.sf(limit, freedom, centre))
+
+
+def _shift_words(shift: LawShift) -> str:
+    words = []
+    if shift.mean:
+        words.append(f"{shift.mean:g} standard deviations in a mean")
+    if shift.variance:
+        words.append(f"{shift.variance:.0%} in a variance")
+    return " or of ".join(words)

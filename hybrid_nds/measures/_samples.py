@@ -1,0 +1,80 @@
+"""Samples of a law in normal form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+
+def as_samples(
+    owner: str, name: str, values: Any, least: int = 2
+) -> Float[np.ndarray, "samples d"]:
+    """Samples as a matrix in double precision.
+
+    **Arguments:** who asks and the argument's name, for errors; shape `(samples,)` or
+    `(samples, d)`; how many samples are needed at least.
+
+    **Returns:** shape `(samples, d)`, float64.
+
+    **Raises:** `ValueError` or `TypeError`, naming the argument.
+    """
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(
+            f"{owner}: `{name}` must hold real numbers, got dtype {array.dtype}."
+        )
+    if array.ndim not in (1, 2) or array.size == 0:
+        raise ValueError(
+            f"{owner}: `{name}` must have shape (samples,) or (samples, d), got "
+            f"{array.shape}; bring states with more axes to one by reshape."
+        )
+    array = array.astype(np.float64)
+    array = array[:, None] if array.ndim == 1 else array
+    if len(array) < least:
+        raise ValueError(
+            f"{owner}: `{name}` must hold at least {least} samples, got {len(array)}."
+        )
+    if not np.all(np.isfinite(array)):
+        row = int(np.argmax(~np.all(np.isfinite(array), axis=1)))
+        raise ValueError(
+            f"{owner}: `{name}` must be finite, but sample {row} is {array[row]}; "
+            "leave failed trajectories out and say how many there were."
+        )
+    return array
+
+
+def two_samples(
+    owner: str, a: Any, b: Any, least: int = 2
+) -> tuple[np.ndarray, np.ndarray]:
+    """Two samples in normal form, of laws on one space.
+
+    **Raises:** `ValueError` or `TypeError`, naming the argument.
+    """
+    first, second = as_samples(owner, "a", a, least), as_samples(owner, "b", b, least)
+    if first.shape[1] != second.shape[1]:
+        raise ValueError(
+            f"{owner}: `a` and `b` must have as many components, got "
+            f"{first.shape[1]} and {second.shape[1]}."
+        )
+    return first, second
+
+
+def thinned(samples: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of the samples, evenly spaced: independent ones stay so."""
+    if len(samples) <= most:
+        return samples
+    return samples[np.linspace(0, len(samples) - 1, most).astype(int)]
+
+
+def generator(owner: str, seed: Any) -> np.random.Generator:
+    """The random numbers of a test, the same for the same seed.
+
+    **Raises:** `TypeError` for a seed that is no integer.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise TypeError(
+            f"{owner}: `seed` must be a non-negative integer, got {seed!r}."
+        )
+    return np.random.default_rng(int(seed))
