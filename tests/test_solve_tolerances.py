@@ -81,6 +81,13 @@ def test_diffrax_names_what_it_cannot_take():
     assert solve(problem, atol=1e-6).succeeded
 
 
+def test_julia_names_the_solver_that_cannot_take_them():
+    # Refused before Julia is called: this runs without one.
+    problem = ODEProblem(two_scales, START, 0.0, 1.0)
+    with pytest.raises(ValueError, match="RadauIIA5 takes one number for `atol`"):
+        solve(problem, "julia", solver="RadauIIA5", rtol=1e-6, atol=[1e-6] * 4)
+
+
 BAD = {
     "structure": ({"a": 1e-6}, ValueError, "must be a number, or have the structure"),
     "shape": (np.ones(3), ValueError, r"expected \[4\], got \[3\]"),

@@ -251,6 +251,11 @@ def check(problem: ODEProblem, options: SolveOptions, info: SolverInfo) -> Appro
     if form == "scalar":
         _check_scalar_form(problem, way)
     _check_newton_tolerance(extra.get("newton_tolerance"), info)
+    if np.ndim(options.atol) and info.julia_package == "OrdinaryDiffEqFIRK":
+        raise ValueError(
+            f"solve: {info.name} takes one number for `atol` in Julia, not one for "
+            "each component; pass a number, or take Rodas5P or FBDF."
+        )
     if problem.mass_matrix is not None and not info.mass_matrix:
         able = ", ".join(i.name for i in SOLVERS if i.mass_matrix and i.julia)
         raise ValueError(
