@@ -84,8 +84,13 @@ def solve(
     - `problem`: an [`ODEProblem`][hybrid_nds.ODEProblem] or an
         [`SDEProblem`][hybrid_nds.SDEProblem].
     - `backend`: `"diffrax"` or `"julia"`.
-    - `solver`: a name (see [`solver_names`][hybrid_nds.solver_names]), or a Diffrax
-        solver; `None` takes Tsit5 on Diffrax and the automatic choice on Julia.
+    - `solver`: a name (see [`solver_names`][hybrid_nds.solver_names], and for a
+        stochastic problem
+        [`stochastic_solver_names`][hybrid_nds.stochastic_solver_names]), or a Diffrax
+        solver; `None` takes Tsit5 on Diffrax and the automatic choice on Julia, and
+        for a stochastic problem SRA1 (additive noise), Euler (Itô) or Heun
+        (Stratonovich), or with tolerances one that estimates its error. A solver that
+        would converge to the other interpretation is refused.
     - `rtol`, `atol`: relative and absolute tolerance of the local error. `rtol` is a
         number; so is `atol`, or it gives one for each component, in the structure of
         `y0` and shapes that broadcast to it (on Diffrax for a state of one array);
