@@ -1,14 +1,15 @@
 """
     versions()
 
-The versions of Julia and of the packages whose code a solve runs.
+The versions of Julia and of the packages whose code a solve runs, as one text of lines
+`name=version`: a host language reads it without code for Julia's collections.
 """
 function versions()
     modules = (HybridNDS, SciMLBase, parentmodule(Tsit5), parentmodule(Rodas5P),
         parentmodule(Kvaerno5), parentmodule(FBDF))
-    found = Dict{String, String}("Julia" => string(VERSION))
+    lines = ["Julia=$VERSION"]
     for m in modules
-        found[string(nameof(m))] = string(pkgversion(m))
+        push!(lines, "$(nameof(m))=$(pkgversion(m))")
     end
-    return found
+    return join(lines, '\n')
 end
