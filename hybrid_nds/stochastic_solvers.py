@@ -187,21 +187,19 @@ STOCHASTIC_SOLVERS: tuple[StochasticSolverInfo, ...] = (
         note="twins where the diffusion does not depend on time: in the second stage "
         "Diffrax takes it at the start of the step, Julia at its end",
     ),
-    _diffrax(
-        "ItoMilstein",
-        _ITO,
-        _orders(1.0, 1.0, 1.0),
-        1.0,
-        note="with exact derivatives of the diffusion, where Julia's RKMil and "
-        "RKMilCommute take differences",
-    ),
-    _diffrax(
-        "StratonovichMilstein",
-        _STRATONOVICH,
-        _orders(1.0, 1.0, 1.0),
-        1.0,
-        note="with exact derivatives of the diffusion, where Julia's RKMil and "
-        "RKMilCommute take differences",
+    *(
+        _diffrax(
+            name,
+            interpretations,
+            _orders(1.0, 1.0, 1.0),
+            1.0,
+            note="with exact derivatives of the diffusion, where Julia's RKMil and "
+            "RKMilCommute take differences",
+        )
+        for name, interpretations in (
+            ("ItoMilstein", _ITO),
+            ("StratonovichMilstein", _STRATONOVICH),
+        )
     ),
     _diffrax("Midpoint", _STRATONOVICH, _MILSTEIN, 1.0, embedded=True),
     _diffrax("Ralston", _STRATONOVICH, _MILSTEIN, 1.0, embedded=True),
@@ -218,27 +216,16 @@ STOCHASTIC_SOLVERS: tuple[StochasticSolverInfo, ...] = (
         note="near SRA1, with other nodes",
     ),
     _diffrax("SEA", _BOTH, _orders(1.0), 1.0, levy_area="space-time"),
-    _diffrax(
-        "SPaRK",
-        _STRATONOVICH,
-        _orders(1.5, 1.0, 1.0, 0.5),
-        1.0,
-        levy_area="space-time",
-        embedded=True,
-    ),
-    _diffrax(
-        "GeneralShARK",
-        _STRATONOVICH,
-        _orders(1.5, 1.0, 1.0, 0.5),
-        1.0,
-        levy_area="space-time",
-    ),
-    _diffrax(
-        "SlowRK",
-        _STRATONOVICH,
-        _orders(1.5, 1.5, 1.5, 0.5),
-        1.0,
-        levy_area="space-time",
+    *(
+        _diffrax(
+            name,
+            _STRATONOVICH,
+            _orders(1.5, commuting, commuting, 0.5),
+            1.0,
+            levy_area="space-time",
+            embedded=name == "SPaRK",
+        )
+        for name, commuting in (("SPaRK", 1.0), ("GeneralShARK", 1.0), ("SlowRK", 1.5))
     ),
     _diffrax(
         "ALIGN",
@@ -257,22 +244,20 @@ STOCHASTIC_SOLVERS: tuple[StochasticSolverInfo, ...] = (
     ),
     _julia("LambaEM", _ITO, _HALF, 1.0, embedded=True),
     _julia("LambaEulerHeun", _STRATONOVICH, _MILSTEIN, 1.0, embedded=True),
-    _julia(
-        "RKMil",
-        _BOTH,
-        _orders(1.0, 1.0),
-        1.0,
-        embedded=True,
-        matrix_noise=False,
-        note="takes differences where Diffrax's Milstein methods take derivatives",
-    ),
-    _julia(
-        "RKMilCommute",
-        _BOTH,
-        _orders(1.0, 1.0, 1.0),
-        1.0,
-        embedded=True,
-        note="takes differences where Diffrax's Milstein methods take derivatives",
+    *(
+        _julia(
+            name,
+            _BOTH,
+            orders,
+            1.0,
+            embedded=True,
+            matrix_noise="commutative" in orders,
+            note="takes differences where Diffrax's Milstein methods take derivatives",
+        )
+        for name, orders in (
+            ("RKMil", _orders(1.0, 1.0)),
+            ("RKMilCommute", _orders(1.0, 1.0, 1.0)),
+        )
     ),
     _julia(
         "RKMilGeneral",
