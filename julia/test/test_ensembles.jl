@@ -23,7 +23,9 @@ end
 
 lowered(f) = LoweredScalar(f, ())
 
-lanes(values) = Ensembles.Lanes(Vec{8, Float64}(Tuple(values)))
+const W = Ensembles.LANES
+
+lanes(values) = Ensembles.Lanes(Vec{W, Float64}(Tuple(values)))
 numbers(x) = Float64.(Tuple(x.vector))
 
 function run_of(trajectories; steps = 64, motions = 2, save_steps = [steps])
@@ -41,7 +43,7 @@ end
 @testset "lanes compute as numbers do" begin
     rng = Xoshiro(1)
     for _ in 1:200
-        a, b = 3 .* randn(rng, 8), 3 .* randn(rng, 8)
+        a, b = 3 .* randn(rng, W), 3 .* randn(rng, W)
         x, y = lanes(a), lanes(b)
         for f in (+, -, *, /, max, min)
             @test all(numbers(f(x, y)) .=== Tuple(f.(a, b)))
@@ -52,13 +54,13 @@ end
         @test numbers(2 * x + 1) === Tuple(2 .* a .+ 1)
         @test numbers(LoweredCode.power(abs(x), y)) === Tuple(abs.(a) .^ b)
     end
-    @test isequal(numbers(max(lanes(fill(NaN, 8)), lanes(1.0:8.0))), ntuple(_ -> NaN, 8))
+    @test isequal(numbers(max(lanes(fill(NaN, W)), lanes(1.0:W))), ntuple(_ -> NaN, W))
 end
 
 @testset "elementary functions in lanes" begin
     # Error in units of the last place against extended precision.
     function worst(f, exact, xs)
-        return maximum(Iterators.partition(xs, 8)) do part
+        return maximum(Iterators.partition(xs, W)) do part
             values = numbers(f(lanes(part)))
             maximum(zip(part, values)) do (x, value)
                 right = exact(big(x))
@@ -79,7 +81,8 @@ end
         (LoweredCode.cosine, cos, between(-1e5, 1e5)))
         @test worst(f, exact, xs) <= 3
     end
-    edges = [Inf, -Inf, NaN, 0.0, -0.0, 1e-310, 800.0, -800.0]
+    edges = [Inf, -Inf, NaN, 0.0, -0.0, 1e-310, 800.0, -800.0, 1.0, -1.0, 0.5,
+        1e-300, 22.0, -22.0, 30.0, 1e300]
     for (f, single) in ((exp, exp), (tanh, tanh), (LoweredCode.logarithm, LoweredCode.logarithm),
         (LoweredCode.logarithm1p, LoweredCode.logarithm1p), (expm1, expm1),
         (LoweredCode.sine, LoweredCode.sine), (LoweredCode.cosine, LoweredCode.cosine))
@@ -104,8 +107,8 @@ end
 @testset "normal numbers" begin
     count = 50_000
     draws = Float64[]
-    trajectories = Ensembles.Words(ntuple(k -> UInt64(k), 8))
-    for pair in 0:(count ÷ 16)
+    trajectories = Ensembles.Words(ntuple(k -> UInt64(k), W))
+    for pair in 0:(count ÷ 2W)
         for x in Ensembles.normal_pair((0x5, 0x2) .% UInt32, trajectories, UInt64(0), UInt64(pair))
             append!(draws, Float64.(Tuple(x)))
         end
@@ -117,7 +120,7 @@ end
         @test abs(sum(draws .^ power) / n - mean) < 4.5 * sqrt(variance / n)
     end
     # Neighbours in a pair, in a sequence and in the lanes are uncorrelated.
-    for lag in (1, 8, 16)
+    for lag in (1, W, 2W)
         product = sum(draws[1:(end - lag)] .* draws[(1 + lag):end]) / sqrt(n - lag)
         @test abs(product) < 4.5
     end
@@ -183,7 +186,7 @@ end
         apart = states .- center
         moments = run.reductions.moments
         @test moments.count[time] == 3000
-        # A sum of 3000 terms in chunks of 1024 in 8 lanes: at most 140 roundings.
+        # A sum of 3000 terms in chunks of 1024 in lanes: at most 140 roundings.
         @test moments.mean[:, time] ≈ center rtol = 1e-13
         @test moments.second[:, :, time] ≈ apart * apart' rtol = 1e-13
         @test moments.third[:, time] ≈ sum(apart .^ 3; dims = 2) rtol = 1e-11

@@ -11,8 +11,9 @@ using ..HybridNDS: HybridNDS, LoweredCode, PreparedStochastic, Watch, poll!, res
                    resize_times!, solve_stochastic!
 using ..LoweredCode: choose
 
-# The same on every machine, so that results are.
-const LANES = 8
+# The same on every machine, so that results are. Two registers of the widest kind: what
+# one waits for, the other computes.
+const LANES = 16
 
 include("lanes.jl")
 include("functions.jl")

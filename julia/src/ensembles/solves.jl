@@ -1,5 +1,5 @@
-# Any other method: StochasticDiffEq's own solver for each trajectory, on threads. Eight
-# trajectories are taken up at a time, since their noise is drawn together.
+# Any other method: StochasticDiffEq's own solver for each trajectory, on threads. They
+# are taken up in groups of lanes, since their noise is drawn together.
 
 """
     Settings(t1, rtol, atol, dt, max_steps)
