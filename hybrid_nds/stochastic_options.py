@@ -130,7 +130,7 @@ def _check_solver(
             )
         return info.name, info.levy_area
     if stack == "diffrax" and isinstance(solver, diffrax.AbstractSolver):
-        return solver, _check_diffrax_solver(solver, problem)
+        return solver, _check_diffrax_solver(solver, problem, adaptive)
     kinds = "a name or a Diffrax solver" if stack == "diffrax" else "a name"
     raise TypeError(
         f"solve: `solver` must be {kinds} for a stochastic problem, got "
@@ -139,7 +139,7 @@ def _check_solver(
 
 
 def _check_diffrax_solver(
-    solver: diffrax.AbstractSolver, problem: SDEProblem
+    solver: diffrax.AbstractSolver, problem: SDEProblem, adaptive: bool
 ) -> LevyArea:
     inner = solver
     while isinstance(inner, diffrax.HalfSolver):
@@ -147,6 +147,12 @@ def _check_diffrax_solver(
     info = _row(inner)
     if info is not None:
         check_suits(info, problem, "diffrax")
+        if adaptive and inner is solver and "diffrax" not in info.adaptive:
+            raise ValueError(
+                f"solve: {info.name} has no error estimate and cannot hold `rtol` and "
+                "`atol`; pass `dt` alone for fixed steps, or wrap it in "
+                "diffrax.HalfSolver."
+            )
         return info.levy_area
     marked = {
         "ito": diffrax.AbstractItoSolver,

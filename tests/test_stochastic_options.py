@@ -289,6 +289,11 @@ REFUSALS = {
         ValueError,
         "ItoMilstein has no error estimate on the diffrax backend",
     ),
+    "Diffrax object without error estimate": (
+        STEP | {"solver": diffrax.ItoMilstein(), "rtol": 1e-3},
+        ValueError,
+        r"ItoMilstein has no error estimate.*diffrax\.HalfSolver",
+    ),
     "zero tolerances": (
         STEP | {"rtol": 0.0, "atol": 0.0},
         ValueError,

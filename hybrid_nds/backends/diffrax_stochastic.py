@@ -162,16 +162,19 @@ def plan_stochastic(
             'solve: `adjoint="implicit"` differentiates a steady state, which a '
             "stochastic problem has not."
         )
+    # The backward solve of this adjoint cannot step to given times.
+    backsolve = isinstance(adjoint, diffrax.BacksolveAdjoint)
+    controller = _make_controller(problem, options, fixed, backsolve)
     return DiffeqsolveArguments(
         terms=make_stochastic_terms(problem, options.path, solver),
         solver=solver,
         t0=problem.t0,
         t1=problem.t1,
-        dt0=None if fixed else options.dt,
+        dt0=None if isinstance(controller, diffrax.StepTo) else options.dt,
         y0=problem.y0,
         args=problem.args,
         saveat=make_saveat(options.saveat),
-        stepsize_controller=_make_controller(problem, options, fixed),
+        stepsize_controller=controller,
         adjoint=adjoint,
         event=None,
         max_steps=_max_steps(options, fixed),
@@ -186,7 +189,7 @@ def _make_solver(options: StochasticOptions) -> diffrax.AbstractSolver:
 
 
 def _make_controller(
-    problem: SDEProblem, options: StochasticOptions, fixed: bool
+    problem: SDEProblem, options: StochasticOptions, fixed: bool, backsolve: bool
 ) -> diffrax.AbstractStepSizeController:
     given = options.extra.get("stepsize_controller")
     if given is not None:
@@ -196,6 +199,8 @@ def _make_controller(
                 f"controller, got {type(given).__name__}."
             )
         return given
+    if fixed and backsolve:
+        return diffrax.ConstantStepSize()
     if fixed:
         return diffrax.StepTo(ts=options.path.times)
     # A step that is rejected has looked at the path: its end must be stepped to, or
