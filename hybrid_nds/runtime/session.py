@@ -131,7 +131,7 @@ def _start(found: Discovery) -> Session:
     return Session(main, module, versions, threads, found, InterruptPipe(module))
 
 
-# What is loaded stays: collecting garbage meanwhile finds none, for a fifth of the time.
+# What is loaded stays: collecting garbage meanwhile finds none, in a fifth of its time.
 _IMPORT = "GC.enable(false); try; import HybridNDS; finally; GC.enable(true); end"
 
 
