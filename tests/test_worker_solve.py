@@ -150,8 +150,10 @@ def test_failures_are_raised_here(worker):
     blow_up = ODEProblem(lambda t, y, args: y**2, jnp.ones(1), 0.0, 2.0)
     with pytest.raises(SolveError, match="Julia says") as caught:
         solve(blow_up, "julia", worker=worker, solver="Tsit5")
-    # The solution is 1/(1-t).
-    assert 0.9 < float(caught.value.solution.end_time) <= 1.0
+    # The solution is 1/(1-t); a relative error of 1e-6 in a step moves its pole by
+    # 1e-6/y, and y is at least one.
+    found = caught.value.solution
+    assert abs(float(found.end_time) - 1.0) <= 1e-6 * found.stats["num_steps"]
 
 
 def test_any_thread_may_solve(worker):
@@ -309,14 +311,14 @@ def test_matrix_noise(worker, getkey):
 
 
 def test_failures_within_a_compiled_function(worker):
-    @jax.jit
+    @eqx.filter_jit
     def end(y0):
         problem = ODEProblem(lambda t, y, args: y**2, y0, 0.0, 2.0)
         return solve(problem, "julia", worker=worker, solver="Tsit5").ys
 
     np.testing.assert_allclose(end(jnp.array([0.1])), [[0.125]], rtol=1e-5)
     with pytest.raises(RuntimeError, match="NaN, infinite or was declared unstable"):
-        end(jnp.array([1.0])).block_until_ready()
+        end(jnp.array([1.0]))
 
 
 def test_what_cannot_be_compiled_is_refused(worker):

@@ -16,7 +16,7 @@ class JuliaError(Exception):
 
 class _Package:
     def versions(self):
-        return {"Julia": "1.10.8"}
+        return "Julia=1.10.8"
 
     def __init__(self):
         self.read = []
