@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import signal
 import warnings
@@ -19,6 +18,8 @@ from concurrent.futures import (
 )
 from typing import Any
 
+from ..runtime import WorkerDiedError
+from ..runtime.worker import _Context
 from .tasks import Batch, BatchResult, Parcel, run_parcel
 
 # A batch that kills its worker this often in a row, with nothing finished between,
@@ -113,13 +114,16 @@ def run_on(
                     del running[future]
                     deaths = 0
                     yield result
-            except BrokenExecutor as error:
+            except (BrokenExecutor, WorkerDiedError) as error:
                 deaths += 1
                 lost = sorted(running.values(), key=lambda batch: -batch.first)
                 waiting.extend(lost)
                 running.clear()
                 if deaths == _ATTEMPTS:
                     raise RuntimeError(_dying(waiting)) from error
+                if isinstance(error, WorkerDiedError):
+                    # A JuliaWorker starts another process by itself.
+                    continue
                 if own is None:
                     warnings.warn(
                         "ensemble: a worker of `executor` died and broke it; the lost "
@@ -146,15 +150,14 @@ def _dying(waiting: Sequence[Batch]) -> str:
     return (
         f"ensemble: {_ATTEMPTS} times in a row worker processes died before one batch "
         f"was finished, the last time with blocks {batch.first} to {batch.stop - 1} "
-        "next. They may lack memory (take a smaller `batch_size`, or fewer "
-        "processes), or a script may start itself again in every worker: put its work "
-        'under `if __name__ == "__main__":`.'
+        "next. They may lack memory: take a smaller `batch_size`, or fewer "
+        "processes."
     )
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_ignore_stop)
+    # Its processes do not run the program's main module again.
+    return ProcessPoolExecutor(workers, _Context(), initializer=_ignore_stop)
 
 
 def _ignore_stop() -> None:

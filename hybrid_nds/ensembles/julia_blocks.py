@@ -21,7 +21,7 @@ from ..solve import solve
 from ..stochastic_problem import SDEProblem
 from ..stochastic_solvers import find_stochastic_solver
 from .layout import flatten_states
-from .plan import SUCCESSES, UNSTABLE, Plan, Trajectories, initial_states
+from .plan import Plan, Trajectories, initial_states
 
 # Bytes of increments held at a time.
 _INCREMENTS = 64 * 2**20
@@ -44,11 +44,10 @@ class JuliaBlocks:
         indices = np.arange(first, plan.span(blocks.stop - 1).stop)
         y0s = initial_states(plan, indices, given)
         problem = plan.problem
-        lean = (
-            isinstance(problem, SDEProblem)
-            and why_no_kernel(problem, plan.options) is None
+        together = (
+            isinstance(problem, SDEProblem) and why_not_together(plan.options) is None
         )
-        found = (self._batch if lean else self._each)(indices, y0s)
+        found = (self._together if together else self._each)(indices, y0s)
         for number in blocks:
             span = plan.span(number)
             rows = slice(span.start - first, span.stop - first)
@@ -83,7 +82,7 @@ class JuliaBlocks:
             found.values[place, : len(states)] = states[:times]
         return found
 
-    def _batch(self, indices: np.ndarray, y0s: PyTree) -> Trajectories:
+    def _together(self, indices: np.ndarray, y0s: PyTree) -> Trajectories:
         from ..backends.julia_ensemble import run_ensemble
 
         plan = self.plan
@@ -92,7 +91,7 @@ class JuliaBlocks:
         assert isinstance(problem, SDEProblem)
         k, (times, scalars) = len(indices), plan.layout.entries
         found = Trajectories(
-            np.full(k, SUCCESSES[0], np.int64),
+            np.zeros(k, np.int64),
             np.full(k, float(problem.t1)),
             np.empty((k, times, scalars), problem.dtype),
         )
@@ -124,25 +123,24 @@ class JuliaBlocks:
             if raw.interrupted:
                 raise KeyboardInterrupt
             self.runner = raw.runner
-            places = raw.failed - indices[0]
-            found.outcomes[places], found.ends[places] = UNSTABLE, raw.failed_times
+            found.outcomes[rows] = raw.outcomes
+            found.ends[raw.failed - indices[0]] = raw.failed_times
             found.values[rows] = raw.states
         self.provenance = _provenance(solver, dt)
         return found
 
 
-def why_no_kernel(problem: SDEProblem, options: Mapping[str, Any]) -> str | None:
-    """Why no lean kernel runs an ensemble; `None` where one does.
+def why_not_together(options: Mapping[str, Any]) -> str | None:
+    """Why Julia cannot run a batch of a stochastic problem in one call; `None` where
+    it can: by a lean kernel, or by solves on Julia's threads.
 
-    **Arguments:** the problem, and the options of each solve in normal form.
+    **Arguments:** the options of each solve in normal form.
     """
-    from ..backends.julia_ensemble import kernel_applies
-
+    if options["dt"] is None:
+        return "it takes fixed steps `dt`"
     used = {name for name, value in options.items() if value is not None}
     others = sorted(used - {"solver", "dt"})
-    if others:
-        return f"lean kernels take no {', '.join(others)}"
-    return kernel_applies(problem, options["solver"], options["dt"])
+    return f"it takes no {', '.join(others)}" if others else None
 
 
 def _chunk(problem: SDEProblem, dt: float, area: LevyArea) -> int:
@@ -160,7 +158,7 @@ def _provenance(solver: str, dt: float) -> Provenance:
     )
     return Provenance(
         backend="julia",
-        solver=solver,
+        solver=str(find_stochastic_solver(solver, "julia").julia),
         versions=versions + runtime.session().versions,
         rtol=None,
         atol=None,

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
+import multiprocessing
 import pickle
+import threading
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -17,6 +20,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
 
+from ..runtime import JuliaWorker
 from ..solution import Provenance
 from .diffrax_blocks import DiffraxBlocks
 from .julia_blocks import JuliaBlocks
@@ -81,13 +85,14 @@ def run_batch(plan: Plan, blocks: Blocks, batch: Batch) -> BatchResult:
 class Parcel:
     """A plan on its way to other processes.
 
-    **Fields:** the plan as bytes, their digest, whether JAX runs in 64 bits, and the
-    number of Julia threads to use.
+    **Fields:** the plan as bytes, their digest, whether JAX runs in 64 bits, whether
+    Julia solves, and the number of its threads to use.
     """
 
     data: bytes
     digest: str
     double: bool
+    julia: bool
     threads: int | None
 
 
@@ -108,7 +113,20 @@ def pack(plan: Plan, threads: int | None) -> Parcel:
             "devices out of `problem`, `initial` and `reduce`."
         ) from error
     digest = hashlib.sha256(data).hexdigest()
-    return Parcel(data, digest, jnp.result_type(float) == np.float64, threads)
+    double = jnp.result_type(float) == np.float64
+    return Parcel(data, digest, double, plan.backend == "julia", threads)
+
+
+@functools.cache
+def _beside(threads: int | None) -> JuliaWorker:
+    if multiprocessing.current_process().daemon:
+        raise RuntimeError(
+            "ensemble: Julia needs a process of its own beside this worker's threads, "
+            "which a daemonic process may not start. Configure Dask's workers with "
+            'dask.config.set({"distributed.worker.daemon": False}) before the cluster '
+            "starts."
+        )
+    return JuliaWorker(threads=threads)
 
 
 # One plan at a time: a worker that gets another is done with the last.
@@ -116,7 +134,14 @@ _UNPACKED: dict[str, tuple[Plan, Blocks]] = {}
 
 
 def run_parcel(parcel: Parcel, batch: Batch) -> BatchResult:
-    """Solve a batch in a worker process."""
+    """Solve a batch in a worker process.
+
+    Julia runs in the main thread of a process. Dask's workers run tasks in others, and
+    get a process for Julia beside them.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if parcel.julia and not main:
+        return _beside(parcel.threads).call(run_parcel, parcel, batch)
     with _precision(parcel.double):
         if parcel.digest not in _UNPACKED:
             plan: Plan = pickle.loads(parcel.data)

@@ -32,7 +32,7 @@ from .checks import (
 from .collect import Collector
 from .executors import check_executor, run_on, workers_of
 from .fingerprint import fingerprint
-from .julia_blocks import why_no_kernel
+from .julia_blocks import why_not_together
 from .plan import Plan, block_size
 from .reduction import Reduction
 from .result import Ensemble, EnsembleError
@@ -103,9 +103,9 @@ def ensemble(
     - `threads`: how many Julia threads to use; all of the session's by default.
     - `mesh`: devices to share the work among, on Diffrax; by default one.
     - `paths`: `"shared"`, the Brownian paths of `solve` on both backends; or
-        `"native"`, independent ones that Julia's lean kernels draw by themselves from
-        the key and the index, several times faster. By default native where a lean
-        kernel runs.
+        `"native"`, others that Julia draws by itself from the key and the index, many
+        times faster. By default native in Julia with fixed steps `dt` and no options
+        of `solve` but these, and shared otherwise.
     - `progress`: whether to show a progress bar.
     - `throw`: whether failed trajectories raise. Otherwise they are reported with
         their index, outcome and time, and reductions leave them out.
@@ -174,15 +174,15 @@ def _choose_paths(
     if paths == "shared" or backend == "diffrax":
         if paths == "native":
             raise ValueError(
-                'ensemble: `paths="native"` are those of Julia\'s lean kernels; on '
-                'Diffrax, paths are "shared".'
+                'ensemble: `paths="native"` are those that Julia draws; on Diffrax, '
+                'paths are "shared".'
             )
         return "shared"
-    reason = why_no_kernel(problem, options)
+    reason = why_not_together(options)
     if paths == "native" and reason is not None:
         raise ValueError(
-            f'ensemble: `paths="native"` need a lean kernel, but {reason}; pass '
-            'paths="shared".'
+            f'ensemble: `paths="native"` are of a batch in one call of Julia, but '
+            f'{reason}; pass paths="shared".'
         )
     return "native" if reason is None else "shared"
 
