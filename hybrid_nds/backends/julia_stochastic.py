@@ -102,8 +102,9 @@ class StochasticJulia:
         **Returns:** the versions of the packages that run.
         """
         if self._versions is None:
-            if not session.call(session.module.load_stochastic):
-                raise runtime.JuliaNotFoundError(_NO_EXTENSION)
+            missing = str(session.call(session.module.load_stochastic))
+            if missing:
+                raise runtime.JuliaNotFoundError(_MISSING[missing])
             version = str(session.module.stochastic_version())
             self._versions = (
                 *PYTHON_VERSIONS,
@@ -149,10 +150,16 @@ def _versions() -> tuple[tuple[str, str], ...]:
     return _own_backend().load(runtime.session())
 
 
-_NO_EXTENSION = (
-    "Julia has StochasticDiffEq, but its environment does not know that HybridNDS "
-    "works with it: update the environment, by `import Pkg; Pkg.resolve()`."
-)
+_MISSING = {
+    "package": (
+        "The Julia environment lacks StochasticDiffEq 7, which stochastic problems "
+        'need: add it there, by `import Pkg; Pkg.add("StochasticDiffEq")`.'
+    ),
+    "extension": (
+        "The Julia environment does not know that HybridNDS works with its "
+        "StochasticDiffEq: update it there, by `import Pkg; Pkg.resolve()`."
+    ),
+}
 
 
 def check_stochastic(
@@ -217,6 +224,14 @@ def _check_newton_tolerance(tolerance: Any, info: StochasticSolverInfo) -> None:
         )
 
 
+# What StochasticDiffEq 7 does where several Brownian motions meet error control.
+_UNCONTROLLED = {
+    "DRI1": "estimates no error",
+    "RKMilGeneral": "draws the Lévy area of a step anew when the step is rejected",
+    "SKenCarp": "adds an error estimate of the wrong shape",
+}
+
+
 def _check_noise(
     problem: SDEProblem, options: StochasticOptions, info: StochasticSolverInfo
 ) -> None:
@@ -230,15 +245,10 @@ def _check_noise(
         )
     if options.fixed_steps:
         return
-    if problem.matrix_noise and several and info.julia in ("DRI1", "RKMilGeneral"):
-        reason = (
-            "estimates no error"
-            if info.julia == "DRI1"
-            else "draws the Lévy area of a step anew when the step is rejected"
-        )
+    if problem.matrix_noise and several and info.julia in _UNCONTROLLED:
         raise ValueError(
-            f"solve: with matrix noise {info.name} {reason}, and cannot hold `rtol` "
-            "and `atol`; pass `dt` alone for fixed steps."
+            f"solve: with matrix noise {info.name} {_UNCONTROLLED[info.julia]}, and "
+            "cannot hold `rtol` and `atol`; pass `dt` alone for fixed steps."
         )
     if info.julia == "ISSEM" and not problem.matrix_noise and problem.noise != "scalar":
         warnings.warn(

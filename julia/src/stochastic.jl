@@ -150,11 +150,17 @@ end
 
 Load StochasticDiffEq, and with it the part of this package that knows its methods.
 Only stochastic problems pay for it: it takes seconds.
+
+Returns what stands in the way: `"package"` where the environment has no
+StochasticDiffEq, `"extension"` where it does not know that the two work together, and
+the empty string where nothing does.
 """
 function load_stochastic()
     id = Base.PkgId(Base.UUID("789caeaf-c7a9-5a7d-9973-96adeb23e2a0"), "StochasticDiffEq")
+    Base.locate_package(id) === nothing && return "package"
     Base.require(id)
-    return Base.get_extension(@__MODULE__, :HybridNDSStochasticExt) !== nothing
+    found = Base.get_extension(@__MODULE__, :HybridNDSStochasticExt)
+    return found === nothing ? "extension" : ""
 end
 
 """
