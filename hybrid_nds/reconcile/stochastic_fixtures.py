@@ -39,8 +39,10 @@ class StrongSolution:
     shape `(paths, times, n)`, flat as `jax.flatten_util.ravel_pytree` orders them; the
     kind (`"closed form"` or `"computed"`) and the source in words; the accuracy (for a
     closed form a bound on the error of every component relative to `|y| + scale`, else
-    its root mean square); the scale, shape `(n,)`; and the numbers of steps, each twice
-    the one before, over which strong orders are measured.
+    its root mean square); the scale, shape `(n,)`; the numbers of steps, each twice the
+    one before, over which strong orders are measured; orders that methods have on this
+    problem where they differ from those of their kind of noise; and methods whose order
+    bounds the slope from below alone.
     """
 
     increments: np.ndarray
@@ -52,6 +54,8 @@ class StrongSolution:
     accuracy: float
     scale: np.ndarray
     steps: tuple[int, ...]
+    orders: Mapping[str, float]
+    at_least: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,6 +225,8 @@ def _strong(
         accuracy=float(strong["accuracy"]),
         scale=np.broadcast_to(scale, (problem.dimension,)).copy(),
         steps=steps,
+        orders={name: float(order) for name, order in strong.get("orders", {}).items()},
+        at_least=tuple(strong.get("at_least", ())),
     )
 
 

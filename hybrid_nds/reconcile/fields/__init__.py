@@ -34,6 +34,7 @@ from hybrid_nds.reconcile.fields.stochastic import (
     linear,
     lotka_volterra,
     ornstein_uhlenbeck,
+    periodic,
     underdamped,
 )
 
@@ -68,6 +69,7 @@ STOCHASTIC_FIELDS: Mapping[str, Callable[[Parameters], tuple[Any, Any]]] = (
             "lotka_volterra": lotka_volterra,
             "neural": neural_stochastic,
             "ornstein_uhlenbeck": ornstein_uhlenbeck,
+            "periodic": periodic,
             "underdamped": underdamped,
         }
     )

@@ -166,6 +166,19 @@ def double_well(parameters: Parameters) -> tuple[DoubleWellDrift, Constant]:
     return DoubleWellDrift(), Constant(number(parameters, "sigma")[None])
 
 
+class SineDrift(eqx.Module):
+    """sin y."""
+
+    def __call__(self, t: Any, y: Any, args: Any) -> Any:
+        del t, args
+        return jnp.sin(y)
+
+
+def periodic(parameters: Parameters) -> tuple[SineDrift, Constant]:
+    """Drift and diffusion of the overdamped motion in the potential cos y."""
+    return SineDrift(), Constant(number(parameters, "sigma")[None])
+
+
 class OscillatorDrift(eqx.Module):
     """(v, −γv − ω²x) for the state (x, v)."""
 
