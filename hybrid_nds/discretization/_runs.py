@@ -1,0 +1,158 @@
+"""Solving one problem along many Brownian paths, on grids of many step sizes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+
+from ..noise import StoredPath
+from ..problem import ODEProblem
+from ..solve import solve
+from ..stochastic_problem import SDEProblem
+from ..stochastic_solvers import find_stochastic_solver
+
+Exact = Callable[[Any], Any]
+
+
+def check_steps(owner: str, steps: Sequence[int], *, doubling: bool) -> tuple[int, ...]:
+    """Numbers of steps as integers, smallest first.
+
+    **Raises:** `ValueError` for fewer than three, or where each must be twice the one
+    before and is not.
+    """
+    counts = tuple(sorted(int(count) for count in steps))
+    wrong = doubling and any(
+        later != 2 * earlier for earlier, later in itertools.pairwise(counts)
+    )
+    if len(counts) < 3 or counts[0] < 1 or len(set(counts)) < len(counts) or wrong:
+        raise ValueError(
+            f"{owner}: `steps` must be three or more different numbers of steps"
+            + (", each twice the one before" if doubling else "")
+            + f"; got {list(steps)}."
+        )
+    return counts
+
+
+def needs_area(solver: str, backend: Any) -> bool:
+    """Whether a method wants the space-time Lévy area of every step."""
+    return find_stochastic_solver(solver, backend).levy_area != "none"
+
+
+def draw(
+    problem: SDEProblem, key: Any, paths: int, steps: int, area: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Increments, and areas where asked for, of independent paths: each of shape
+    `(paths, steps, m)`."""
+    h = (float(problem.t1) - float(problem.t0)) / steps
+    shape, dtype = (paths, steps, problem.noise_dimension), problem.dtype
+    one, other = jax.random.split(key)
+    # On a grid both are independent from step to step, and of each other (Foster 2020).
+    dw = np.sqrt(h) * np.asarray(jax.random.normal(one, shape, dtype))
+    if not area:
+        return dw, None
+    return dw, np.sqrt(h / 12) * np.asarray(jax.random.normal(other, shape, dtype))
+
+
+def end_states(
+    problem: SDEProblem,
+    backend: str,
+    solver: str,
+    increments: np.ndarray,
+    areas: np.ndarray | None,
+    steps: int,
+    times: np.ndarray | None = None,
+    **options: Any,
+) -> np.ndarray:
+    """States along stored paths, in so many fixed steps.
+
+    **Arguments:** increments and areas `(paths, steps, m)`, on the finest grid; the
+    number of steps to take; the times to keep, by default the end; options of `solve`.
+
+    **Returns:** shape `(paths, times, n)`; NaN where a solve failed.
+    """
+    t0, t1 = float(problem.t0), float(problem.t1)
+    dt = (t1 - t0) / steps
+    kept = np.asarray([t1] if times is None else times, float)
+
+    def along(dw: Any, h: Any) -> Any:
+        path = StoredPath(dw, h, t0=t0, t1=t1).with_steps(steps)
+        solution = solve(
+            problem,
+            backend,
+            solver=solver,
+            path=path,
+            dt=dt,
+            saveat=kept,
+            throw=False,
+            max_steps=steps + 1,
+            **options,
+        )
+        leaves = [
+            leaf.reshape(leaf.shape[0], -1) for leaf in jtu.tree_leaves(solution.ys)
+        ]
+        return leaves, solution.succeeded
+
+    if backend == "diffrax":
+
+        @eqx.filter_jit
+        def many(dw: Any, h: Any) -> Any:
+            leaves, succeeded = jax.vmap(along)(dw, h)
+            flat = jnp.concatenate(leaves, axis=-1)
+            return jnp.where(succeeded[:, None, None], flat, jnp.nan)
+
+        return np.asarray(
+            many(jnp.asarray(increments), None if areas is None else jnp.asarray(areas))
+        )
+    rows = []
+    for index, dw in enumerate(increments):
+        h = None if areas is None else jnp.asarray(areas[index])
+        leaves, succeeded = along(jnp.asarray(dw), h)
+        states = np.concatenate([np.asarray(leaf) for leaf in leaves], axis=-1)
+        good = bool(succeeded) and len(states) == len(kept)
+        rows.append(states if good else np.full((len(kept), problem.dimension), np.nan))
+    return np.stack(rows)
+
+
+def exact_states(
+    problem: SDEProblem, exact: Exact, increments: np.ndarray, areas: np.ndarray | None
+) -> np.ndarray:
+    """The end states that `exact` gives along stored paths, shape `(paths, n)`."""
+    t0, t1 = float(problem.t0), float(problem.t1)
+
+    def along(dw: Any, h: Any) -> Any:
+        state = exact(StoredPath(dw, h, t0=t0, t1=t1))
+        leaves = [jnp.ravel(leaf) for leaf in jtu.tree_leaves(state)]
+        return jnp.concatenate(leaves)
+
+    h = None if areas is None else jnp.asarray(areas)
+    return np.asarray(jax.jit(jax.vmap(along))(jnp.asarray(increments), h))
+
+
+def deterministic_states(
+    problem: ODEProblem, backend: str, solver: str | None, steps: int, **options: Any
+) -> np.ndarray:
+    """The end state of an ordinary problem in so many fixed steps, shape `(n,)`."""
+    dt = (float(problem.t1) - float(problem.t0)) / steps
+    solution = solve(
+        problem, backend, solver=solver, dt=dt, max_steps=4 * steps + 16, **options
+    )
+    return flat_end(solution)
+
+
+def flat_end(solution: Any) -> np.ndarray:
+    """The last state of a solution, flat."""
+    return np.concatenate(
+        [np.ravel(np.asarray(leaf)[-1]) for leaf in jtu.tree_leaves(solution.ys)]
+    )
+
+
+def flat_state(state: Any) -> np.ndarray:
+    """A state as one vector."""
+    return np.concatenate([np.ravel(np.asarray(x)) for x in jtu.tree_leaves(state)])

@@ -1,0 +1,143 @@
+"""Strong orders: errors along the same path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..problem import ODEProblem
+from ..stochastic_problem import SDEProblem
+from ._estimate import OrderEstimate, fit_order
+from ._runs import (
+    check_steps,
+    deterministic_states,
+    draw,
+    end_states,
+    exact_states,
+    flat_state,
+    needs_area,
+)
+
+
+def strong_order(
+    problem: ODEProblem | SDEProblem,
+    solver: str,
+    *,
+    backend: str = "diffrax",
+    steps: Sequence[int] = (16, 32, 64, 128, 256),
+    paths: int = 1000,
+    key: Any = None,
+    exact: Callable[[Any], Any] | Any = None,
+    refine: int = 16,
+    level: float = 0.95,
+    **options: Any,
+) -> OrderEstimate:
+    """Measure the strong order of a method on a problem.
+
+    The error of a step size is the mean over independent Brownian paths of
+    $|X_h(t_1) - X(t_1)|$, the Euclidean norm along one path (Kloeden & Platen 1992,
+    equation 9.6.1). For an ordinary problem there is one path, and the order is the
+    usual one.
+
+    **Arguments:**
+
+    - `problem`: an [`ODEProblem`][hybrid_nds.ODEProblem] or
+        [`SDEProblem`][hybrid_nds.SDEProblem].
+    - `solver`, `backend`: the method and the stack to run it on.
+    - `steps`: numbers of fixed steps over the span, three or more; for a stochastic
+        problem each twice the one before.
+    - `paths`: how many independent Brownian paths.
+    - `key`: a JAX random key, for the paths of a stochastic problem.
+    - `exact`: the solution at `t1`: for a stochastic problem a function of the path (a
+        [`StoredPath`][hybrid_nds.noise.StoredPath]) in JAX, for an ordinary one the
+        state itself. Without it, the same method in steps `refine` times shorter than
+        the shortest stands for it.
+    - `refine`: see there, a power of two.
+    - `level`: of the interval.
+    - `options`: more options of [`solve`][hybrid_nds.solve].
+
+    **Returns:** an [`OrderEstimate`][hybrid_nds.discretization.OrderEstimate].
+
+    **Raises:** `ValueError` or `TypeError`, naming the argument.
+    """
+    stochastic = isinstance(problem, SDEProblem)
+    if not stochastic and not isinstance(problem, ODEProblem):
+        raise TypeError(
+            "strong_order: `problem` must be an ODEProblem or an SDEProblem, got "
+            f"{type(problem).__name__}."
+        )
+    counts = check_steps("strong_order", steps, doubling=stochastic)
+    if refine < 2 or refine & (refine - 1):
+        raise ValueError(
+            f"strong_order: `refine` must be a power of two above one, got {refine}."
+        )
+    span = float(problem.t1) - float(problem.t0)
+    reference = (
+        "the exact solution"
+        if exact is not None
+        else f"the same method in {refine * counts[-1]} steps"
+    )
+    if stochastic:
+        finest = counts[-1] * (1 if exact is not None else refine)
+        dw, areas = draw_checked(
+            "strong_order", problem, solver, backend, key, paths, finest
+        )
+        truth = (
+            exact_states(problem, exact, dw, areas)
+            if exact is not None
+            else end_states(problem, backend, solver, dw, areas, finest, **options)[
+                :, -1
+            ]
+        )
+        errors = [
+            np.linalg.norm(
+                end_states(problem, backend, solver, dw, areas, count, **options)[:, -1]
+                - truth,
+                axis=-1,
+            )
+            for count in counts
+        ]
+    else:
+        truth = (
+            flat_state(exact)
+            if exact is not None
+            else deterministic_states(
+                problem, backend, solver, refine * counts[-1], **options
+            )
+        )
+        gaps = [
+            deterministic_states(problem, backend, solver, count, **options) - truth
+            for count in counts
+        ]
+        errors = [np.linalg.norm(gap[None], axis=-1) for gap in gaps]
+    return fit_order(
+        [abs(span) / count for count in counts],
+        np.stack(errors),
+        kind="strong" if stochastic else "deterministic",
+        solver=solver,
+        backend=backend,
+        reference=reference,
+        level=level,
+    )
+
+
+def draw_checked(
+    owner: str,
+    problem: SDEProblem,
+    solver: str,
+    backend: str,
+    key: Any,
+    paths: int,
+    steps: int,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Paths with the Lévy area that the method wants.
+
+    **Raises:** `ValueError` without a key, or for fewer than two paths.
+    """
+    if key is None:
+        raise ValueError(f"{owner}: a stochastic problem needs a JAX random `key`.")
+    if paths < 2:
+        raise ValueError(f"{owner}: `paths` must be two or more, got {paths}.")
+    return draw(problem, key, paths, steps, needs_area(solver, backend))
