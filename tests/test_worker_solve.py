@@ -104,6 +104,14 @@ def test_the_numbers_are_those_of_a_solve_without_a_worker(worker, options):
     assert solution.provenance == provenance
 
 
+def test_beside_a_julia_of_this_process(worker, julia):
+    here = solve(_decay(), "julia", saveat="steps")
+    there = solve(_decay(), "julia", worker=worker, saveat="steps")
+    np.testing.assert_array_equal(here.ys, there.ys)
+    assert here.provenance == there.provenance
+    assert worker.call(os.getpid) != os.getpid()
+
+
 def test_new_weights_are_used(worker):
     rate = np.array([1.0])
     for value in (1.0, 3.0, 0.5):

@@ -18,8 +18,7 @@ from concurrent.futures import (
 )
 from typing import Any
 
-from ..runtime import WorkerDiedError
-from ..runtime.worker import _Context
+from ..runtime import FreshContext, WorkerDiedError
 from .tasks import Batch, BatchResult, Parcel, run_parcel
 
 # A batch that kills its worker this often in a row, with nothing finished between,
@@ -157,7 +156,7 @@ def _dying(waiting: Sequence[Batch]) -> str:
 
 def _pool(workers: int) -> ProcessPoolExecutor:
     # Its processes do not run the program's main module again.
-    return ProcessPoolExecutor(workers, _Context(), initializer=_ignore_stop)
+    return ProcessPoolExecutor(workers, FreshContext(), initializer=_ignore_stop)
 
 
 def _ignore_stop() -> None:

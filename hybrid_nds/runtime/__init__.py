@@ -19,5 +19,6 @@ from .errors import (
     JuliaExecutionError as JuliaExecutionError,
     WorkerDiedError as WorkerDiedError,
 )
+from .fresh import FreshContext as FreshContext
 from .session import Session as Session, running as running, session as session
 from .worker import JuliaWorker as JuliaWorker

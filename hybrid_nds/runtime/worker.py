@@ -8,14 +8,13 @@ import os
 import signal
 import sys
 import threading
-import types
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any, ParamSpec, TypeVar
 
 from .errors import WorkerDiedError
+from .fresh import FreshContext
 from .worker_process import (
     Arguments,
     Board,
@@ -162,7 +161,7 @@ class JuliaWorker(Executor):
             with contextlib.suppress(BrokenProcessPool):
                 return self._pool.submit(run_task, number, self._arguments, task)
             self._pool.shutdown(wait=False)
-        context = _Context()
+        context = FreshContext()
         self._board = Board(context, self._processes)
         self._pool = ProcessPoolExecutor(
             self._processes, context, initialize, (self._board, _environment())
@@ -205,30 +204,3 @@ def _environment() -> dict[str, str]:
         double = sys.modules["jax"].config.jax_enable_x64
         environment["JAX_ENABLE_X64"] = "1" if double else "0"
     return environment
-
-
-class _Process(SpawnProcess):
-    """A spawned process in which the program's main module is not imported again.
-
-    That module may import what Julia must not meet, PyTorch first of all, and a
-    script without a guard would start itself over and over. Tasks do not need it:
-    cloudpickle sends what it defines by value.
-    """
-
-    @staticmethod
-    def _Popen(process_obj: Any) -> Any:
-        with _HIDING:
-            main = sys.modules["__main__"]
-            # The standard library asks this module alone for what to import.
-            sys.modules["__main__"] = types.ModuleType("__main__")
-            try:
-                return SpawnProcess._Popen(process_obj)  # pyright: ignore
-            finally:
-                sys.modules["__main__"] = main
-
-
-class _Context(SpawnContext):
-    Process = _Process
-
-
-_HIDING = threading.Lock()
