@@ -6,6 +6,8 @@ using Test
 const GROUPS = [
     "Fields" => ["test_fields.jl"],
     "Core" => ["test_algorithms.jl", "test_solving.jl", "test_events.jl"],
+    "Ensembles" => ["test_ensembles.jl"],
+    "Stochastic" => ["test_stochastic.jl"],
     "Allocations" => ["test_allocations.jl"]]
 
 const CHOSEN = isempty(ARGS) ? first.(GROUPS) : ARGS
