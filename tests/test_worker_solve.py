@@ -363,6 +363,8 @@ def test_interrupts_stop_a_solve_and_leave_the_worker_alive(worker):
     assert worker.call(os.getpid) == process
 
 
+# The two below start another Julia; test_worker.py has them with a stand-in.
+@pytest.mark.slow
 def test_a_killed_worker_says_so_and_solves_again(worker):
     process = worker.call(os.getpid)
     kill = threading.Timer(1.0, os.kill, (process, signal.SIGKILL))
@@ -373,6 +375,7 @@ def test_a_killed_worker_says_so_and_solves_again(worker):
     np.testing.assert_allclose(solution.ys, [[np.exp(-2.0)]], **NEAR)
 
 
+@pytest.mark.slow
 def test_julia_starts_with_the_threads_asked_for(worker):
     with JuliaWorker(threads=2) as two:
         assert two.call(lambda: runtime.session().threads) == 2
