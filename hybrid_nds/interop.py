@@ -139,7 +139,8 @@ def _field(terms: Any) -> Any:
     if not _is_ode(terms):
         raise TypeError(
             "from_diffrax: `terms` must be a diffrax.ODETerm, got "
-            f"{type(terms).__name__}."
+            f"{type(terms).__name__}; for a stochastic problem, MultiTerm(ODETerm("
+            "drift), ControlTerm(diffusion, path))."
         )
     return terms.vector_field
 

@@ -38,13 +38,12 @@ class MatrixOf(eqx.Module):
 def is_stochastic(terms: Any) -> bool:
     """Whether these are the terms of a stochastic problem."""
     kinds = diffrax.ControlTerm | diffrax.UnderdampedLangevinDiffusionTerm
-    if not isinstance(terms, diffrax.MultiTerm):
-        return isinstance(terms, kinds)
-    return any(isinstance(term, kinds) for term in terms.terms)
+    parts = terms.terms if isinstance(terms, diffrax.MultiTerm) else ()
+    return any(isinstance(part, kinds) for part in parts)
 
 
 def stochastic_problem(
-    terms: Any, solver: Any, t0: Any, t1: Any, y0: Any, args: Any
+    terms: diffrax.MultiTerm, solver: Any, t0: Any, t1: Any, y0: Any, args: Any
 ) -> tuple[SDEProblem, BrownianPath | StoredPath]:
     """The problem and the path of a stochastic solve in Diffrax's terms.
 
@@ -55,14 +54,13 @@ def stochastic_problem(
 
     **Raises:** `TypeError` for terms that make no `SDEProblem`.
     """
-    parts = terms.terms if isinstance(terms, diffrax.MultiTerm) else (terms,)
-    if len(parts) != 2:
+    if len(terms.terms) != 2:
         raise TypeError(
             "from_diffrax: `terms` of a stochastic problem must be MultiTerm(drift, "
-            f"diffusion), got {len(parts)} terms."
+            f"diffusion), got {len(terms.terms)} terms."
         )
-    drift, diffusion = parts
-    control: Any = diffusion.control
+    drift, diffusion = terms.terms
+    control: Any = getattr(diffusion, "control", None)
     path = control.path if isinstance(control, StatePath) else control
     if not isinstance(path, BrownianPath | StoredPath):
         raise TypeError(
