@@ -4,7 +4,7 @@
 using Test
 
 const GROUPS = [
-    "Fields" => ["test_fields.jl"],
+    "Fields" => ["test_fields.jl", "test_sde_fields.jl"],
     "Core" => ["test_algorithms.jl", "test_solving.jl", "test_events.jl"],
     "Ensembles" => ["test_ensembles.jl"],
     "Stochastic" => ["test_stochastic.jl"],
