@@ -125,5 +125,5 @@ def test_to_diffrax_checks_as_solve_does(problem):
         to_diffrax(problem, rtol=-1.0)
     with pytest.raises(TypeError, match="takes no option rhs"):
         to_diffrax(problem, rhs="callback")
-    with pytest.raises(TypeError, match="must be an ODEProblem, got function"):
+    with pytest.raises(TypeError, match="or an SDEProblem, got function"):
         to_diffrax(oscillator)  # pyright: ignore
