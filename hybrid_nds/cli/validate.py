@@ -46,7 +46,7 @@ def validate(
     from ..reconcile.report import RUNGS
     from ..runtime import configured
 
-    known = list_fixtures("ode")
+    known = list_fixtures()
     names = problem or list(known)
     rungs = [r for r in RUNGS if r in rung] if rung else list(RUNGS)
     for name in names:

@@ -6,21 +6,22 @@ import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax.numpy as jnp
-import jax.tree_util as jtu
 import numpy as np
 
 from ..precision import double_precision
 from ..problem import ODEProblem
+from ..stochastic_problem import SDEProblem
 from .fixtures import Fixture
 from .plan import Plan, plan_fixture, plan_problem
 from .report import RUNGS, Report, RungResult
 from .rungs import field_rung, observable_rung, scheme_rung, solution_rung
 from .stacks import RECORD, LiveStack, RecordedStack, Stack
+from .stochastic_fixtures import StochasticFixture
+from .stochastic_ladder import climb_stochastic, in_double
 
 
 def reconcile(
-    problem: ODEProblem | Fixture,
+    problem: ODEProblem | SDEProblem | Fixture | StochasticFixture,
     *,
     rungs: Sequence[str] = RUNGS,
     observables: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] | None = None,
@@ -31,17 +32,21 @@ def reconcile(
     """Take a problem to both solver stacks and say how far they agree, rung by rung.
 
     L0 compares the field, L1 the same scheme in the same steps, L2 each stack's own
-    best solver down a ladder of tolerances, L3 what is wanted from the solution. All
-    run in double precision.
+    best solver down a ladder of tolerances, L3 what is wanted from the solution. For a
+    stochastic problem L1 is along one Brownian path, L2 the strong order of each
+    method, and L3 the law. All run in double precision.
 
     **Arguments:**
 
-    - `problem`: an [`ODEProblem`][hybrid_nds.ODEProblem] of your own, or a
-        [`Fixture`][hybrid_nds.reconcile.Fixture], which brings a reference. Without
-        one, each stack is held to the other's solve at the tightest tolerance.
+    - `problem`: an [`ODEProblem`][hybrid_nds.ODEProblem] or
+        [`SDEProblem`][hybrid_nds.SDEProblem] of your own, or a
+        [`Fixture`][hybrid_nds.reconcile.Fixture] or
+        [`StochasticFixture`][hybrid_nds.reconcile.StochasticFixture], which brings a
+        reference. Without one, each stack is held to the other's solve at the tightest
+        tolerance, or to its own on the finest grid.
     - `rungs`: which to climb.
-    - `observables`: for a problem of your own, named functions `(ts, ys) -> float` of
-        times and states (an array with a leading axis of times).
+    - `observables`: for an ordinary problem of your own, named functions
+        `(ts, ys) -> float` of times and states (an array with a leading axis of times).
     - `scale`: for a problem of your own, the scale of each component, a number or
         shape `(n,)`: errors are relative to `|y| + scale`.
     - `julia`: `"live"` demands a running Julia, `"recorded"` a fixture's recorded
@@ -62,14 +67,22 @@ def reconcile(
         raise ValueError(
             f'reconcile: `julia` must be "auto", "live" or "recorded", got {julia!r}.'
         )
+    stochastic = isinstance(problem, SDEProblem | StochasticFixture)
+    if stochastic and observables is not None:
+        raise ValueError(
+            "reconcile: `observables` are for ordinary problems; of a stochastic one "
+            "the law is compared."
+        )
     if isinstance(problem, Fixture) and observables is not None:
         raise ValueError("reconcile: a fixture names its own `observables`.")
+    if stochastic:
+        return climb_stochastic(problem, rungs, scale, julia, progress)
     with double_precision():
         state, stack = _julia_side(problem, julia)
         plan = (
             plan_fixture(problem)
             if isinstance(problem, Fixture)
-            else plan_problem(_in_double(problem), dict(observables or {}), scale)
+            else plan_problem(in_double(problem), dict(observables or {}), scale)
         )
         results = []
         diffrax = LiveStack("diffrax")
@@ -120,14 +133,3 @@ def _climb(rung: str, plan: Plan, diffrax: Stack, julia: Stack | None) -> RungRe
         return RungResult(rung, reason="no stack here can solve it")
     climb = solution_rung if rung == "L2" else observable_rung
     return climb(plan, tuple(stacks))
-
-
-def _in_double(problem: ODEProblem) -> ODEProblem:
-    """The problem with every floating-point array in double precision."""
-
-    def widen(leaf: Any) -> Any:
-        if hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating):
-            return jnp.asarray(np.asarray(leaf), jnp.float64)
-        return leaf
-
-    return jtu.tree_map(widen, problem)

@@ -90,7 +90,7 @@ def part_magnitudes(plan: Plan) -> Mapping[str, np.ndarray]:
             value = jnp.abs(function(t, u, leaves))
             value += jnp.abs(jax.jacfwd(function, 1)(t, u, leaves)) @ jnp.abs(u)
             value += jnp.abs(jax.jacfwd(function, 0)(t, u, leaves) * t)
-            slopes = jax.jacfwd(function, 2)(t, u, leaves)
+            slopes = jax.jacfwd(function, 2)(t, u, leaves) if leaves else ()
             for slope, leaf in zip(slopes, leaves, strict=True):
                 flat_slope = jnp.abs(slope.reshape(value.shape[0], -1))
                 value += flat_slope @ jnp.abs(leaf.reshape(-1))

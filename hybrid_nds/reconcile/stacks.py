@@ -162,6 +162,26 @@ def _lowered_parts(plan: Plan) -> Mapping[str, np.ndarray]:
 RECORD = Path("julia") / "results.csv"
 
 
+Rows = dict[tuple[str, str], list[list[float]]]
+
+
+def read_record(path: Path) -> tuple[dict[str, str], Rows]:
+    """Versions by name, and rows by kind and label, of recorded results."""
+    versions: dict[str, str] = {}
+    rows: Rows = {}
+    with path.open(encoding="utf-8", newline="") as file:
+        for kind, *rest in csv.reader(file):
+            if kind.startswith("#"):
+                key, _, value = kind[1:].partition("=")
+                if value:
+                    versions[key.strip()] = value.strip()
+            elif kind != "kind":
+                label, *numbers = rest
+                row = [float(x) for x in numbers]
+                rows.setdefault((kind, label), []).append(row)
+    return versions, rows
+
+
 class RecordedStack:
     """Julia's results from a file: what a live run gave, and with which versions."""
 
@@ -169,18 +189,7 @@ class RecordedStack:
 
     def __init__(self, path: Path):
         self._path = path
-        self._versions: dict[str, str] = {}
-        self._rows: dict[tuple[str, str], list[list[float]]] = {}
-        for line in path.read_text(encoding="utf-8").splitlines():
-            if line.startswith("#"):
-                key, _, value = line[1:].partition("=")
-                if value:
-                    self._versions[key.strip()] = value.strip()
-                continue
-            kind, label, *numbers = next(csv.reader([line]))
-            if kind != "kind":
-                row = [float(x) for x in numbers]
-                self._rows.setdefault((kind, label), []).append(row)
+        self._versions, self._rows = read_record(path)
 
     @property
     def versions(self) -> Mapping[str, str]:

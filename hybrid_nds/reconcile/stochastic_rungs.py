@@ -1,0 +1,154 @@
+"""The four rungs of a stochastic problem: what each compares, and its limits."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import scipy.stats
+
+from ..discretization import fit_order
+from ..measures import compare_laws
+from .report import Figure, RungResult
+from .rungs import field_rung
+from .stacks import Stack
+from .stochastic_plan import StochasticPlan
+from .stochastic_stacks import StochasticStack
+
+# What both stacks' rounding may add up to over a path, relative to |y| + scale.
+TWIN_LIMIT = 1e-12
+# How far a measured slope may be from the order of theory.
+SLOPE_LIMIT = 0.1
+INTERVAL_LEVEL = 0.99
+LAW_LEVEL = 0.001
+
+
+class _FieldsOf:
+    """A stochastic stack as one of ordinary fields, for the rung of these."""
+
+    def __init__(self, stack: StochasticStack, plan: StochasticPlan, field: str):
+        self.name, self.versions = stack.name, stack.versions
+        self._get = lambda: stack.parts(plan, field)
+
+    def parts(self, plan):
+        return self._get()
+
+
+def stochastic_field_rung(
+    plan: StochasticPlan, a: StochasticStack, b: StochasticStack
+) -> RungResult:
+    """L0: drift and diffusion, their Jacobians, their time gradients."""
+    figures: list[Figure] = []
+    for label, field in plan.fields.items():
+        sides: list[Stack] = [_FieldsOf(side, plan, label) for side in (a, b)]  # pyright: ignore
+        found = field_rung(field, *sides)
+        figures += [
+            dataclasses.replace(f, claim=f"{label}: {f.claim}") for f in found.figures
+        ]
+    return RungResult("L0", tuple(figures))
+
+
+def stochastic_scheme_rung(
+    plan: StochasticPlan, a: StochasticStack, b: StochasticStack
+) -> RungResult:
+    """L1: twin schemes in the same steps along the same path."""
+    derivation = (
+        "The same operations on the same increments: round-off alone, which over these "
+        "steps stays below 1e-12 of |y| + scale (chosen, not derived)."
+    )
+    if plan.near_twins:
+        derivation += " Not compared, being near-twins: " + "; ".join(plan.near_twins)
+        derivation += "."
+    figures = []
+    for twin in plan.twins:
+        first, second = a.scheme(plan, twin), b.scheme(plan, twin)
+        error = np.abs(first - second) / (np.abs(second) + plan.scale)
+        worst = float(np.max(np.where(np.isfinite(error), error, np.inf)))
+        claim = f"{twin}, {plan.steps[-1]} steps along one path"
+        figures.append(Figure(claim, worst, TWIN_LIMIT, derivation))
+    if not figures:
+        return RungResult("L1", reason="no twins for this noise")
+    return RungResult("L1", tuple(figures))
+
+
+def stochastic_solution_rung(
+    plan: StochasticPlan, stacks: tuple[StochasticStack, ...]
+) -> RungResult:
+    """L2: the strong error falls at the method's order along the same paths."""
+    span = float(plan.problem.t1) - float(plan.problem.t0)
+    derivation = (
+        "Slope of the mean error over paths and times, over steps of "
+        f"{', '.join(map(str, plan.steps))} a span, against the order of theory; "
+        f"intervals of level {INTERVAL_LEVEL:g} as hybrid_nds.discretization makes "
+        f"them. A slope may be {SLOPE_LIMIT:g} off (chosen)."
+    )
+    figures = []
+    for stack in stacks:
+        for solver in plan.strong_solvers(stack.name):
+            reference = plan.reference
+            if reference is None:
+                reference = stack.strong(plan, solver, plan.increments.shape[1])
+            tables = []
+            for steps in plan.steps:
+                gaps = stack.strong(plan, solver, steps) - reference
+                sizes = np.linalg.norm(gaps / plan.scale, axis=-1)
+                tables.append(np.mean(sizes, axis=-1))
+            table = np.stack(tables)
+            order = plan.order(solver)
+            claim = f"{stack.name} {solver} against {plan.source}: order {order:g}"
+            if not np.all(np.isfinite(table)) or np.any(table.mean(axis=1) == 0):
+                claim += ", no slope"
+                figures.append(Figure(claim, math.inf, SLOPE_LIMIT, derivation))
+                continue
+            fit = fit_order([span / k for k in plan.steps], table, level=INTERVAL_LEVEL)
+            bounded = solver in plan.at_least
+            claim += (" or more" if bounded else "") + (
+                f", slope {fit.order:.3f} in [{fit.low:.3f}, {fit.high:.3f}]"
+            )
+            gap = order - fit.order
+            measured = max(gap, 0.0) if bounded else abs(gap)
+            figures.append(Figure(claim, measured, SLOPE_LIMIT, derivation))
+    return RungResult("L2", tuple(figures))
+
+
+def law_rung(plan: StochasticPlan, stacks: tuple[StochasticStack, ...]) -> RungResult:
+    """L3: moments against their closed forms, and one stack's law against another's."""
+    moments = plan.law.moments
+    derivation = (
+        f"Student's t-test of each moment, all together at level {LAW_LEVEL:g} "
+        "(Bonferroni)."
+    )
+    samples = {stack.name: stack.samples(plan) for stack in stacks}
+    figures = []
+    for name, states in samples.items():
+        for moment in moments:
+            values = moment.product(states)
+            count = len(values)
+            quantile = scipy.stats.t.ppf(1 - LAW_LEVEL / len(moments) / 2, count - 1)
+            error = float(np.std(values, ddof=1) / np.sqrt(count))
+            figures.append(
+                Figure(
+                    f"{moment.name} at t = {plan.law.t1:g}, {name} against its value",
+                    float(abs(np.mean(values) - moment.value)),
+                    float(quantile * error),
+                    derivation,
+                )
+            )
+    if len(samples) == 2:
+        (one, first), (two, second) = samples.items()
+        comparison = compare_laws(first, second, level=LAW_LEVEL)
+        figures.append(
+            Figure(
+                f"law of {one} against that of {two}: −log10 of the smallest adjusted "
+                f"p ({comparison.worst.name})",
+                -math.log10(max(comparison.worst.adjusted, 1e-300)),
+                -math.log10(LAW_LEVEL),
+                f"hybrid_nds.measures.compare_laws at level {LAW_LEVEL:g}, all tests "
+                f"together; a mean moved by {comparison.shift.mean:g} deviations would "
+                f"be seen with probability {comparison.power:.3f} or more.",
+            )
+        )
+    if not figures:
+        return RungResult("L3", reason="no known moments, and no second stack")
+    return RungResult("L3", tuple(figures))
