@@ -85,11 +85,11 @@ def _panel(axes: Axes, points: Points) -> None:
                 *place,
                 linestyle="none",
                 marker=MARKERS[point["solver"]],
-                markersize=4.2 if leads else 2.8,
+                markersize=4.0 if leads else 2.6,
                 markerfacecolor="white" if family in HOLLOW else colour,
                 markeredgecolor=colour,
                 markeredgewidth=0.8 if leads else 0.6,
-                alpha=1.0 if leads else 0.35,
+                alpha=1.0 if leads else 0.22,
                 zorder=4 if leads else 2,
             )
         axes.plot(
@@ -139,5 +139,5 @@ def _legends(figure, curves: Mapping[str, Points]) -> None:
         handles=lines, loc="outside lower center", ncols=3, frameon=False, fontsize=7.5
     )
     figure.legend(
-        handles=marks, loc="outside upper center", ncols=6, frameon=False, fontsize=7.5
+        handles=marks, loc="outside upper center", ncols=7, frameon=False, fontsize=7.5
     )

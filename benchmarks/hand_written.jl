@@ -236,8 +236,13 @@ function call(f::F, out, states, p, count) where {F}
     k = 0
     for _ in 1:count
         k = k == length(states) ? 1 : k + 1
-        f(out, @inbounds(states[k]), p, 0.0)
+        one_call(f, out, @inbounds(states[k]), p)
     end
+    return nothing
+end
+# A true call, as a solver makes it: inlined, several would run at once.
+@noinline function one_call(f::F, out, u, p) where {F}
+    f(out, u, p, 0.0)
     return nothing
 end
 

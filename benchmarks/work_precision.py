@@ -39,7 +39,7 @@ RTOLS = tuple(10.0**-k for k in range(3, 11))
 QUICK_RTOLS = (1e-4, 1e-6, 1e-8)
 ROUNDS, QUICK_ROUNDS = 7, 3
 # Of one point in one round; and the longest solve of which tighter ones are tried.
-SLICE_SECONDS, LONGEST_SECONDS = 0.03, 0.3
+SLICE_SECONDS, LONGEST_SECONDS = 0.03, 0.15
 # Slower solves than this sit two of three rounds out.
 SLOW_SECONDS = 0.1
 MOST_CALLS = 100
@@ -104,6 +104,7 @@ def main() -> None:
     """Measure, print, write and draw."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few tolerances, rounds")
+    parser.add_argument("--rounds", type=int, help=f"{ROUNDS} unless told")
     parser.add_argument("--problem", choices=contenders.PROBLEMS, action="append")
     parser.add_argument(
         "--output", type=Path, default=Path(__file__).with_name("results")
@@ -111,7 +112,7 @@ def main() -> None:
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     rtols = QUICK_RTOLS if options.quick else RTOLS
-    rounds = QUICK_ROUNDS if options.quick else ROUNDS
+    rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
     session = runtime.session()
     session.main.seval("import LinearAlgebra; LinearAlgebra.BLAS.set_num_threads(1)")
     begin, load = time.time(), [os.getloadavg()[0]]
