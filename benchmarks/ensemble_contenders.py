@@ -17,6 +17,7 @@ from hybrid_nds import SDEProblem, runtime
 from hybrid_nds.backends.julia_ensemble import KernelReductions, run_ensemble
 
 KERNEL, KERNEL_MOMENTS = "lean kernel", "lean kernel, moments at 10 times"
+KERNEL_GIVEN = "lean kernel, noise drawn before"
 HAND = "Julia by hand"
 SCAN, SCAN_INLINE = "lax.scan, noise drawn before", "lax.scan, noise drawn inside"
 DIFFRAX_UNSAFE = "Diffrax vmap, UnsafeBrownianPath"
@@ -76,6 +77,18 @@ def by_kernel(problem: SDEProblem, trajectories: int, steps: int, moments: bool)
         saveat=saveat,
         save=not moments,
         reduce=KernelReductions(moments=moments),
+        threads=1,
+    )
+
+
+def by_kernel_given(problem: SDEProblem, steps: int, increments: np.ndarray) -> Any:
+    """The lean kernel on increments of shape (trajectories, steps, m)."""
+    return run_ensemble(
+        problem,
+        np.arange(len(increments)),
+        key=None,
+        dt=1 / steps,
+        increments=(increments, None),
         threads=1,
     )
 
@@ -170,20 +183,17 @@ def contenders(
 ) -> dict[str, Callable[[], Any]]:
     """A call for each way, that runs `counts` of it trajectories to the end."""
     key = jax.random.key(2)
-    drawn = {"noise": None}
-
-    def scan():
-        if drawn["noise"] is None:
-            shape = (steps, counts[SCAN], problem.dimension)
-            drawn["noise"] = jax.random.normal(key, shape) / steps**0.5
-        return _scan(problem, steps, drawn["noise"]).block_until_ready()
+    shape = (steps, counts[SCAN], problem.dimension)
+    noise = jax.random.normal(key, shape) / steps**0.5
+    increments = np.ascontiguousarray(np.swapaxes(np.asarray(noise), 0, 1))
 
     hand = by_hand(name)
     return {
         KERNEL: lambda: by_kernel(problem, counts[KERNEL], steps, False),
         KERNEL_MOMENTS: lambda: by_kernel(problem, counts[KERNEL_MOMENTS], steps, True),
+        KERNEL_GIVEN: lambda: by_kernel_given(problem, steps, increments),
         HAND: lambda: hand(counts[HAND], steps),
-        SCAN: scan,
+        SCAN: lambda: _scan(problem, steps, noise).block_until_ready(),
         SCAN_INLINE: lambda: _scan_inline(
             problem, steps, counts[SCAN_INLINE], key
         ).block_until_ready(),

@@ -20,7 +20,8 @@ def table(everything: Mapping[str, Any]) -> str:
         "# Ensembles of SDE trajectories",
         "",
         f"Euler–Maruyama, {everything['steps']} steps, double precision, one core of a "
-        f"shared machine (load average {low} to {high}); minima over rounds.",
+        f"shared machine (load average {low} to {high}); processor time, minima over "
+        "rounds.",
         "",
     ]
     for name, found in everything["results"].items():

@@ -14,8 +14,8 @@ import pytest
 
 from hybrid_nds import Event, ODEProblem, SteadyState, find_solver, solve, solver_names
 from hybrid_nds.options import check_options
-from hybrid_nds.tolerances import default_tolerances
 from hybrid_nds.solvers import SOLVERS
+from hybrid_nds.tolerances import default_tolerances
 
 
 def decay(t, y, args):
@@ -154,7 +154,9 @@ def test_refuses(problem, options, error, match):
 
 
 def test_refuses_what_is_no_problem():
-    with pytest.raises(TypeError, match=r"`problem` must be an ODEProblem or an SDEProblem, got tuple"):
+    with pytest.raises(
+        TypeError, match=r"`problem` must be an ODEProblem or an SDEProblem, got tuple"
+    ):
         solve((decay, 1.0))  # pyright: ignore
 
 

@@ -51,6 +51,11 @@
             run(plain, name, keep)
             keep == KEEP_DENSE && interpolate(plain.solution, [0.5])
         end
+        # A tolerance for each component is another type to compile for.
+        for name in ("DefaultODEAlgorithm", "Rodas5P", "FBDF")
+            solve!(plain, algorithm(name), 0.0, 1.0, 1e-4, [1e-6, 1e-6], 0.0, KEEP_END,
+                10_000)
+        end
         for name in ("Euler", "Tsit5")
             solve!(plain, algorithm(name), 0.0, 1e-3, 0.0, 0.0, 1e-4, KEEP_END, 10_000)
         end
