@@ -1,8 +1,12 @@
 # What the package exports; read by type checkers, and by lazy_loader at run time.
 from . import (
+    analysis as analysis,
+    discretization as discretization,
     lowering as lowering,
+    measures as measures,
     reconcile as reconcile,
     runtime as runtime,
+    stability as stability,
 )
 from .ensembles import (
     Ensemble as Ensemble,

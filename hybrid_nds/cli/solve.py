@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import csv
-import os
-import tempfile
+import io
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ..files import atomic_file
 from ._report import fail
 
 
@@ -62,17 +62,13 @@ def solve(
 
 def write_csv(path: Path, ts: Any, ys: Any) -> None:
     """Write times and states in full digits; a reader never sees half a file."""
-    handle, name = tempfile.mkstemp(dir=path.absolute().parent, suffix=".csv")
-    try:
-        with os.fdopen(handle, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["t", *(f"y{k + 1}" for k in range(ys.shape[1]))])
-            for t, y in zip(ts, ys, strict=True):
-                writer.writerow([repr(float(x)) for x in (t, *y)])
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["t", *(f"y{k + 1}" for k in range(ys.shape[1]))])
+    for t, y in zip(ts, ys, strict=True):
+        writer.writerow([repr(float(x)) for x in (t, *y)])
+    with atomic_file(path) as file:
+        file.write(text.getvalue().encode())
 
 
 def _show(solution: Any, ts: Any, ys: Any) -> None:

@@ -144,7 +144,8 @@ def write_reports(reports: Sequence[Report], folder: Path, mode: str) -> None:
 
     **Arguments:** the reports, the folder, and where Julia's results come from.
     """
-    from ..reconcile.report import julia_words, write_atomically
+    from ..files import write_text
+    from ..reconcile.report import julia_words
 
     # Plots first: whoever finds a report finds its plots.
     for report in reports:
@@ -172,7 +173,4 @@ def write_reports(reports: Sequence[Report], folder: Path, mode: str) -> None:
     }
     whole = json.dumps(data, indent=2) + "\n"
     for name, content in (("report.json", whole), ("report.md", text)):
-        write_atomically(
-            folder / name,
-            lambda p, content=content: Path(p).write_text(content, "utf-8"),
-        )
+        write_text(folder / name, content)

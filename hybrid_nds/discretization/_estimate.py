@@ -13,6 +13,8 @@ import scipy.stats
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
+from ..files import save_figure
+
 _METHOD = (
     "Least squares of log error over log step. The interval adds the variance from the "
     "paths (infinitesimal jackknife; Efron & Tibshirani 1993, section 21.3), which "
@@ -96,8 +98,7 @@ class OrderEstimate:
         axes.set_ylabel(f"{self.kind} error")
         axes.set_title(f"{self.solver} on {self.backend}")
         axes.legend()
-        if path is not None:
-            figure.savefig(path, dpi=110)
+        save_figure(figure, path, 110)
         return figure
 
     def __str__(self) -> str:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
+from ..files import atomic_file
 from ..solution import Provenance
 from .plan import BlockResult
 from .tasks import BatchResult
@@ -53,7 +52,7 @@ class Checkpoint:
             )
         manifest = {"format": _FORMAT, "fingerprint": dict(fingerprint), **about}
         text = json.dumps(manifest, indent=2, sort_keys=True, default=str) + "\n"
-        with _atomic(path) as file:
+        with atomic_file(path) as file:
             file.write(text.encode())
 
     def _compare(self, path: Path, fingerprint: Mapping[str, str]) -> None:
@@ -98,7 +97,7 @@ class Checkpoint:
                     arrays[f"{one.number}|kept|{field}|{name}"] = value
         numbers = arrays["numbers"]
         path = self.folder / f"blocks-{numbers[0]:08d}-{numbers[-1]:08d}.npz"
-        with _atomic(path) as file:
+        with atomic_file(path) as file:
             np.savez(file, allow_pickle=False, **arrays)  # pyright: ignore
 
     def read(self) -> Iterator[BatchResult]:
@@ -140,19 +139,3 @@ def _block(number: int, arrays: Mapping[str, np.ndarray]) -> BlockResult:
     return BlockResult(
         number, arrays[f"{number}|outcomes"], arrays[f"{number}|ends"], kept
     )
-
-
-@contextlib.contextmanager
-def _atomic(path: Path) -> Iterator[IO[bytes]]:
-    """A file that appears under its name only when it is whole."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise

@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import PRNGKeyArray, PyTree
 
+from ..analysis import progress_bar
 from ..problem import ODEProblem
 from ..solve import get_backend
 from ..stochastic_problem import SDEProblem
@@ -205,7 +206,10 @@ def _run(
     if save is not None:
         about = {"trajectories": plan.n, "block_size": plan.block}
         checkpoint = Checkpoint(save, fingerprint(plan, given), about)
-    with _reporting(plan, progress) as report, contextlib.ExitStack() as stack:
+    with (
+        progress_bar(progress, "Trajectories", plan.n) as report,
+        contextlib.ExitStack() as stack,
+    ):
         for batch in checkpoint.read() if checkpoint is not None else ():
             runners[batch.runner] = None
             provenance = batch.provenance or provenance
@@ -290,20 +294,6 @@ def _batches(
         found.append(Batch(first, stop, cut(given, plan, range(first, stop))))
         start = place
     return found
-
-
-@contextlib.contextmanager
-def _reporting(plan: Plan, progress: bool) -> Iterator[Callable[[int], None]]:
-    """A progress bar in trajectories."""
-    if not progress:
-        yield lambda count: None
-        return
-    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn())
-    with Progress(*columns, TimeRemainingColumn(), transient=True) as bar:
-        task = bar.add_task("Trajectories", total=plan.n)
-        yield lambda count: bar.advance(task, count)
 
 
 def _report(found: Ensemble, throw: bool) -> Ensemble:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
+
+from ..files import save_figure
 
 
 def plot_intervals(
@@ -35,7 +36,5 @@ def plot_intervals(
     axes.set_title(f"Laws {verdict} at level {level:g}", fontsize=11, loc="left")
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    if path is not None:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=150)
+    save_figure(figure, path)
     return figure

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from matplotlib.figure import Figure as Canvas
+
+from ..files import save_figure
 
 Verdict = Literal["passed", "failed", "not applicable"]
 RUNGS = ("L0", "L1", "L2", "L3")
@@ -168,8 +168,7 @@ class Report:
         _plot_loads(left, self)
         _plot_ladder(right, self)
         canvas.suptitle(f"{self.name}: {'passed' if self.passed else 'failed'}")
-        if path is not None:
-            write_atomically(Path(path), lambda p: canvas.savefig(p, dpi=110))
+        save_figure(canvas, path, 110)
         return canvas
 
     def __str__(self) -> str:
@@ -255,22 +254,3 @@ def _plot_ladder(axes: Any, report: Report) -> None:
     else:
         axes.set_axis_off()
         axes.text(0.5, 0.5, "no tolerance ladder", ha="center")
-
-
-def write_atomically(path: Path, write: Any) -> None:
-    """Write a file so that a reader sees all of it or none.
-
-    **Arguments:** the path, and `write`, called with the path of a file beside it.
-    """
-    path = path.absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(
-        dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix
-    )
-    os.close(handle)
-    try:
-        write(name)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise

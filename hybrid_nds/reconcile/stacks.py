@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..files import write_text
 from ..problem import ODEProblem
 from ..solve import solve
 from .plan import Plan, flat_field, flat_states, scaled_problem
-from .report import write_atomically
 
 PARTS = ("field", "jacobian on ones", "jacobian on waves", "time gradient")
 
@@ -237,4 +237,4 @@ def record(plan: Plan, path: Path) -> None:
     for rtol in plan.rtols:
         rows("solution", f"{rtol:.0e}", stack.solution(plan, rtol))
     text = out.getvalue()
-    write_atomically(path, lambda name: Path(name).write_text(text, encoding="utf-8"))
+    write_text(path, text)

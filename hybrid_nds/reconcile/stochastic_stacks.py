@@ -11,8 +11,8 @@ from typing import Protocol
 import numpy as np
 
 from ..discretization import end_states
+from ..files import write_text
 from ..stochastic_problem import SDEProblem
-from .report import write_atomically
 from .stacks import PARTS, LiveStack, read_record
 from .stochastic_plan import SAMPLES, StochasticPlan, law_problem
 
@@ -184,4 +184,4 @@ def record_stochastic(plan: StochasticPlan, path: Path) -> None:
             rows("strong", f"{solver} {steps}", states.reshape(-1, n), 12)
     rows("sample", plan.law_solver("julia"), stack.samples(plan), 6)
     text = out.getvalue()
-    write_atomically(path, lambda name: Path(name).write_text(text, encoding="utf-8"))
+    write_text(path, text)

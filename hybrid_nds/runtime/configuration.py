@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tempfile
 import tomllib
 from pathlib import Path
 
 import platformdirs
+
+from ..files import atomic_file
 
 _KEYS = {"exe": str, "project": str, "threads": int}
 _REPAIR = (
@@ -88,20 +89,13 @@ def save_configuration(configuration: Configuration) -> Path:
     **Returns:** the file that was written.
     """
     path = configuration_path()
-    path.parent.mkdir(parents=True, exist_ok=True)
     lines = [
         f"exe = {_quoted(configuration.exe)}",
         f"project = {_quoted(configuration.project)}",
         f"threads = {configuration.threads}",
     ]
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".julia-", suffix=".toml")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write("\n".join(lines) + "\n")
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+    with atomic_file(path) as file:
+        file.write(("\n".join(lines) + "\n").encode())
     return path
 
 

@@ -1,0 +1,83 @@
+"""How far a long analysis has come, on disk: to go on from after an interruption."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ..files import atomic_file
+
+_FORMAT = 1
+_HEAD = "hybrid_nds"
+
+
+class SavedProgress:
+    """One file that holds the state of one long analysis.
+
+    The file is replaced whole after each stretch of work, so that a run that was cut
+    off at any time goes on from the last stretch it finished, to the same result.
+
+    **Arguments:**
+
+    - `owner`: the analysis, for messages.
+    - `path`: the file, `None` for none: nothing is kept.
+    - `fingerprint`: what the result depends on, by name; see `hybrid_nds.fingerprints`.
+
+    **Raises:** `ValueError` for a file of another analysis, or a damaged one.
+    """
+
+    def __init__(
+        self,
+        owner: str,
+        path: str | os.PathLike[str] | None,
+        fingerprint: Mapping[str, str],
+    ):
+        self._owner = owner
+        self._path = None if path is None else Path(path)
+        self._fingerprint = dict(fingerprint)
+        if self._path is not None and self._path.is_dir():
+            raise ValueError(
+                f"{owner}: `save` must be a file, but {self._path} is a folder."
+            )
+
+    def read(self) -> dict[str, np.ndarray] | None:
+        """The arrays of the last stretch, `None` where nothing was kept yet."""
+        if self._path is None or not self._path.exists():
+            return None
+        try:
+            with self._path.open("rb") as raw, np.load(raw) as file:
+                arrays = {name: file[name] for name in file.files}
+            head = json.loads(str(arrays.pop(_HEAD)))
+            theirs, known = dict(head["fingerprint"]), head["format"] == _FORMAT
+        except (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                f"{self._owner}: `save` cannot be read, {self._path}: {error}. Take "
+                "another file, or remove this one."
+            ) from error
+        names = sorted(theirs.keys() | self._fingerprint.keys())
+        other = [n for n in names if theirs.get(n) != self._fingerprint.get(n)]
+        if other or not known:
+            what = ", ".join(other) or "format"
+            raise ValueError(
+                f"{self._owner}: `save` holds another analysis: {self._path} was "
+                f"written with another {what}. Take another file, or remove this one."
+            )
+        return arrays
+
+    def write(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Keep the state after one more stretch, in place of the one before."""
+        if self._path is None:
+            return
+        head = {"format": _FORMAT, "fingerprint": self._fingerprint}
+        with atomic_file(self._path) as file:
+            np.savez(
+                file,
+                allow_pickle=False,
+                **{_HEAD: np.array(json.dumps(head))},
+                **arrays,
+            )  # pyright: ignore

@@ -1,0 +1,1 @@
+"""Stability of deterministic and stochastic dynamical systems."""
