@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -14,18 +15,41 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from .problem import ODEProblem
 from .problem_checks import VectorField, require_precision
+from .solution import Provenance
 from .stochastic_problem import NoiseKind, SDEProblem
 
 _ADDED: dict[NoiseKind, NoiseKind] = {
     # One Brownian motion still drives everything. Of independent ones, each drives a
     # component of the state and all tangents of it: a matrix, whose columns commute
-    # where those of the state do, since brackets of tangent lifts are lifts of brackets.
+    # where those of the state do: brackets of tangent lifts are lifts of brackets.
     "scalar": "scalar",
     "diagonal": "commutative",
     "commutative": "commutative",
     "additive": "additive",
     "general": "general",
 }
+
+
+class TangentGrowth(NamedTuple):
+    """How tangent vectors grew along an orbit, over a number of intervals.
+
+    **Fields:**
+
+    - `growth`: the logarithms of the diagonal of $R$ in the QR decomposition at the end
+        of each interval, shape `(intervals, k)`.
+    - `state`: the flat state at the end, shape `(n,)`.
+    - `directions`: the orthonormal tangent vectors there, shape `(n, k)`.
+    - `time`: the time there.
+    - `statistics`: counts the backend kept, such as `num_steps`.
+    - `provenance`: what ran.
+    """
+
+    growth: np.ndarray
+    state: np.ndarray
+    directions: np.ndarray
+    time: float
+    statistics: Mapping[str, Any]
+    provenance: Provenance
 
 
 class TangentField(eqx.Module):
