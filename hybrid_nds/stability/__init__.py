@@ -1,1 +1,4 @@
 """Stability of deterministic and stochastic dynamical systems."""
+
+from ._fokker_planck import FokkerPlanck as FokkerPlanck, fokker_planck as fokker_planck
+from ._matrix_measure import matrix_measure as matrix_measure

@@ -1,0 +1,58 @@
+"""The Python examples of the documentation run, page by page."""
+
+import re
+import sys
+import types
+from pathlib import Path
+
+import matplotlib
+import pytest
+
+from hybrid_nds import double_precision
+
+DOCS = Path(__file__).parent.parent / "docs"
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# Every tool in these rooms is shown at work.
+ROOMS = ("stability", "discretization", "measures")
+
+
+def blocks(text):
+    """The examples of a page, each with the number of its first line."""
+    return [
+        (text.count("\n", 0, found.start(1)) + 1, found[1])
+        for found in BLOCK.finditer(text)
+    ]
+
+
+def run_page(path, monkeypatch):
+    """Run the examples of a page, one after the other, in one module.
+
+    In a module that can be imported by name, as dataclasses and pickle want it.
+    """
+    module = types.ModuleType("page_of_docs")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    with double_precision():
+        for line, source in blocks(path.read_text()):
+            # Blank lines before it: errors name the line of the page.
+            code = compile("\n" * (line - 1) + source, str(path), "exec")
+            exec(code, module.__dict__)
+
+
+@pytest.mark.parametrize(
+    "page", sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
+)
+def test_the_examples_of_a_page_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    matplotlib.use("Agg")
+    if Path(page).parts[0] in ROOMS:
+        assert blocks((DOCS / page).read_text()), f"docs/{page} shows no example"
+    run_page(DOCS / page, monkeypatch)
+
+
+def test_an_example_that_fails_names_its_line(tmp_path, monkeypatch):
+    page = tmp_path / "page.md"
+    page.write_text("A\n\n```python\na = 1\n```\nB\n```python\nb = a\nb / 0\n```\n")
+    with pytest.raises(ZeroDivisionError) as failure:
+        run_page(page, monkeypatch)
+    last = failure.traceback[-1]
+    assert (str(last.path), last.lineno + 1) == (str(page), 9)
