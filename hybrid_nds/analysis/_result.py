@@ -124,3 +124,14 @@ def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) or value is None:
         return str(value)
     return list(value) if isinstance(value, tuple) else str(value)
+
+
+class AnalysisError(RuntimeError):
+    """An analysis that ran and found no figure to stand by.
+
+    **Fields:** `result`, what there is of it, `None` for nothing.
+    """
+
+    def __init__(self, message: str, result: AnalysisResult | None = None):
+        super().__init__(message)
+        self.result = result
