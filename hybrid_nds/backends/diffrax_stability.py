@@ -128,9 +128,9 @@ class DiffraxTangentFlow:
         """
         dtype = self.plan.problem.dtype
         chains = len(states)
-        keys = None
-        if self.key is not None:
-            keys = jax.vmap(lambda c: jr.fold_in(self.key, c))(jnp.arange(chains))
+        key, keys = self.key, None
+        if key is not None:
+            keys = jax.vmap(lambda c: jr.fold_in(key, c))(jnp.arange(chains))
         done, growth, end, turned, steps, failed = _advance(
             self.plan,
             jnp.asarray(states, dtype),
@@ -405,7 +405,7 @@ def _fixed(
             return plan.terms
         control = plan.path
         if control is None:
-            control = StepIncrement(*increment, t0, t1)
+            control = StepIncrement(increment[0], increment[1], t0, t1)
         return make_stochastic_terms(plan.problem, control, plan.solver)
 
     def one_step(carry: Any, given: Any) -> Any:

@@ -1,0 +1,128 @@
+"""Exponents from logarithmic growth, and how sure they are."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import scipy.stats
+from jaxtyping import Float
+
+_SOKAL = 5.0
+_BATCHES = 10
+_ALARM = 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchMeans:
+    """Time averages with their errors.
+
+    **Fields:** `mean`, shape `(k,)`; `standard_error`; `half_width` of the interval;
+    `batches`, the means of each batch, shape `(batches, k)`; `length` of a batch;
+    `correlation`, the integrated autocorrelation time of the slowest, both in samples;
+    `drift`, for each the difference of the two halves over what may be by chance.
+    """
+
+    mean: np.ndarray
+    standard_error: np.ndarray
+    half_width: np.ndarray
+    batches: np.ndarray
+    length: int
+    correlation: float
+    drift: np.ndarray
+
+    @property
+    def enough(self) -> bool:
+        """Whether there are batches enough to judge by."""
+        return len(self.batches) >= _BATCHES
+
+
+def correlation_time(series: Float[np.ndarray, "chains samples"]) -> float:
+    """The integrated autocorrelation time $1 + 2\\sum_t \\rho_t$, in samples, summed up
+    to the first window of five times itself (Sokal 1997, section 3), at least 1."""
+    samples = series.shape[1]
+    centred = series - series.mean(axis=1, keepdims=True)
+    size = 2 ** math.ceil(math.log2(2 * samples))
+    spectrum = np.abs(np.fft.rfft(centred, size, axis=1)) ** 2
+    covariance = np.fft.irfft(spectrum, size, axis=1)[:, :samples].sum(axis=0)
+    scale = np.max(np.abs(series)) ** 2 * series.size
+    if covariance[0] <= (64 * np.finfo(float).eps) ** 2 * scale:
+        return 1.0
+    times = 2 * np.cumsum(covariance / covariance[0]) - 1
+    closed = np.flatnonzero(np.arange(samples) >= _SOKAL * times)
+    window = int(closed[0]) if closed.size else samples - 1
+    return max(1.0, float(times[window]))
+
+
+def batch_means(
+    samples: Float[np.ndarray, "chains samples k"], level: float
+) -> BatchMeans:
+    """The means over time and chains, with errors by batch means.
+
+    Batches are of the square root of the number of samples, or of ten autocorrelation
+    times where that is more, so that their means are nearly independent (Flegal & Jones
+    2010); intervals are Student's.
+    """
+    chains, count, k = samples.shape
+    correlation = max(correlation_time(samples[:, :, j]) for j in range(k))
+    length = max(math.ceil(math.sqrt(count)), math.ceil(10 * correlation))
+    length = min(length, count // 2)
+    per_chain = count // length
+    kept = samples[:, count - per_chain * length :]
+    batches = kept.reshape(chains * per_chain, length, k).mean(axis=1)
+    number = len(batches)
+    error = batches.std(axis=0, ddof=1) / math.sqrt(number)
+    quantile = float(scipy.stats.t.ppf((1 + level) / 2, number - 1))
+    mean = samples.mean(axis=(0, 1))
+    half = count // 2
+    apart = np.abs(
+        samples[:, :half].mean(axis=(0, 1)) - samples[:, -half:].mean(axis=(0, 1))
+    )
+    # Each half is a mean over half as much; round-off is no drift.
+    alarm = float(scipy.stats.t.ppf(1 - _ALARM / (2 * k), number - 1))
+    floor = 1e4 * np.finfo(float).eps * np.max(np.abs(samples))
+    drift = apart / (alarm * 2 * error + floor + np.finfo(float).tiny)
+    # Where they drift, that is the least the error can be.
+    error = np.where(drift > 1, np.maximum(error, apart / 2), error)
+    return BatchMeans(
+        mean, error, quantile * error, batches, length, correlation, drift
+    )
+
+
+def kaplan_yorke(exponents: np.ndarray, dimension: int) -> float:
+    """Kaplan and Yorke's dimension $j + \\sum_{i\\le j} \\lambda_i/|\\lambda_{j+1}|$,
+    with $j$ the most leading exponents of nonnegative sum (Kaplan & Yorke 1979).
+
+    **Returns:** NaN where the exponents known are too few to tell.
+    """
+    ordered = np.sort(exponents)[::-1]
+    sums = np.cumsum(ordered)
+    negative = np.flatnonzero(sums < 0)
+    if not negative.size:
+        return float(dimension) if len(ordered) == dimension else math.nan
+    j = int(negative[0])
+    return j + (float(sums[j - 1]) / abs(float(ordered[j])) if j else 0.0)
+
+
+def jackknife(batches: np.ndarray, dimension: int) -> float:
+    """The standard error of Kaplan and Yorke's dimension, each batch left out once
+    (Efron & Tibshirani 1993, equation 11.5)."""
+    number = len(batches)
+    without = (batches.sum(axis=0) - batches) / (number - 1)
+    values = np.array([kaplan_yorke(row, dimension) for row in without])
+    return float(np.sqrt((number - 1) * np.var(values)))
+
+
+def running_means(
+    samples: Float[np.ndarray, "chains samples k"], points: int = 200
+) -> tuple[np.ndarray, np.ndarray]:
+    """The mean over the chains of the first so many samples.
+
+    **Returns:** the numbers of samples, at most `points`, evenly spread in their
+    logarithm, and the means, shape `(points, k)`.
+    """
+    count = samples.shape[1]
+    numbers = np.unique(np.geomspace(1, count, min(points, count)).round().astype(int))
+    sums = np.cumsum(samples.mean(axis=0), axis=0)
+    return numbers, sums[numbers - 1] / numbers[:, None]
