@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 _SOKAL = 5.0
 _BATCHES = 10
+_TARGET = 32
 _ALARM = 1e-3
 
 
@@ -60,14 +61,15 @@ def batch_means(
 ) -> BatchMeans:
     """The means over time and chains, with errors by batch means.
 
-    Batches are of the square root of the number of samples, or of ten autocorrelation
-    times where that is more, so that their means are nearly independent (Flegal & Jones
-    2010); intervals are Student's.
+    There are about 32 batches in all, or fewer where ten autocorrelation times ask for
+    longer ones, so that their means are nearly independent; intervals are Student's.
+    Long batches suit growth along an orbit, of which much is taken back soon after:
+    short ones would count that as error (Flegal & Jones 2010).
     """
     chains, count, k = samples.shape
     correlation = max(correlation_time(samples[:, :, j]) for j in range(k))
-    length = max(math.ceil(math.sqrt(count)), math.ceil(10 * correlation))
-    length = min(length, count // 2)
+    length = max(count // math.ceil(_TARGET / chains), math.ceil(10 * correlation), 1)
+    length = min(length, count if chains > 1 else count // 2)
     per_chain = count // length
     kept = samples[:, count - per_chain * length :]
     batches = kept.reshape(chains * per_chain, length, k).mean(axis=1)
