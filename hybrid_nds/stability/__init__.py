@@ -1,6 +1,12 @@
 """Stability of deterministic and stochastic dynamical systems."""
 
+from ._equilibria import Equilibria as Equilibria, equilibria as equilibria
+from ._exit_time import ExitTime as ExitTime, mean_exit_time as mean_exit_time
 from ._fokker_planck import FokkerPlanck as FokkerPlanck, fokker_planck as fokker_planck
+from ._jacobian_spectrum import (
+    JacobianSpectrum as JacobianSpectrum,
+    jacobian_spectrum as jacobian_spectrum,
+)
 from ._lyapunov import lyapunov_spectrum as lyapunov_spectrum
 from ._lyapunov_result import LyapunovSpectrum as LyapunovSpectrum
 from ._matrix_measure import matrix_measure as matrix_measure
