@@ -1,8 +1,13 @@
 """Stability of deterministic and stochastic dynamical systems."""
 
+from ._contraction import (
+    ContractionRate as ContractionRate,
+    contraction_rate as contraction_rate,
+)
 from ._equilibria import Equilibria as Equilibria, equilibria as equilibria
 from ._exit_time import ExitTime as ExitTime, mean_exit_time as mean_exit_time
 from ._fokker_planck import FokkerPlanck as FokkerPlanck, fokker_planck as fokker_planck
+from ._invariant_law import InvariantLaw as InvariantLaw, invariant_law as invariant_law
 from ._jacobian_spectrum import (
     JacobianSpectrum as JacobianSpectrum,
     jacobian_spectrum as jacobian_spectrum,
