@@ -212,7 +212,7 @@ def _ordinary(
     made = _Plan(
         tangent,
         arguments["terms"],
-        arguments["solver"],
+        _forward(arguments["solver"]),
         arguments["stepsize_controller"],
         None,
         tangent.t0,
@@ -264,7 +264,7 @@ def _stochastic(
     made = _Plan(
         tangent,
         None,
-        method,
+        _forward(method),
         diffrax.ConstantStepSize(),
         path,
         tangent.t0,
@@ -274,6 +274,14 @@ def _stochastic(
         DEFAULT_MAX_STEPS,
     )
     return DiffraxTangentFlow(made, count, key, _provenance(arguments, options))
+
+
+def _forward(solver: Any) -> Any:
+    """The solver with a loop over its stages that keeps nothing for derivatives."""
+    if getattr(solver, "scan_kind", "none") is not None:
+        return solver
+    is_none = lambda leaf: leaf is None
+    return eqx.tree_at(lambda s: s.scan_kind, solver, "lax", is_leaf=is_none)
 
 
 def _implicit_for_additive(tangent: SDEProblem, solver: Any) -> Any:

@@ -15,3 +15,17 @@ from ._jacobian_spectrum import (
 from ._lyapunov import lyapunov_spectrum as lyapunov_spectrum
 from ._lyapunov_result import LyapunovSpectrum as LyapunovSpectrum
 from ._matrix_measure import matrix_measure as matrix_measure
+from ._mean_square import (
+    MeanSquareAbscissa as MeanSquareAbscissa,
+    MeanSquareFactor as MeanSquareFactor,
+    mean_square_abscissa as mean_square_abscissa,
+    mean_square_factor as mean_square_factor,
+)
+from ._mean_square_region import (
+    MeanSquareRegion as MeanSquareRegion,
+    mean_square_stability as mean_square_stability,
+)
+from ._periodic_orbit import (
+    PeriodicOrbit as PeriodicOrbit,
+    periodic_orbit as periodic_orbit,
+)
