@@ -7,7 +7,8 @@ from ._contraction import (
 from ._equilibria import Equilibria as Equilibria, equilibria as equilibria
 from ._exit_time import ExitTime as ExitTime, mean_exit_time as mean_exit_time
 from ._fokker_planck import FokkerPlanck as FokkerPlanck, fokker_planck as fokker_planck
-from ._invariant_law import InvariantLaw as InvariantLaw, invariant_law as invariant_law
+from ._invariant_law import invariant_law as invariant_law
+from ._invariant_law_result import InvariantLaw as InvariantLaw
 from ._jacobian_spectrum import (
     JacobianSpectrum as JacobianSpectrum,
     jacobian_spectrum as jacobian_spectrum,
@@ -25,6 +26,9 @@ from ._mean_square_region import (
     MeanSquareRegion as MeanSquareRegion,
     mean_square_stability as mean_square_stability,
 )
+from ._mixing_rate import MixingRate as MixingRate, mixing_rate as mixing_rate
+from ._moment_exponent import moment_exponent as moment_exponent
+from ._moment_result import MomentExponent as MomentExponent
 from ._periodic_orbit import (
     PeriodicOrbit as PeriodicOrbit,
     periodic_orbit as periodic_orbit,

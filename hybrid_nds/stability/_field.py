@@ -64,7 +64,7 @@ def problem_precision(problem: ODEProblem) -> AbstractContextManager[None]:
     return double_precision() if double else contextlib.nullcontext()
 
 
-def flat_field(problem: ODEProblem, t: Any, u: Array) -> Array:
+def flat_field(problem: ODEProblem, t: Any, u: Any) -> Array:
     """The field on a flat state, in the order of `ravel_pytree`."""
     unravel = ravel_pytree(problem.y0)[1]
     return ravel_pytree(problem.field(t, unravel(u), problem.args))[0]

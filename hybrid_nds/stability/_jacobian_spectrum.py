@@ -161,13 +161,13 @@ def complex_text(value: complex) -> str:
 
 def draw_eigenvalues(axes: Axes, values: np.ndarray, **options: Any) -> None:
     """Eigenvalues as points of the complex plane, with a marker for each set."""
-    drawn = len(axes.lines)
-    if not drawn:
+    drawn = max(0, len(axes.lines) - 2)
+    if not axes.lines:
         axes.axvline(0, color="0.8", zorder=0)
         axes.axhline(0, color="0.8", zorder=0)
     marker = "os^Dv*"[drawn % 6]
     # Open, so that equal ones show through.
-    options = {"fillstyle": "none", "markersize": 6 + 2 * (drawn % 6)} | options
+    options = {"fillstyle": "none", "markersize": 6 + 1.5 * (drawn % 6)} | options
     axes.plot(np.real(values), np.imag(values), marker, **options)
     heights = [float(np.max(np.abs(np.asarray(x.get_ydata())))) for x in axes.lines[2:]]
     if max(heights) == 0:
