@@ -14,7 +14,7 @@ from hybrid_nds import ODEProblem, SDEProblem
 from hybrid_nds.analysis import AnalysisError, analysis_provenance
 from hybrid_nds.stability import InvariantLaw, _sampling, invariant_law
 from hybrid_nds.stability._chain_statistics import effective_samples, split_r_hat
-from hybrid_nds.stability._invariant_law import _law
+from hybrid_nds.stability._invariant_law_result import law_of
 from hybrid_nds.stability._sampling import SamplePlan
 
 A = np.array([[-1.0, 2.0], [-0.5, -1.5]])
@@ -60,7 +60,7 @@ def autoregression(random, phi, chains, samples):
     """Stationary AR(1) of variance one."""
     noise = random.standard_normal((chains, samples)) * np.sqrt(1 - phi**2)
     noise[:, 0] = random.standard_normal(chains)
-    return scipy.signal.lfilter([1.0], [1.0, -phi], noise, axis=1)
+    return np.asarray(scipy.signal.lfilter([1.0], [1.0, -phi], noise, axis=1))
 
 
 @settings(max_examples=12, deadline=None, derandomize=True)
@@ -116,7 +116,7 @@ def test_errors_of_mean_and_variance_cover():
     hits = np.zeros(2)
     for _ in range(200):
         series = autoregression(random, 0.8, 4, 2000)[:, :, None]
-        law = _law(series, plan, 0.95, provenance, "")
+        law = law_of(series, plan, 0.95, provenance, "")
         hits[0] += law.low[0] < 0 < law.high[0]
         quantile = scipy.stats.t.isf(0.025, law.batches - 1)
         off = abs(law.covariance[0, 0] - 1)

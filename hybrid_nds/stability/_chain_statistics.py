@@ -10,6 +10,11 @@ import scipy.special
 import scipy.stats
 from jaxtyping import Float
 
+from ._lyapunov_statistics import correlation_time
+
+_R_HAT = 1.01
+_ALARM = 1e-3
+
 
 def autocovariances(
     series: Float[np.ndarray, "chains samples"], mean: float | None = None
@@ -70,6 +75,17 @@ def split_r_hat(series: Float[np.ndarray, "chains samples"]) -> float:
         return math.nan
     folded = np.abs(halves - np.median(halves))
     return max(_r_hat(_scores(halves)), _r_hat(_scores(folded)))
+
+
+def r_hat_limit(series: Float[np.ndarray, "chains samples"]) -> float:
+    """The $\\hat R$ above which chains do not agree: 1.01, as Vehtari et al. (2021,
+    section 4) say, or what chains of one law exceed once in a thousand times where
+    each holds few effective samples."""
+    chains, samples = series.shape
+    halves = 2 * chains
+    each = samples / 2 / correlation_time(series)
+    quantile = float(scipy.stats.chi2.isf(_ALARM, halves - 1)) / (halves - 1)
+    return max(_R_HAT, math.sqrt(1 + quantile / each))
 
 
 def _scores(values: np.ndarray) -> np.ndarray:

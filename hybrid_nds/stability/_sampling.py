@@ -172,13 +172,10 @@ def _time_derivatives(problem: ODEProblem | SDEProblem, states: Array) -> Array:
     return jax.vmap(one)(states)
 
 
-def observed_names(owner: str, problem: Any, observable: Any) -> int:
-    """How many numbers an observable gives.
-
-    **Raises:** `TypeError` or `ValueError` for what is no observable.
-    """
+def check_observable(owner: str, problem: Any, observable: Any) -> None:
+    """Refuse what is no function of the state into real numbers."""
     if observable is None:
-        return problem.dimension
+        return
     if not callable(observable):
         raise TypeError(
             f"{owner}: `observable` must be a callable of one state, got "
@@ -202,7 +199,6 @@ def observed_names(owner: str, problem: Any, observable: Any) -> int:
             f"{owner}: `observable` must return real floating-point arrays for one "
             f"state, got {shape}."
         )
-    return sum(leaf.size for leaf in leaves)
 
 
 @eqx.filter_jit
