@@ -1,0 +1,269 @@
+"""Mean exit times against closed forms and quadrature."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.integrate
+import scipy.stats
+from hypothesis import given, settings, strategies as st
+
+from hybrid_nds import SDEProblem
+from hybrid_nds.analysis import AnalysisError
+from hybrid_nds.stability import mean_exit_time
+from hybrid_nds.stability._exit_steps import Crossings, region_levels
+
+# Every statistical check here is at this many standard errors: one in 15 000 for a
+# normal mean, with the keys fixed.
+SIGMAS = 4.0
+
+
+def brownian(y0=0.5, drift=0.0, dimension=1):
+    return SDEProblem(
+        lambda t, y, args: drift + 0 * y,
+        lambda t, y, args: jnp.ones_like(y),
+        jnp.full((dimension,), y0),
+        0.0,
+        1.0,
+        noise="additive",
+        interpretation="ito",
+    )
+
+
+def double_well(noise=0.1):
+    return SDEProblem(
+        lambda t, y, args: y - y**3,
+        lambda t, y, args: jnp.sqrt(2 * noise) * jnp.ones_like(y),
+        jnp.array([-1.0]),
+        0.0,
+        1.0,
+        noise="additive",
+        interpretation="ito",
+    )
+
+
+def test_brownian_motion_leaves_an_interval_after_the_product_of_the_distances():
+    # E T = x(1 − x) (Itô's formula for x(1 − x)); the bridge is exact for it.
+    found = mean_exit_time(
+        brownian(0.3), (0.0, 1.0), 4096, key=jax.random.key(1), dt=0.02
+    )
+    # Two boundaries within one step are taken as independent: with steps of 0.02, a
+    # crossing of both costs less than exp(−2/0.02·0.25) of the trajectories.
+    assert abs(found.mean - 0.21) < SIGMAS * found.standard_error
+    # It leaves by the upper end with probability x.
+    assert abs(found.shares[1] - 0.3) < SIGMAS * np.sqrt(0.21 / 4096)
+    assert found.low < found.mean < found.high
+    assert "bridge" in str(found)
+
+
+def test_the_time_of_a_crossing_has_its_law():
+    # Brownian motion from 0.4 first reaches zero by t with probability 2Φ(−0.4/√t); the
+    # grid is as coarse as the horizon.
+    problem = brownian(0.4)
+    levels = region_levels("test", (0.0, np.inf), problem)
+    random = np.random.default_rng(5)
+    n, horizon = 20_000, 1.0
+    states = np.full((n, 2, 1), 0.4)
+    states[:, 1, 0] += random.standard_normal(n)
+    times, through = Crossings(problem, levels, "bridge").first(
+        np.array([0.0, horizon]), states, random
+    )
+    left = np.isfinite(times)
+    share = 2 * scipy.stats.norm.cdf(-0.4)
+    assert abs(left.mean() - share) < SIGMAS * np.sqrt(share * (1 - share) / n)
+    assert set(through[left]) == {0}
+    law = scipy.stats.kstest(
+        times[left], lambda t: 2 * scipy.stats.norm.cdf(-0.4 / np.sqrt(t)) / share
+    )
+    assert law.pvalue > 1e-4
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.floats(0.05, 2.0), st.floats(-2.0, 2.0), st.integers(0, 2**31))
+def test_times_of_crossings_lie_in_their_step(start, end, seed):
+    problem = brownian()
+    levels = region_levels("test", (0.0, np.inf), problem)
+    states = np.array([[[start], [end]]] * 50)
+    times, _ = Crossings(problem, levels, "bridge").first(
+        np.array([3.0, 3.5]), states, np.random.default_rng(seed)
+    )
+    left = np.isfinite(times)
+    assert np.all((times[left] >= 3.0) & (times[left] <= 3.5))
+    if end <= 0:
+        assert left.all()
+
+
+@pytest.mark.parametrize("correction", ["bridge", "shift", "none"])
+def test_only_the_uncorrected_mean_is_late_by_the_root_of_the_step(correction):
+    # On a grid of h the interval is as if 0.5826√h wider at each end (Siegmund 1985):
+    # E T = (x + δ)(1 − x + δ), here 0.0687 late; what remains of the shift is of order
+    # h, by Wald's identity exactly zero but for the overshoot's dependence on the gap.
+    dt, delta = 0.01, 0.5826 * 0.1
+    found = mean_exit_time(
+        brownian(0.5),
+        (0.0, 1.0),
+        4096,
+        key=jax.random.key(2),
+        dt=dt,
+        correction=correction,
+        check_step=False,
+    )
+    late = found.mean - 0.25
+    expected = (0.5 + delta) ** 2 - 0.25 if correction == "none" else 0.0
+    # The next term is below h itself.
+    assert abs(late - expected) < SIGMAS * found.standard_error + dt
+    assert np.isnan(found.step_error)
+
+
+def test_a_disc_is_left_after_its_radius_squared_over_the_dimension():
+    # E T = (R² − |x|²)/d. A boundary with curvature, of several components.
+    problem = brownian(0.0, dimension=2)
+    found = mean_exit_time(
+        problem,
+        lambda y: 1 - jnp.sqrt(jnp.sum(y**2) + 1e-12),
+        1024,
+        key=jax.random.key(3),
+        dt=0.01,
+        check_step=False,
+    )
+    # A half-plane in place of the disc over one step: a bias of order h.
+    assert abs(found.mean - 0.5) < SIGMAS * found.standard_error + 0.01
+
+
+def kramers(noise):
+    """From −1 to 0 in V = x⁴/4 − x²/2: T = ε⁻¹∫e^{V/ε}∫e^{−V/ε}."""
+
+    def potential(x):
+        return x**4 / 4 - x**2 / 2
+
+    def inner(y):
+        return scipy.integrate.quad(lambda z: np.exp(-potential(z) / noise), -3, y)[0]
+
+    integral = scipy.integrate.quad(
+        lambda y: np.exp(potential(y) / noise) * inner(y), -1, 0
+    )
+    return integral[0] / noise
+
+
+def test_the_double_well_is_left_after_the_time_of_the_integral():
+    exact = kramers(0.1)
+    # Kramers' formula for the whole way is 18 % low; half its mean leads to the top.
+    found = mean_exit_time(
+        double_well(),
+        (-np.inf, 0.0),
+        256,
+        key=jax.random.key(4),
+        dt=0.04,
+        check_step=False,
+    )
+    assert abs(found.mean - exact) < SIGMAS * found.standard_error
+    assert found.standard_error < 0.1 * exact
+
+
+def test_a_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    given = {"key": jax.random.key(6), "dt": 0.02, "check_step": False}
+    whole = mean_exit_time(double_well(), (-np.inf, 0.0), 64, **given)
+    stretch, calls = mean_exit_time.__globals__["_Run"]._stretch, []
+
+    def cut_off(self, *args):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return stretch(self, *args)
+
+    run = mean_exit_time.__globals__["_Run"]
+    monkeypatch.setattr(run, "_stretch", cut_off)
+    path = tmp_path / "exits.npz"
+    with pytest.raises(KeyboardInterrupt):
+        mean_exit_time(double_well(), (-np.inf, 0.0), 64, save=path, **given)
+    monkeypatch.setattr(run, "_stretch", stretch)
+    found = mean_exit_time(double_well(), (-np.inf, 0.0), 64, save=path, **given)
+    np.testing.assert_array_equal(found.times, whole.times)
+    again = mean_exit_time(double_well(), (-np.inf, 0.0), 64, save=path, **given)
+    assert again.provenance == found.provenance
+    with pytest.raises(ValueError, match="written with another"):
+        mean_exit_time(double_well(), (-np.inf, 0.1), 64, save=path, **given)
+
+
+def test_trajectories_still_inside_are_no_mean():
+    with pytest.raises(AnalysisError, match=r"were still inside after 50 steps"):
+        mean_exit_time(
+            double_well(),
+            (-np.inf, 0.0),
+            16,
+            key=jax.random.key(7),
+            dt=0.02,
+            max_time=1.0,
+        )
+
+
+def test_trajectories_that_fail_inside_are_named():
+    unstable = SDEProblem(
+        lambda t, y, args: jnp.array([0.0, 1e3]) * y**3,
+        lambda t, y, args: jnp.ones_like(y),
+        jnp.array([0.0, 5.0]),
+        0.0,
+        1.0,
+        noise="additive",
+        interpretation="ito",
+    )
+    with pytest.raises(AnalysisError, match="failed before they left, the first at"):
+        mean_exit_time(
+            unstable, (np.array([-9.0, -np.inf]), np.array([9.0, np.inf])), 8,
+            key=jax.random.key(8), dt=0.01,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"region": (0.6, 1.0)}, "4 of 4 trajectories start outside `region`"),
+        ({"region": (1.0, 0.0)}, "must have low < high"),
+        ({"region": (-np.inf, np.inf)}, "must be bounded somewhere"),
+        ({"region": lambda y: y > 0}, "return a distance in place of a comparison"),
+        ({"region": lambda y: y["a"]}, "`region` could not be evaluated at y0"),
+        ({"region": 3.0}, "must be a pair"),
+        ({"n": 1}, "`n` must be"),
+        ({"dt": 0.0}, "`dt` must be a positive step"),
+        ({"correction": "half"}, "`correction` must be"),
+        ({"level": 1.0}, "`level` must be"),
+        ({"initial": np.zeros((3, 1))}, "leading axis of n = 4"),
+    ],
+)
+def test_bad_input_is_named(change, match):
+    given = {"region": (0.0, 1.0), "n": 4, "dt": 0.01, **change}
+    region, n = given.pop("region"), given.pop("n")
+    with pytest.raises(ValueError, match=match):
+        mean_exit_time(brownian(), region, n, key=jax.random.key(0), **given)
+
+
+def test_the_result_shows_itself(tmp_path):
+    found = mean_exit_time(
+        brownian(),
+        (0.0, 1.0),
+        64,
+        key=jax.random.key(9),
+        dt=0.05,
+        check_step=False,
+        initial=lambda key: jax.random.uniform(key, (1,), minval=0.2, maxval=0.8),
+    )
+    found.plot(tmp_path / "exits.png")
+    dataset = found.to_xarray()
+    assert dataset["times"].shape == (64,)
+    np.testing.assert_allclose(dataset["shares"].sum(), 1.0)
+
+
+@pytest.mark.julia
+def test_julia_finds_the_same_mean(julia):
+    found = mean_exit_time(
+        double_well(),
+        (-np.inf, 0.0),
+        1000,
+        key=jax.random.key(4),
+        dt=0.02,
+        backend="julia",
+        check_step=False,
+    )
+    assert abs(found.mean - kramers(0.1)) < SIGMAS * found.standard_error
+    assert found.provenance.backend == "julia"
+    assert found.settings["runner"] == "lean kernel"
