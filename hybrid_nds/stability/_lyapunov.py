@@ -32,6 +32,7 @@ from ._lyapunov_result import LyapunovSpectrum, spectrum_of
 _OWNER = "lyapunov_spectrum"
 # Seconds of one stretch: between two of them a run can be interrupted, and is saved.
 _STRETCH = 1.0
+_ENTRIES = 2**24
 
 
 def lyapunov_spectrum(
@@ -235,7 +236,8 @@ def follow(
     if kept is not None:
         states, directions = kept["states"], kept["directions"]
         parts, done = [kept["growth"]], kept["growth"].shape[1]
-    capacity = powers_of_two(total)
+    # The growth of one stretch fits in memory, however many chains there are.
+    capacity = min(powers_of_two(total), powers_of_two(_ENTRIES // (plan.chains * k)))
     count = min(16, capacity)
     with progress_bar(progress, owner, total, done) as advance:
         while done < total:

@@ -239,6 +239,4 @@ def start_directions(n: int, k: int, chains: int) -> np.ndarray:
     """Orthonormal directions with no preference for any axis, shape `(chains, n, k)`:
     unit vectors may span what the flow leaves invariant, and miss what grows."""
     random = np.random.default_rng(20240607)
-    return np.stack(
-        [np.linalg.qr(random.standard_normal((n, k)))[0] for _ in range(chains)]
-    )
+    return np.linalg.qr(random.standard_normal((chains, n, k)))[0]
