@@ -1,5 +1,7 @@
 """Stability of deterministic and stochastic dynamical systems."""
 
+from ._bifurcations import Bifurcation as Bifurcation
+from ._continuation import Branch as Branch, continue_equilibria as continue_equilibria
 from ._contraction import (
     ContractionRate as ContractionRate,
     contraction_rate as contraction_rate,
