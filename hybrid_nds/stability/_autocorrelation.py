@@ -11,7 +11,7 @@ from jaxtyping import Float
 from ._chain_statistics import autocovariances
 
 # What a fit leaves out: autocorrelations that small, or so few errors from zero.
-_FLOOR = 0.05
+_FLOOR = 0.1
 _ERRORS = 8.0
 _APART = 3.0
 _LEAST = 6
@@ -44,7 +44,7 @@ def fit_decay(series: Float[np.ndarray, "chains samples"]) -> Decay:
 
     A straight line through its logarithm, weighted by the errors, from the first lag on
     from which both halves of the window have one slope, up to where the autocorrelation
-    falls below a twentieth or eight of its errors. Errors are the jackknife's over the
+    falls below a tenth or eight of its errors. Errors are the jackknife's over the
     chains (Efron & Tibshirani 1993, equation 11.5).
     """
     chains, samples = series.shape
