@@ -35,3 +35,4 @@ from ._periodic_orbit import (
     PeriodicOrbit as PeriodicOrbit,
     periodic_orbit as periodic_orbit,
 )
+from ._stiffness import Stiffness as Stiffness, stiffness as stiffness

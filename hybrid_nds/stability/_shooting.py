@@ -109,7 +109,7 @@ class Target:
         times = np.linspace(0, 1, points + 1).astype(self.problem.dtype)
         made = self.scaled(shot.point, shot.period)
         solution = self._solve(made, shot.period, saveat=times)
-        return _flat_states(solution.ys)
+        return flat_states(solution.ys)
 
     def _solve(self, made: Any, period: float, **more: Any) -> Any:
         try:
@@ -261,7 +261,7 @@ def estimate_period(target: Target, start: np.ndarray) -> tuple[np.ndarray, floa
         )
     run = target.scaled(start, span)
     times = np.linspace(0, 1, _SAMPLES + 1).astype(problem.dtype)
-    states = _flat_states(target._solve(run, span, saveat=times).ys)[_SAMPLES // 2 :]
+    states = flat_states(target._solve(run, span, saveat=times).ys)[_SAMPLES // 2 :]
     gaps = np.linalg.norm(states - states[0], axis=1)
     far = float(gaps.max())
     away = int(np.argmax(gaps > far / 2))
@@ -282,7 +282,7 @@ def flat_state_of(y: PyTree) -> np.ndarray:
     return np.concatenate([np.ravel(np.asarray(leaf)) for leaf in jtu.tree_leaves(y)])
 
 
-def _flat_states(ys: PyTree) -> np.ndarray:
+def flat_states(ys: PyTree) -> np.ndarray:
     """States with a leading axis of times, each flat."""
     leaves = [np.asarray(leaf, float) for leaf in jtu.tree_leaves(ys)]
     return np.concatenate([leaf.reshape(len(leaf), -1) for leaf in leaves], axis=1)
