@@ -44,7 +44,7 @@ def _within(found, expected, errors):
 
 def test_lorenz():
     problem = ODEProblem(_lorenz, np.array([1.0, 1.0, 20.0]), 0.0, 200.0)
-    found = lyapunov_spectrum(problem, solver="Dopri8", dt=0.01, interval=0.1)
+    found = lyapunov_spectrum(problem, solver="Dopri8", dt=0.02, interval=0.1)
     assert found.converged, found
     assert np.all(_within(found, _LORENZ, 0))
     assert found.standard_errors.max() < 0.1
@@ -298,14 +298,22 @@ def _hopf_spectrum(b, time, **method):
     )
 
 
-def test_stochastic_hopf_sum_rule_and_shear_induced_chaos():
+def test_stochastic_hopf_sum_rule():
     assert pytest.approx(-3.1504, abs=5e-5) == _HOPF_SUM
-    found = {b: _hopf_spectrum(b, 40.0, dt=0.005) for b in (5.0, 10.0)}
+    found = _hopf_spectrum(5.0, 20.0, dt=0.01)
+    # SRA1 is of weak order two: its bias is far below the error.
+    assert abs(found.sum - _HOPF_SUM) < 4 * found.sum_error
+    assert found.sum_error < 0.12
+
+
+@pytest.mark.slow
+def test_shear_induced_chaos():
+    """The sum is the same for every b, and the top exponent changes sign between b = 5
+    and b = 10: shown at these by their intervals."""
+    found = {b: _hopf_spectrum(b, 60.0, dt=0.005) for b in (2.0, 5.0, 10.0, 20.0)}
     for spectrum in found.values():
-        # SRA1 is of weak order two: its bias is far below the error.
         assert abs(spectrum.sum - _HOPF_SUM) < 4 * spectrum.sum_error
-        assert spectrum.sum_error < 0.1
-    # Chaos sets in between b = 5 and b = 10: shown here at these by their intervals.
+        assert spectrum.sum_error < 0.08
     assert found[5.0].high[0] < 0
     assert found[10.0].low[0] > 0
 

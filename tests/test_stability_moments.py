@@ -219,6 +219,7 @@ def test_the_tail_index_is_that_of_pareto(shape):
     assert np.mean(found) == pytest.approx(shape, abs=3 * error / np.sqrt(20) + 0.03)
 
 
+@pytest.mark.slow
 def test_the_slope_at_zero_is_the_lyapunov_exponent():
     problem = to_stratonovich(_oscillator(1.0, 0.3, 0.5))
     options = {"solver": "Heun", "dt": 0.05, "key": jax.random.key(5)}

@@ -1,0 +1,299 @@
+"""The variational flow against differences of solutions, the statistics of growth
+against processes of known correlation, and what is refused."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+import hybrid_nds
+from hybrid_nds import ODEProblem, SDEProblem, StoredPath
+from hybrid_nds.analysis import AnalysisError
+from hybrid_nds.stability import lyapunov_spectrum
+from hybrid_nds.stability._lyapunov_statistics import (
+    batch_means,
+    correlation_time,
+    kaplan_yorke,
+)
+from hybrid_nds.stability_flow import tangent_problem
+
+_STATE = {"x": np.array([1.0, 2.0]), "y": np.array(0.5)}
+
+
+def _drift(t, y, args):
+    return {"x": -y["x"] * y["y"], "y": args * jnp.sin(y["x"][0]) - y["y"] ** 3}
+
+
+_DIFFUSIONS = {
+    "scalar": lambda t, y, a: {"x": jnp.sin(y["x"]), "y": y["y"] * y["x"][0]},
+    "diagonal": lambda t, y, a: {"x": jnp.sin(y["x"]), "y": y["y"] ** 2},
+    "additive": lambda t, y, a: {"x": jnp.array([0.3, 0.1]), "y": jnp.array(0.7)},
+    "general": lambda t, y, a: {
+        "x": jnp.stack([y["x"], jnp.sin(y["x"] * y["y"])], -1),
+        "y": jnp.stack([y["x"][0], y["y"]]),
+    },
+}
+
+
+def _differences(problem, directions, **options):
+    """The derivative of the end state along directions, by central differences."""
+    start, unravel = ravel_pytree(problem.y0)
+
+    def end(u):
+        moved = eqx.tree_at(lambda p: p.y0, problem, unravel(u))
+        return np.asarray(ravel_pytree(hybrid_nds.solve(moved, **options).ys)[0])
+
+    return np.stack(
+        [(end(start + 1e-5 * v) - end(start - 1e-5 * v)) / 2e-5 for v in directions.T]
+    )
+
+
+@pytest.mark.parametrize("noise", _DIFFUSIONS)
+def test_tangents_move_by_the_jacobians_of_drift_and_diffusion(noise):
+    """dV = Df V dt + Σ_j Dg_j V dW_j, on flat states, with Jacobians by columns."""
+    problem = SDEProblem(
+        _drift, _DIFFUSIONS[noise], _STATE, 0.0, 1.0, np.array(0.8), noise=noise
+    )
+    directions = np.random.default_rng(0).standard_normal((3, 2))
+    tangent = tangent_problem(problem, directions)
+    expected_noise = {"diagonal": "commutative"}.get(noise, noise)
+    assert (tangent.noise, tangent.interpretation) == (expected_noise, "ito")
+    assert tangent.noise_dimension == problem.noise_dimension
+    u = ravel_pytree(problem.y0)[0]
+    y, v = tangent.drift(0.0, tangent.y0, tangent.args)
+    np.testing.assert_allclose(ravel_pytree(y)[0], problem.flat_drift()(0.0, u))
+    jacobian = jax.jacfwd(problem.flat_drift(), 1)(0.0, u)
+    np.testing.assert_allclose(v, (jacobian @ directions).T, rtol=1e-13, atol=1e-14)
+    # Each Brownian motion's column of the diffusion, and its Jacobian.
+    g, dg = problem.flat_diffusion(), jax.jacfwd(problem.flat_diffusion(), 1)(0.0, u)
+    columns = g(0.0, u)
+    if noise in ("diagonal", "additive"):
+        columns, dg = jnp.diag(columns), jax.vmap(jnp.diag, 1, 2)(dg)
+    found = tangent.flat_diffusion()(0.0, ravel_pytree(tangent.y0)[0])
+    moved = jnp.einsum("n...l,lk->kn...", dg, directions)
+    np.testing.assert_allclose(found[:3], columns, rtol=1e-13)
+    np.testing.assert_allclose(
+        found[3:], moved.reshape(6, *moved.shape[2:]), rtol=1e-13, atol=1e-14
+    )
+
+
+def test_tangents_are_derivatives_of_the_solution():
+    """On one path, step by step: the tangent of a one-step method is the method of the
+    tangent."""
+    problem = SDEProblem(
+        _drift, _DIFFUSIONS["diagonal"], _STATE, 0.0, 1.0, np.array(0.8)
+    )
+    directions = np.random.default_rng(0).standard_normal((3, 2))
+    tangent = tangent_problem(problem, directions)
+    increments = np.random.default_rng(1).standard_normal((64, 3)) / 8
+    path = StoredPath(increments, t0=0.0, t1=1.0)
+    expected = _differences(problem, directions, path=path)
+    found = np.asarray(hybrid_nds.solve(tangent, path=path).ys[1][0])
+    # Differences are off by round-off, 1e-16/1e-5, and third derivatives times 1e-10.
+    assert found == pytest.approx(expected, rel=1e-7, abs=1e-8)
+
+
+def test_tangents_of_an_ordinary_problem():
+    problem = ODEProblem(_drift, _STATE, 0.0, 1.0, np.array(0.8))
+    directions = np.random.default_rng(0).standard_normal((3, 2))
+    tangent = tangent_problem(problem, directions)
+    u, unravel = ravel_pytree(problem.y0)
+    flat = lambda u: ravel_pytree(_drift(0.0, unravel(u), 0.8))[0]
+    _, found = tangent.field(0.0, tangent.y0, tangent.args)
+    expected = (jax.jacfwd(flat)(u) @ directions).T
+    np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("directions", "match"),
+    [
+        (np.eye(2), r"must have shape \(3, k\)"),
+        (np.ones((3, 0)), r"must have shape \(3, k\)"),
+        (np.full((3, 1), np.nan), "must be finite"),
+    ],
+)
+def test_directions_that_are_refused(directions, match):
+    problem = ODEProblem(_drift, _STATE, 0.0, 1.0, np.array(0.8))
+    with pytest.raises(ValueError, match=match):
+        tangent_problem(problem, directions)
+
+
+def test_a_mass_matrix_is_refused():
+    problem = ODEProblem(
+        lambda t, y, a: -y, np.ones(2), 0.0, 1.0, mass_matrix=np.diag([1.0, 0.0])
+    )
+    with pytest.raises(ValueError, match="must have no mass matrix"):
+        lyapunov_spectrum(problem)
+
+
+def _autoregression(phi, chains, samples, seed):
+    """x ← φx + ξ, started in its stationary law; its correlation time is
+    (1 + φ)/(1 − φ)."""
+    noise = np.random.default_rng(seed).standard_normal((samples, chains))
+    noise[0] /= np.sqrt(1 - phi**2)
+    for i in range(1, samples):
+        noise[i] += phi * noise[i - 1]
+    return noise.T
+
+
+@pytest.mark.parametrize("phi", [0.0, 0.5, 0.9])
+def test_correlation_times(phi):
+    found = correlation_time(_autoregression(phi, 20, 5000, 0))
+    # The relative error is √(2(2W+1)/N) with a window W of five times itself.
+    time = (1 + phi) / (1 - phi)
+    error = np.sqrt(2 * (10 * time + 1) / 100_000)
+    assert found == pytest.approx(time, rel=4 * error + np.exp(-5))
+
+
+@pytest.mark.parametrize("phi", [0.0, 0.8, -0.5])
+def test_errors_of_correlated_samples_are_honest(phi):
+    """Coverage of nominal 95 % intervals over 300 series: between 90 and 99 %."""
+    series = _autoregression(phi, 300, 2000, 1)
+    covered = 0
+    for one in series:
+        found = batch_means(one[None, :, None], 0.95)
+        assert found.enough
+        covered += bool(abs(found.mean[0]) < found.half_width[0])
+    assert 0.90 <= covered / 300 <= 0.99
+
+
+def test_a_trend_is_seen():
+    random = np.random.default_rng(2)
+    flat = random.standard_normal((1, 4000, 1))
+    assert batch_means(flat, 0.95).drift[0] < 1
+    trend = flat + np.linspace(0, 1, 4000)[None, :, None]
+    assert batch_means(trend, 0.95).drift[0] > 1
+
+
+@pytest.mark.parametrize(
+    ("exponents", "expected"),
+    [
+        ([0.9, 0.0, -14.5], 2 + 0.9 / 14.5),
+        ([-0.1, -0.2], 0.0),
+        ([0.0, -1.0], 1.0),
+        ([0.5, 0.2, -0.1], 3.0),
+        ([1.0, -0.25, -0.25, -0.25, -0.5], 4.5),
+    ],
+)
+def test_kaplan_yorke_dimension(exponents, expected):
+    assert kaplan_yorke(np.array(exponents), len(exponents)) == pytest.approx(expected)
+
+
+def test_too_few_exponents_tell_no_dimension():
+    assert np.isnan(kaplan_yorke(np.array([1.0, 0.5]), 3))
+
+
+def _decay(rate=-1.0, n=2, **options):
+    return ODEProblem(lambda t, y, a: rate * y, np.ones(n), 0.0, 10.0, **options)
+
+
+def _noisy(noise="diagonal"):
+    return SDEProblem(
+        lambda t, y, a: -y, lambda t, y, a: 0.5 * y, np.ones(2), 0.0, 10.0, noise=noise
+    )
+
+
+_KEY = jax.random.key(0)
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "match"),
+    [
+        (lambda: lyapunov_spectrum(3), TypeError, "must be an ODEProblem or an SDEP"),
+        (lambda: lyapunov_spectrum(_decay(), exponents=3), ValueError, "at most 2"),
+        (lambda: lyapunov_spectrum(_decay(), chains=2), ValueError, "without `initial"),
+        (
+            lambda: lyapunov_spectrum(_decay(), chains=2, initial=lambda k: np.ones(2)),
+            ValueError,
+            "needs a `key`",
+        ),
+        (
+            lambda: lyapunov_spectrum(_decay(), transient=11.0),
+            ValueError,
+            "leaves nothing of the span",
+        ),
+        (
+            lambda: lyapunov_spectrum(_decay(), interval=1.0),
+            ValueError,
+            "holds 9 intervals",
+        ),
+        (lambda: lyapunov_spectrum(_decay(), level=95), ValueError, "`level` must lie"),
+        (lambda: lyapunov_spectrum(_decay(), time=-1.0), ValueError, "`time` must be"),
+        (
+            lambda: lyapunov_spectrum(_decay(), backend="fortran"),
+            ValueError,
+            "`backend` must be",
+        ),
+        (lambda: lyapunov_spectrum(_noisy(), dt=0.1), ValueError, "got neither"),
+        (lambda: lyapunov_spectrum(_noisy(), key=_KEY), ValueError, "needs `dt`"),
+        (
+            lambda: lyapunov_spectrum(_noisy(), key=_KEY, dt=0.1, rtol=1e-3),
+            ValueError,
+            "fixed steps",
+        ),
+        (
+            lambda: lyapunov_spectrum(_noisy(), key=_KEY, dt=0.1, solver="Heun"),
+            ValueError,
+            "interpretation",
+        ),
+        (
+            lambda: lyapunov_spectrum(
+                _noisy(), key=_KEY, dt=0.1, solver="ImplicitEuler"
+            ),
+            ValueError,
+            "ImplicitEuler",
+        ),
+        (
+            lambda: lyapunov_spectrum(
+                ODEProblem(lambda t, y, a: -y, np.ones(1), 1.0, 0.0)
+            ),
+            ValueError,
+            "must run forward",
+        ),
+    ],
+)
+def test_bad_arguments(call, kind, match):
+    with pytest.raises(kind, match=match):
+        call()
+
+
+def test_an_orbit_that_escapes_is_an_error_that_says_when():
+    """y' = y² from 1 is infinite at t = 1."""
+    problem = ODEProblem(lambda t, y, a: y**2, np.array([1.0]), 0.0, 4.0)
+    with pytest.raises(AnalysisError, match=r"between t = (0\.9|1).* escapes") as error:
+        lyapunov_spectrum(problem, dt=0.01, solver="Tsit5")
+    assert "no longer finite" in str(error.value)
+    with pytest.raises(AnalysisError, match="could not get through the interval"):
+        lyapunov_spectrum(problem, max_steps=200, interval=0.1)
+
+
+def test_an_interval_too_long_for_the_spread_is_an_error():
+    rates = jnp.array([1.0, -30.0])
+    problem = ODEProblem(lambda t, y, a: rates * y, np.ones(2), 0.0, 40.0)
+    options = {"solver": "Dopri8", "dt": 0.05}
+    with pytest.raises(AnalysisError, match=r"take an interval of 0\.47"):
+        lyapunov_spectrum(problem, interval=1.0, **options)
+    found = lyapunov_spectrum(problem, interval=0.45, **options)
+    # Dopri8 on y' = −30y at steps of 0.05: |R(−1.5) − e^{−1.5}| is about 1e-5.
+    assert found.exponents == pytest.approx([1.0, -30.0], abs=2e-3)
+
+
+def test_what_has_not_converged_says_so_with_its_trace():
+    """Turning slowly toward the leading direction, with nothing left out."""
+    a = jnp.array([[0.02, 1.0], [0.0, -0.02]])
+    problem = ODEProblem(lambda t, y, args: a @ y, np.ones(2), 0.0, 20.0)
+    found = lyapunov_spectrum(problem, solver="Dopri8", dt=0.1, transient=0.0)
+    assert not found.converged
+    assert "NOT CONVERGED" in str(found)
+    assert "running means" in str(found)
+    assert found.notes
+    # What is said of the error covers what it is.
+    assert np.all(np.abs(found.exponents - [0.02, -0.02]) < 4 * found.standard_errors)
+
+
+def test_a_tolerance_that_is_not_met_says_what_would_do():
+    found = lyapunov_spectrum(_noisy(), dt=0.1, key=_KEY, time=50.0, tolerance=1e-3)
+    assert not found.converged
+    assert any("times the `time`" in note for note in found.notes)
