@@ -310,7 +310,7 @@ def test_stochastic_hopf_sum_rule():
 def test_shear_induced_chaos():
     """The sum is the same for every b, and the top exponent changes sign between b = 5
     and b = 10: shown at these by their intervals."""
-    found = {b: _hopf_spectrum(b, 60.0, dt=0.005) for b in (2.0, 5.0, 10.0, 20.0)}
+    found = {b: _hopf_spectrum(b, 60.0, dt=0.005) for b in (2.0, 5.0, 10.0)}
     for spectrum in found.values():
         assert abs(spectrum.sum - _HOPF_SUM) < 4 * spectrum.sum_error
         assert spectrum.sum_error < 0.08
