@@ -131,7 +131,8 @@ def solve(
         whether to compile the solver for this very field, which costs seconds once
         and saves a little in every call; `newton_tolerance` of implicit stages, as a
         fraction of the error tolerance; `step_to_saveat`, as for Diffrax (by default
-        for DP8, KenCarp5, Kvaerno5 and RadauIIA5); `worker`, a
+        for DP8, KenCarp5, Kvaerno5 and RadauIIA5); `theta`, the weight of the drift at
+        the end of a step, for implicit methods of stochastic problems; `worker`, a
         [`JuliaWorker`][hybrid_nds.JuliaWorker] to solve in, from any thread, and from
         within `jax.jit` and `jax.vmap`, where `saveat` must be times.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -15,7 +14,6 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from .problem import ODEProblem
 from .problem_checks import VectorField, require_precision
-from .solution import Provenance
 from .stochastic_problem import NoiseKind, SDEProblem
 
 _ADDED: dict[NoiseKind, NoiseKind] = {
@@ -30,26 +28,20 @@ _ADDED: dict[NoiseKind, NoiseKind] = {
 }
 
 
-class TangentGrowth(NamedTuple):
-    """How tangent vectors grew along an orbit, over a number of intervals.
+class Stretch(NamedTuple):
+    """Many intervals of many orbits.
 
-    **Fields:**
-
-    - `growth`: the logarithms of the diagonal of $R$ in the QR decomposition at the end
-        of each interval, shape `(intervals, k)`.
-    - `state`: the flat state at the end, shape `(n,)`.
-    - `directions`: the orthonormal tangent vectors there, shape `(n, k)`.
-    - `time`: the time there.
-    - `statistics`: counts the backend kept, such as `num_steps`.
-    - `provenance`: what ran.
+    **Fields:** `growth`, shape `(chains, intervals, k)`; `states`, shape `(chains, n)`;
+    `directions`, shape `(chains, n, k)`; `steps`, how many were tried; `failed`, the
+    chains whose solve failed in the last interval; intervals after a failure are
+    missing from `growth`.
     """
 
     growth: np.ndarray
-    state: np.ndarray
+    states: np.ndarray
     directions: np.ndarray
-    time: float
-    statistics: Mapping[str, Any]
-    provenance: Provenance
+    steps: int
+    failed: np.ndarray
 
 
 class TangentField(eqx.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import diffrax
 import equinox as eqx
@@ -22,7 +22,7 @@ from ..options import check_options
 from ..problem import ODEProblem
 from ..solution import Provenance
 from ..solvers import SOLVERS
-from ..stability_flow import tangent_problem
+from ..stability_flow import Stretch, tangent_problem
 from ..stochastic_options import check_stochastic_options
 from ..stochastic_problem import SDEProblem
 from .base import DEFAULT_MAX_STEPS, SolveOptions
@@ -63,22 +63,6 @@ class StepIncrement(diffrax.AbstractBrownianPath):
             return self.W
         areas = {} if self.H is None else {"H": self.H}
         return self.levy_area(dt=t1 - t0, W=self.W, **areas)
-
-
-class Stretch(NamedTuple):
-    """Many intervals of many orbits.
-
-    **Fields:** `growth`, shape `(chains, intervals, k)`; `states`, shape `(chains, n)`;
-    `directions`, shape `(chains, n, k)`; `steps`, how many were tried; `failed`, the
-    chains whose solve failed in the last interval; intervals after a failure are
-    missing from `growth`.
-    """
-
-    growth: np.ndarray
-    states: np.ndarray
-    directions: np.ndarray
-    steps: int
-    failed: np.ndarray
 
 
 class _Plan(eqx.Module):
@@ -123,7 +107,7 @@ class DiffraxTangentFlow:
         the first interval, counted from the start; how many intervals, at most
         `capacity`, each value of which compiles once.
 
-        **Returns:** a [`Stretch`][hybrid_nds.backends.diffrax_stability.Stretch], the
+        **Returns:** a [`Stretch`][hybrid_nds.stability_flow.Stretch], the
         same to the last bit however a span is cut into stretches.
         """
         dtype = self.plan.problem.dtype

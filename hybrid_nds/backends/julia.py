@@ -18,7 +18,7 @@ from ..stochastic_problem import SDEProblem
 from ..tolerances import recorded_tolerance
 from .base import SolveOptions, StochasticOptions
 from .julia_cache import PreparedCache
-from .julia_prepared import Approach, PreparedProblem, RawResult
+from .julia_prepared import FIXED_STEP_NEWTON, Approach, PreparedProblem, RawResult
 from .julia_report import PYTHON_VERSIONS, reporting
 from .julia_stochastic import StochasticJulia
 from .julia_worker import RemoteJulia, Reply, check_worker, reply_of
@@ -30,9 +30,6 @@ _OUTCOMES: tuple[Any, ...] = tuple(
 # Beyond this, static arrays take minutes to compile and gain nothing.
 _LARGEST_SCALAR_FORM = 100
 _WITH_NEWTON = ("OrdinaryDiffEqBDF", "OrdinaryDiffEqFIRK", "OrdinaryDiffEqSDIRK")
-# In fixed steps no error estimate says how well to solve the stages: nearly to
-# round-off (times Julia's `stage_tolerance`), so that only the scheme's error is left.
-_FIXED_STEP_NEWTON = {"float64": 1e-6, "float32": 1e-4}
 # Between steps they are 4 to 12 times less accurate than at them, and miss the
 # tolerance (a harmonic oscillator at 1e-8; KenCarp5 has the same cubic as Kvaerno5).
 _COARSE_BETWEEN_STEPS = ("DP8", "KenCarp5", "Kvaerno5", "RadauIIA5")
@@ -90,7 +87,7 @@ class JuliaBackend:
     ) -> Any:
         tolerance = options.extra.get("newton_tolerance")
         if tolerance is None and options.fixed_steps:
-            tolerance = _FIXED_STEP_NEWTON[dtype.name]
+            tolerance = FIXED_STEP_NEWTON[dtype.name]
         key = (info.julia, tolerance)
         if key not in self._algorithms:
             self._algorithms[key] = session.module.algorithm(*key)

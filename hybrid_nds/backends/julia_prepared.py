@@ -39,6 +39,9 @@ STATS = (
     "num_jacobian_evaluations",
     "num_linear_solves",
 )
+# In fixed steps no error estimate says how well to solve the stages: nearly to
+# round-off (times Julia's `stage_tolerance`), so that only the scheme's error is left.
+FIXED_STEP_NEWTON = {"float64": 1e-6, "float32": 1e-4}
 KEEP = {"end": 0, "times": 1, "stops": 2, "steps": 3, "dense": 4}
 
 

@@ -18,7 +18,7 @@ from ..stochastic_problem import SDEProblem
 from ..stochastic_solvers import StochasticSolverInfo, find_stochastic_solver
 from ..tolerances import recorded_tolerance
 from .base import StochasticOptions
-from .julia_prepared import RawResult
+from .julia_prepared import FIXED_STEP_NEWTON, RawResult
 from .julia_report import PYTHON_VERSIONS, reporting
 from .julia_stochastic_prepared import (
     PreparedStochasticCache,
@@ -26,7 +26,7 @@ from .julia_stochastic_prepared import (
 )
 from .julia_worker import RemoteJulia, Reply, check_worker, reply_of
 
-_EXTRA = ("newton_tolerance", "rhs", "worker")
+_EXTRA = ("newton_tolerance", "rhs", "theta", "worker")
 _OUTCOMES: tuple[Any, ...] = tuple(
     getattr(Outcome, name) for name in Outcome._name_to_item
 )
@@ -34,8 +34,6 @@ _UNSTABLE, _STEP_TOO_SMALL = (
     list(Outcome._name_to_item).index(name)
     for name in ("unstable", "step_size_too_small")
 )
-# As in `julia.py`: nearly to round-off, so that only the scheme's error is left.
-_FIXED_STEP_NEWTON = {"float64": 1e-6, "float32": 1e-4}
 # Methods that take the components of vector noise for independent ones even where
 # one Brownian motion drives them all.
 _SCALAR_AS_MATRIX = ("DRI1", "PL1WM", "SROCK2", "ISSEM", "ISSEulerHeun")
@@ -122,9 +120,10 @@ class StochasticJulia:
     ) -> Any:
         tolerance = options.extra.get("newton_tolerance")
         if tolerance is None and info.implicit and options.fixed_steps:
-            tolerance = _FIXED_STEP_NEWTON[problem.dtype.name]
+            tolerance = FIXED_STEP_NEWTON[problem.dtype.name]
         stratonovich = problem.interpretation == "stratonovich"
-        key = (info.julia, stratonovich, tolerance)
+        theta = options.extra.get("theta")
+        key = (info.julia, stratonovich, tolerance, theta)
         if key not in self._methods:
             self._methods[key] = session.module.stochastic_method(*key)
         return self._methods[key]
@@ -209,7 +208,32 @@ def check_stochastic(
     tolerance = extra.get("newton_tolerance")
     if tolerance is not None:
         _check_newton_tolerance(tolerance, info)
+    if extra.get("theta") is not None:
+        _check_theta(extra["theta"], info)
     _check_noise(problem, options, info)
+
+
+# Methods of Julia with a weight of the drift at the end of the step.
+_WEIGHTED = (
+    "ISSEM",
+    "ISSEulerHeun",
+    "ImplicitEM",
+    "ImplicitEulerHeun",
+    "ImplicitRKMil",
+)
+
+
+def _check_theta(theta: Any, info: StochasticSolverInfo) -> None:
+    if info.julia not in _WEIGHTED:
+        raise ValueError(
+            f"solve: {info.name} has no `theta`, the weight of the drift at the end of "
+            f"a step; {', '.join(_WEIGHTED)} have."
+        )
+    if not isinstance(theta, float | int) or not 0 < theta <= 1:
+        raise ValueError(
+            "solve: `theta` must be a number above 0 and up to 1: 1 is implicit Euler, "
+            f"1/2 the trapezoidal rule; got {theta!r}."
+        )
 
 
 def _check_newton_tolerance(tolerance: Any, info: StochasticSolverInfo) -> None:

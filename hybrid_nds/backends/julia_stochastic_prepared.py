@@ -96,7 +96,7 @@ class PreparedStochasticProblem:
         callable that is told the time reached, or `None`.
         """
         self.fill(problem)
-        self._set_path(options.path)
+        self.set_path(options.path)
         keep = self._set_times(options.saveat)
         steps = options.max_steps
         if steps is None:
@@ -119,7 +119,12 @@ class PreparedStochasticProblem:
         )
         return self._result(start_time)
 
-    def _set_path(self, path: Any) -> None:
+    def set_path(self, path: Any) -> None:
+        """Write a Brownian path; `None` leaves no increments."""
+        if path is None:
+            getattr(self._session.module, "resize_path!")(self.handle, 0, False)
+            self._path = None, 0
+            return
         if path is self._path[0]:
             return
         increments, areas = _read(path)

@@ -39,7 +39,7 @@ def lyapunov_spectrum(
     problem: ODEProblem | SDEProblem,
     *,
     exponents: int | None = None,
-    backend: Literal["diffrax"] = "diffrax",
+    backend: Literal["diffrax", "julia"] = "diffrax",
     solver: Any = None,
     dt: float | None = None,
     rtol: float | None = None,
@@ -73,7 +73,10 @@ def lyapunov_spectrum(
         [`SDEProblem`][hybrid_nds.SDEProblem]. The orbit starts at its `y0` and `t0`,
         and goes on past its `t1` where `time` asks for it.
     - `exponents`: how many, the largest first; by default all.
-    - `backend`: `"diffrax"`.
+    - `backend`: `"diffrax"`, or `"julia"`, where the whole loop runs on the lowered
+        tangent field: in Euler's and Heun's schemes of stochastic problems in loops of
+        this package, else in those of OrdinaryDiffEq (by default Vern7) and
+        StochasticDiffEq, implicit methods among them.
     - `solver`, `dt`, `rtol`, `atol`: as for [`solve`][hybrid_nds.solve]. A stochastic
         problem takes fixed steps. An ordinary one by default holds `rtol` and `atol`
         of 1e-8 (1e-4 and 1e-6 in float32), tangent vectors included. For a stochastic
@@ -108,8 +111,10 @@ def lyapunov_spectrum(
     saying when, and for an interval too long to tell the exponents apart.
     """
     check_lyapunov_problem(_OWNER, problem)
-    if backend != "diffrax":
-        raise ValueError(f'{_OWNER}: `backend` must be "diffrax", got {backend!r}.')
+    if backend not in ("diffrax", "julia"):
+        raise ValueError(
+            f'{_OWNER}: `backend` must be "diffrax" or "julia", got {backend!r}.'
+        )
     if not 0 < level < 1:
         raise ValueError(f"{_OWNER}: `level` must lie between 0 and 1, got {level!r}.")
     if tolerance is not None:
@@ -131,7 +136,10 @@ def lyapunov_spectrum(
             path=path,
             chains=chains,
         )
-        flow = diffrax_tangent_flow(
+        make = diffrax_tangent_flow
+        if backend == "julia":
+            from ..backends.julia_stability import julia_tangent_flow as make
+        flow = make(
             problem,
             plan.exponents,
             solver=solver,

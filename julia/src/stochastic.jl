@@ -164,9 +164,10 @@ function load_stochastic()
 end
 
 """
-    stochastic_method(name, stratonovich, newton_tolerance)
+    stochastic_method(name, stratonovich, newton_tolerance = nothing, theta = nothing)
 
-The [`StochasticMethod`](@ref) of this name; see [`load_stochastic`](@ref).
+The [`StochasticMethod`](@ref) of this name; see [`load_stochastic`](@ref). `theta` is
+the weight of the drift at the end of a step, for implicit methods that have one.
 """
 function stochastic_method end
 

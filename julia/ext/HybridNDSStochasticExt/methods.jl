@@ -24,16 +24,18 @@ function HybridNDS.stochastic_method_names()
 end
 
 function HybridNDS.stochastic_method(name::AbstractString, stratonovich::Bool,
-        newton_tolerance = nothing)
+        newton_tolerance = nothing, theta = nothing)
+    weight = theta === nothing ? (;) : (; theta = Float64(theta))
     interpretation = stratonovich ? STRATONOVICH : ITO
     algorithm = if haskey(EXPLICIT, name)
         EXPLICIT[name]()
     elseif haskey(INTERPRETED, name)
         INTERPRETED[name](; interpretation)
     elseif haskey(IMPLICIT, name)
-        IMPLICIT[name](; NO_AUTODIFF..., nlsolve = newton(newton_tolerance))
+        IMPLICIT[name](; NO_AUTODIFF..., nlsolve = newton(newton_tolerance), weight...)
     elseif name == "ImplicitRKMil"
-        ImplicitRKMil(; NO_AUTODIFF..., nlsolve = newton(newton_tolerance), interpretation)
+        ImplicitRKMil(; NO_AUTODIFF..., nlsolve = newton(newton_tolerance), interpretation,
+            weight...)
     else
         throw(ArgumentError("no stochastic method $name; there are " *
                             join(HybridNDS.stochastic_method_names(), ", ")))

@@ -1,0 +1,350 @@
+"""Tangent vectors along orbits in Julia: the whole loop there, no Python in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Float, PRNGKeyArray
+
+from .. import runtime
+from ..lowering import lower
+from ..noise import BrownianPath, StoredPath, grid_steps
+from ..options import check_options
+from ..problem import ODEProblem
+from ..solution import Provenance
+from ..solvers import find_solver
+from ..stability_flow import Stretch, tangent_problem
+from ..stability_map import SCHEMES, tangent_step
+from ..stochastic_options import check_stochastic_options
+from ..stochastic_problem import SDEProblem
+from ..stochastic_solvers import find_stochastic_solver
+from .base import DEFAULT_MAX_STEPS
+from .julia_fields import FunctionCache, julia_type, memory_view, vector_view
+from .julia_prepared import FIXED_STEP_NEWTON, ParameterSource, parameter_count
+from .julia_report import PYTHON_VERSIONS
+from .julia_stochastic import StochasticJulia
+
+# Explicit and of high order: tangent vectors are followed to tight tolerances.
+DEFAULT_SOLVER = "Vern7"
+_INTERRUPTED = 6
+_NO_OPTIONS: dict[str, Any] = {
+    "saveat": None,
+    "adjoint": None,
+    "event": None,
+    "progress": False,
+    "extra": {},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class JuliaTangentFlow:
+    """Orbits of a problem with tangent vectors in Julia, ready to be advanced.
+
+    **Fields:** the call that carries one chain on; the flat start vector and the report
+    that Julia shares; how many tangent vectors; the precision; the provenance.
+    """
+
+    grow: Callable[[int, int, int], None]
+    start: np.ndarray
+    report: np.ndarray
+    count: int
+    provenance: Provenance
+
+    def advance(
+        self,
+        states: Float[np.ndarray, "chains n"],
+        directions: Float[np.ndarray, "chains n k"],
+        first: int,
+        intervals: int,
+        capacity: int,
+    ) -> Stretch:
+        """Advance all orbits by so many intervals, chain after chain.
+
+        **Arguments:** the flat states and the directions of all chains; the index of
+        the first interval, counted from the start; how many intervals.
+
+        **Returns:** a [`Stretch`][hybrid_nds.stability_flow.Stretch], the same to the
+        last bit however a span is cut into stretches.
+        """
+        del capacity
+        ends, turned, grown, steps, failed = [], [], [], 0, []
+        n = states.shape[1]
+        for chain, (state, vectors) in enumerate(zip(states, directions, strict=True)):
+            self.start[:n] = state
+            self.start[n:] = vectors.T.reshape(-1)
+            self.grow(chain, first, intervals)
+            code, done = int(self.report[0]), int(self.report[8])
+            if code == _INTERRUPTED:
+                raise KeyboardInterrupt
+            logs = memory_view(
+                int(self.report[9]), intervals * self.count, self.start.dtype
+            )
+            grown.append(logs.reshape(intervals, self.count)[:done].copy())
+            ends.append(self.start[:n].copy())
+            turned.append(self.start[n:].reshape(self.count, n).T.copy())
+            steps += int(self.report[2])
+            failed.append(code != 0)
+        # Where one chain fails, what the others did after is of no use.
+        least = min(map(len, grown))
+        first_to_fail = [
+            bad and len(own) == least for bad, own in zip(failed, grown, strict=True)
+        ]
+        return Stretch(
+            np.stack([own[:least] for own in grown]),
+            np.stack(ends),
+            np.stack(turned),
+            steps,
+            np.array(first_to_fail),
+        )
+
+
+def julia_tangent_flow(
+    problem: ODEProblem | SDEProblem,
+    count: int,
+    *,
+    solver: Any = None,
+    dt: float | None = None,
+    rtol: Any = None,
+    atol: Any = None,
+    interval: float,
+    span: float,
+    key: PRNGKeyArray | None = None,
+    path: BrownianPath | StoredPath | None = None,
+    max_steps: int | None = None,
+) -> JuliaTangentFlow:
+    """Make ready to follow orbits and `count` tangent vectors of each in Julia.
+
+    **Arguments:** as of
+    [`diffrax_tangent_flow`][hybrid_nds.backends.diffrax_stability.diffrax_tangent_flow].
+    Euler's and Heun's schemes of stochastic problems run in loops of this package,
+    other methods in those of StochasticDiffEq.
+
+    **Raises:** `ValueError` or `TypeError`, naming the option; what the Julia session
+    raises.
+    """
+    tangent = tangent_problem(problem, np.eye(problem.dimension, count))
+    length = interval if path is None else span
+    end = jnp.asarray(float(problem.t0) + length, problem.dtype)
+    tangent = eqx.tree_at(lambda p: p.t1, tangent, end)
+    if isinstance(tangent, ODEProblem):
+        return _ordinary(tangent, count, solver, dt, rtol, atol, interval, max_steps)
+    assert isinstance(problem, SDEProblem)
+    options = check_stochastic_options(
+        tangent,
+        "julia",
+        **_NO_OPTIONS,
+        solver=solver,
+        rtol=None,
+        atol=None,
+        dt=dt,
+        key=key,
+        path=path,
+        max_steps=None,
+    )
+    start = float(problem.t0)
+    steps = grid_steps("lyapunov", start, start + interval, float(options.dt))
+    words = (0, 0) if key is None else _words(key)
+    run = (start, float(interval), steps)
+    info = find_stochastic_solver(options.solver, "julia")
+    if info.name in SCHEMES:
+        return _mapped(problem, count, info.name, run, words, path, float(options.dt))
+    return _stochastic(tangent, count, options, run, words, path)
+
+
+@functools.cache
+def _functions() -> FunctionCache:
+    return FunctionCache()
+
+
+@functools.cache
+def _stochastic_backend() -> StochasticJulia:
+    return StochasticJulia()
+
+
+def _ordinary(
+    tangent: ODEProblem,
+    count: int,
+    solver: Any,
+    dt: float | None,
+    rtol: Any,
+    atol: Any,
+    interval: float,
+    max_steps: int | None,
+) -> JuliaTangentFlow:
+    options = check_options(
+        tangent,
+        "julia",
+        **_NO_OPTIONS,
+        solver=DEFAULT_SOLVER if solver is None else solver,
+        rtol=rtol,
+        atol=atol,
+        dt=dt,
+        max_steps=max_steps,
+    )
+    if np.ndim(options.atol):
+        raise ValueError("lyapunov: `atol` must be one number for tangent vectors.")
+    info = find_solver(options.solver, "julia")
+    session = runtime.session()
+    module, element = session.module, julia_type(session, tangent.dtype)
+    point = (tangent.t0, tangent.y0, tangent.args)
+    drift = _functions().get(session, lower(tangent.field, *point))
+    # Derivatives of the tangent flow have as many entries as it has, squared.
+    none = module.Stability.unavailable
+    derivatives = (none, none)
+    if info.implicit:
+        derivatives = tuple(
+            _functions().get(session, lower(tangent.field, *point, part=part))
+            for part in ("jacobian", "time_gradient")
+        )
+    model = module.model(element, drift, *derivatives)
+    weights = (tangent.field, tangent.args)
+    handle = module.Prepared(
+        element, model, tangent.dimension, parameter_count(weights)
+    )
+    ParameterSource(weights, vector_view(session, handle.parameters, tangent.dtype))
+    fixed = options.fixed_steps
+    algorithm = module.algorithm(
+        info.julia, FIXED_STEP_NEWTON[tangent.dtype.name] if fixed else None
+    )
+    numbers = (
+        0.0 if fixed else float(options.rtol),
+        0.0 if fixed else float(options.atol),
+        float(options.dt) if fixed else 0.0,
+        DEFAULT_MAX_STEPS if max_steps is None else int(max_steps),
+    )
+    begin = float(tangent.t0)
+    call = getattr(module.Stability, "grow!")
+
+    def grow(chain: int, first: int, intervals: int) -> None:
+        del chain
+        session.call(
+            call,
+            handle,
+            algorithm,
+            count,
+            begin,
+            float(interval),
+            first,
+            intervals,
+            *numbers,
+        )
+
+    return JuliaTangentFlow(
+        grow,
+        vector_view(session, handle.start, tangent.dtype),
+        vector_view(session, handle.report, np.dtype(np.int64)),
+        count,
+        Provenance(
+            "julia",
+            str(info.julia),
+            tuple(sorted((*PYTHON_VERSIONS, *session.versions))),
+            None if fixed else numbers[0],
+            None if fixed else numbers[1],
+            numbers[2] if fixed else None,
+            "lowered",
+        ),
+    )
+
+
+def _mapped(
+    problem: SDEProblem,
+    count: int,
+    scheme: str,
+    run: tuple[float, float, int],
+    words: tuple[int, int],
+    path: Any,
+    dt: float,
+) -> JuliaTangentFlow:
+    step, state, args = tangent_step(problem, scheme, count)
+    session = runtime.session()
+    module, element = session.module, julia_type(session, problem.dtype)
+    made = _functions().get(session, lower(step, problem.t0, state, args))
+    weights = (step, args)
+    handle = module.Stability.StepMap(
+        element,
+        made,
+        problem.dimension * (1 + count),
+        parameter_count(weights),
+        problem.noise_dimension,
+    )
+    ParameterSource(weights, vector_view(session, handle.parameters, problem.dtype))
+    if path is not None:
+        increments, _ = path.increments()
+        room = getattr(module.Stability, "resize_increments!")(handle, path.steps)
+        values = np.asarray(increments, problem.dtype).reshape(-1)
+        vector_view(session, room, problem.dtype)[:] = values
+    call = getattr(module.Stability, "grow_map!")
+
+    def grow(chain: int, first: int, intervals: int) -> None:
+        session.call(call, handle, count, *run, first, intervals, *words, chain)
+
+    return JuliaTangentFlow(
+        grow,
+        vector_view(session, handle.start, problem.dtype),
+        vector_view(session, handle.report, np.dtype(np.int64)),
+        count,
+        Provenance(
+            "julia",
+            f"{scheme} (HybridNDS)",
+            tuple(sorted((*PYTHON_VERSIONS, *session.versions))),
+            None,
+            None,
+            dt,
+            "lowered",
+        ),
+    )
+
+
+def _stochastic(
+    tangent: SDEProblem,
+    count: int,
+    options: Any,
+    run: tuple[float, float, int],
+    words: tuple[int, int],
+    path: Any,
+) -> JuliaTangentFlow:
+    backend = _stochastic_backend()
+    prepared, method, versions = backend.ready(tangent, options)
+    session = runtime.session()
+    prepared.fill(tangent)
+    prepared.set_path(path)
+    areas = options.path.area != "none"
+    call = getattr(session.module.Stability, "grow_stochastic!")
+    info = find_stochastic_solver(options.solver, "julia")
+    handle = prepared.handle
+
+    def grow(chain: int, first: int, intervals: int) -> None:
+        session.call(
+            call, handle, method, count, *run, first, intervals, *words, chain, areas
+        )
+
+    return JuliaTangentFlow(
+        grow,
+        vector_view(session, handle.start, tangent.dtype),
+        vector_view(session, handle.report, np.dtype(np.int64)),
+        count,
+        Provenance(
+            "julia",
+            str(info.julia),
+            tuple(sorted(versions)),
+            None,
+            None,
+            float(options.dt),
+            "lowered",
+        ),
+    )
+
+
+def _words(key: PRNGKeyArray) -> tuple[int, int]:
+    """Two words of 32 bits, of a key of any kind; other ones than ensembles use."""
+    data = np.asarray(jr.key_data(jr.fold_in(key, 0x57AB)))
+    digest = hashlib.blake2b(data.tobytes(), digest_size=8).digest()
+    return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little")

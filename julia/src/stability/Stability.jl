@@ -1,0 +1,23 @@
+"""
+Tangent vectors along orbits, made orthonormal again at the end of each interval: the
+loops behind Lyapunov exponents.
+"""
+module Stability
+
+using LinearAlgebra: LAPACK, norm
+using PrecompileTools: @compile_workload, @setup_workload
+using SciMLBase: SciMLBase
+using ..Ensembles: LANES, Words, normal_pair
+using ..HybridNDS: HybridNDS, INTERRUPTED, KEEP_END, Prepared, PreparedStochastic, SILENT,
+                   StepCheck, SUCCESS, UNSTABLE, VectorFunction, Watch, absolute, address,
+                   correct_stage_times!, outcome, poll!, resize_path!, solve_stochastic!,
+                   stage_tolerance
+
+include("turning.jl")
+include("increments.jl")
+include("flows.jl")
+include("maps.jl")
+include("stochastic.jl")
+include("precompile.jl")
+
+end

@@ -1,0 +1,88 @@
+"""
+    Turner{T}(n, k)
+
+Work arrays to make `k` tangent vectors of `n` components orthonormal.
+"""
+struct Turner{T}
+    vectors::Matrix{T}
+    factors::Vector{T}
+end
+Turner{T}(n::Int, k::Int) where {T} = Turner{T}(zeros(T, n, k), zeros(T, k))
+
+"""
+    orthonormalize!(turner, u, logs)
+
+Replace the tangent vectors in `u`, which follow the state, by Q of their QR
+decomposition, and write the logarithms of the diagonal of R to `logs`.
+"""
+function orthonormalize!(turner::Turner{T}, u::Vector{T}, logs::AbstractVector{T}) where {T}
+    V = turner.vectors
+    count = length(V)
+    first = length(u) - count + 1
+    copyto!(V, 1, u, first, count)
+    if size(V, 2) == 1
+        size_of = norm(V)
+        logs[1] = log(size_of)
+        V ./= size_of
+    elseif all(isfinite, V)
+        LAPACK.geqrf!(V, turner.factors)
+        for i in axes(V, 2)
+            logs[i] = log(abs(V[i, i]))
+        end
+        LAPACK.orgqr!(V, turner.factors)
+    else
+        fill!(logs, T(NaN))
+    end
+    copyto!(u, first, V, 1, count)
+    return nothing
+end
+
+"""
+    Growth{T}(count, intervals)
+
+What a stretch of intervals leaves: the logarithms of growth, a column an interval, and
+how many intervals there are.
+"""
+mutable struct Growth{T}
+    const logs::Matrix{T}
+    done::Int
+    steps::Int
+    code::Int
+end
+function Growth{T}(count::Int, intervals::Int) where {T}
+    return Growth{T}(Matrix{T}(undef, count, intervals), 0, 0, SUCCESS)
+end
+
+# One more interval, whose end must be finite for the next.
+function close_interval!(growth::Growth{T}, turner::Turner{T}, u::Vector{T}) where {T}
+    growth.done += 1
+    logs = @view growth.logs[:, growth.done]
+    orthonormalize!(turner, u, logs)
+    if growth.code == SUCCESS && !(all(isfinite, u) && all(isfinite, logs))
+        growth.code = UNSTABLE
+    end
+    return growth.code == SUCCESS
+end
+
+"""
+    report!(report, growth)
+
+Tell the host: the outcome's code, steps, intervals that were begun and ended, and where
+their logarithms are.
+"""
+function report!(report::Vector{Int}, growth::Growth)
+    report[1] = growth.code
+    report[3] = growth.steps
+    report[9] = growth.done
+    report[10] = address(growth.logs)
+    return nothing
+end
+
+"""
+    unavailable(out, u, p, t)
+
+In place of a derivative that an explicit solver never asks for.
+"""
+function unavailable(out, u, p, t)
+    throw(ArgumentError("this solver was not to need derivatives of the field"))
+end
