@@ -13,7 +13,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from .problem import ODEProblem
-from .problem_checks import VectorField, require_precision
+from .problem_checks import VectorField
 from .stochastic_problem import NoiseKind, SDEProblem
 
 _ADDED: dict[NoiseKind, NoiseKind] = {
@@ -128,7 +128,7 @@ def tangent_problem(
     - `problem`: an [`ODEProblem`][hybrid_nds.ODEProblem] without mass matrix, or an
         [`SDEProblem`][hybrid_nds.SDEProblem].
     - `directions`: the tangent vectors at the start, in the columns of a matrix of
-        shape `(n, k)`.
+        shape `(n, k)`; they take the precision of the problem.
 
     **Returns:** a problem of the same kind, span and interpretation, with the same
     `args`. Scalar and additive noise stay so, diagonal noise becomes commutative noise
@@ -142,8 +142,7 @@ def tangent_problem(
             "tangent_problem: `problem` must be an ODEProblem or an SDEProblem, got "
             f"{type(problem).__name__}."
         )
-    require_precision("tangent_problem: `directions`", directions)
-    start = jnp.asarray(directions, problem.dtype)
+    start = jnp.asarray(np.asarray(directions, problem.dtype))
     n = problem.dimension
     if start.ndim != 2 or start.shape[0] != n or start.shape[1] == 0:
         raise ValueError(

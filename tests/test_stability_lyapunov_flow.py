@@ -293,6 +293,24 @@ def test_what_has_not_converged_says_so_with_its_trace():
     assert np.all(np.abs(found.exponents - [0.02, -0.02]) < 4 * found.standard_errors)
 
 
+def test_single_precision_stays_single():
+    """The published exponents of Lorenz's system, in 32 bits: round-off of 1e-7 a step
+    is far below the error of the time average."""
+
+    def lorenz(t, y, args):
+        a, b, c = y
+        return jnp.stack([10 * (b - a), a * (28 - c) - b, a * b - 8 / 3 * c])
+
+    start = np.array([1.0, 1.0, 20.0], np.float32)
+    with jax.enable_x64(False):
+        problem = ODEProblem(lorenz, start, 0.0, 100.0)
+        found = lyapunov_spectrum(problem, solver="Tsit5", dt=0.02)
+    expected = np.array([0.9056, 0.0, -14.5723])
+    assert np.all(np.abs(found.exponents - expected) < 4 * found.standard_errors)
+    # Each logarithm is off by up to √ε of the spread, and 900 of them average out.
+    assert found.sum == pytest.approx(-41 / 3, abs=2e-3)
+
+
 def test_a_tolerance_that_is_not_met_says_what_would_do():
     found = lyapunov_spectrum(_noisy(), dt=0.1, key=_KEY, time=50.0, tolerance=1e-3)
     assert not found.converged

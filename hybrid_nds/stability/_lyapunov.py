@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import time as clock
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -111,10 +112,7 @@ def lyapunov_spectrum(
     saying when, and for an interval too long to tell the exponents apart.
     """
     check_lyapunov_problem(_OWNER, problem)
-    if backend not in ("diffrax", "julia"):
-        raise ValueError(
-            f'{_OWNER}: `backend` must be "diffrax" or "julia", got {backend!r}.'
-        )
+    make_flow = flow_of(_OWNER, backend)
     if not 0 < level < 1:
         raise ValueError(f"{_OWNER}: `level` must lie between 0 and 1, got {level!r}.")
     if tolerance is not None:
@@ -136,10 +134,7 @@ def lyapunov_spectrum(
             path=path,
             chains=chains,
         )
-        make = diffrax_tangent_flow
-        if backend == "julia":
-            from ..backends.julia_stability import julia_tangent_flow as make
-        flow = make(
+        flow = make_flow(
             problem,
             plan.exponents,
             solver=solver,
@@ -178,6 +173,19 @@ def lyapunov_spectrum(
         tolerance=tolerance,
         settings=settings,
         provenance=where,
+    )
+
+
+def flow_of(owner: str, backend: Any) -> Callable[..., Any]:
+    """What makes ready to follow tangent vectors on a backend."""
+    if backend == "diffrax":
+        return diffrax_tangent_flow
+    if backend == "julia":
+        from ..backends.julia_stability import julia_tangent_flow
+
+        return julia_tangent_flow
+    raise ValueError(
+        f'{owner}: `backend` must be "diffrax" or "julia", got {backend!r}.'
     )
 
 

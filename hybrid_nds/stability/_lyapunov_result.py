@@ -146,8 +146,9 @@ class LyapunovSpectrum(AnalysisResult):
             right.set_ylim(-reach, reach)
         right.set_xscale("log")
         right.set_xlabel("time")
-        verdict = "" if self.converged else ": NOT CONVERGED"
-        right.set_title(f"running mean less the result{verdict}", fontsize=10)
+        right.set_ylabel("running mean less the result")
+        verdict = "up to each time" if self.converged else "NOT CONVERGED"
+        right.set_title(verdict, fontsize=10, loc="left")
         right.legend(fontsize=8, ncols=2)
 
 

@@ -10,12 +10,11 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from ..analysis import AnalysisError, SavedProgress, analysis_provenance
-from ..backends.diffrax_stability import diffrax_tangent_flow
 from ..ensembles.checks import check_key
 from ..fingerprints import arrays_text, digest, problem_fingerprint
 from ..stochastic_problem import SDEProblem
 from ._linear_noise import LinearNoise, leading_eigenvalue, linear_noise
-from ._lyapunov import follow, precision_of
+from ._lyapunov import flow_of, follow, precision_of
 from ._lyapunov_plan import (
     LyapunovPlan,
     check_lyapunov_problem,
@@ -44,6 +43,7 @@ def moment_exponent(
     p: float,
     *,
     method: Literal["auto", "exact", "monte-carlo"] = "auto",
+    backend: Literal["diffrax", "julia"] = "diffrax",
     solver: Any = None,
     dt: float | None = None,
     time: float | None = None,
@@ -76,7 +76,8 @@ def moment_exponent(
     - `problem`: an [`SDEProblem`][hybrid_nds.SDEProblem].
     - `p`: the moment, a real number other than zero.
     - `method`: `"exact"`, `"monte-carlo"`, or `"auto"`: exact where it can be.
-    - `solver`, `dt`: for sampling, as for [`solve`][hybrid_nds.solve], in fixed steps.
+    - `backend`, `solver`, `dt`: for sampling, as for [`solve`][hybrid_nds.solve], in
+        fixed steps.
     - `time`: for sampling, the time to look at; by default the span of `problem`.
     - `transient`: how much of its start to leave out of the slope, for the directions
         to settle; by default a quarter, and nothing in one dimension.
@@ -106,6 +107,7 @@ def moment_exponent(
             f'{_OWNER}: `method` must be "auto", "exact" or "monte-carlo", got '
             f"{method!r}."
         )
+    flow_of(_OWNER, backend)
     if not 0 < level < 1:
         raise ValueError(f"{_OWNER}: `level` must lie between 0 and 1, got {level!r}.")
     with precision_of(problem):
@@ -116,6 +118,7 @@ def moment_exponent(
         return _sampled(
             problem,
             power,
+            backend=backend,
             solver=solver,
             dt=dt,
             time=time,
@@ -187,6 +190,7 @@ def _sampled(
     problem: SDEProblem,
     p: float,
     *,
+    backend: str,
     solver: Any,
     dt: float | None,
     time: float | None,
@@ -224,7 +228,7 @@ def _sampled(
             "intervals; give a longer `time`."
         )
     plan = LyapunovPlan(1, interval, 0, count, trajectories)
-    flow = diffrax_tangent_flow(
+    flow = flow_of(_OWNER, backend)(
         problem, 1, solver=solver, dt=step, interval=interval, span=length, key=key
     )
     states = start_states(_OWNER, problem, initial, trajectories, key)

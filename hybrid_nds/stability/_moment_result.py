@@ -102,7 +102,7 @@ class MomentExponent(AnalysisResult):
             times = np.linspace(0, 1 / max(abs(self.value), 1e-12), 2)
             axes.plot(times, self.value * times)
             axes.set_xlabel("time")
-            axes.set_ylabel(f"log E|v|^{self.p:g}, less its start")
+            axes.set_ylabel(f"log E|v|$^{{{self.p:g}}}$, less its start")
             axes.set_title(f"exact: {self.value:.6g}", fontsize=10, loc="left")
             return
         upper, lower = figure.subplots(2, 1, sharex=True)
