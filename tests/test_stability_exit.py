@@ -18,42 +18,92 @@ from hybrid_nds.stability._exit_steps import Crossings, region_levels
 SIGMAS = 4.0
 
 
+# Functions of the module, made once, and few steps and numbers of trajectories: what
+# was compiled for one test serves the others.
+def constant_drift(t, y, args):
+    return args * jnp.ones_like(y)
+
+
+def unit_noise(t, y, args):
+    return jnp.ones_like(y)
+
+
+def well_drift(t, y, args):
+    return y - y**3
+
+
+def well_noise(t, y, args):
+    return jnp.sqrt(2 * args) * jnp.ones_like(y)
+
+
 def brownian(y0=0.5, drift=0.0, dimension=1):
     return SDEProblem(
-        lambda t, y, args: drift + 0 * y,
-        lambda t, y, args: jnp.ones_like(y),
+        constant_drift,
+        unit_noise,
         jnp.full((dimension,), y0),
         0.0,
         1.0,
+        jnp.asarray(drift),
         noise="additive",
-        interpretation="ito",
     )
 
 
 def double_well(noise=0.1):
     return SDEProblem(
-        lambda t, y, args: y - y**3,
-        lambda t, y, args: jnp.sqrt(2 * noise) * jnp.ones_like(y),
+        well_drift,
+        well_noise,
         jnp.array([-1.0]),
         0.0,
         1.0,
+        jnp.asarray(noise),
         noise="additive",
-        interpretation="ito",
     )
+
+
+# Of Brownian motion with drift, Euler's method has no error of its own.
+EXACT = {"dt": 0.01, "solver": "Euler", "check_step": False}
+WELL = {"dt": 0.04, "check_step": False}
 
 
 def test_brownian_motion_leaves_an_interval_after_the_product_of_the_distances():
     # E T = x(1 − x) (Itô's formula for x(1 − x)); the bridge is exact for it.
     found = mean_exit_time(
-        brownian(0.3), (0.0, 1.0), 4096, key=jax.random.key(1), dt=0.02
+        brownian(0.3), (0.0, 1.0), 1024, key=jax.random.key(1), **EXACT
     )
-    # Two boundaries within one step are taken as independent: with steps of 0.02, a
-    # crossing of both costs less than exp(−2/0.02·0.25) of the trajectories.
+    # Two boundaries within one step are taken as independent: with steps of 0.01, a
+    # crossing of both costs less than exp(−2/0.01·0.25) of the trajectories.
     assert abs(found.mean - 0.21) < SIGMAS * found.standard_error
+    assert found.standard_error < 0.04 * 0.21
     # It leaves by the upper end with probability x.
-    assert abs(found.shares[1] - 0.3) < SIGMAS * np.sqrt(0.21 / 4096)
+    assert abs(found.shares[1] - 0.3) < SIGMAS * np.sqrt(0.21 / 1024)
     assert found.low < found.mean < found.high
     assert "bridge" in str(found)
+
+
+def test_drift_carries_it_out():
+    # E T from x of drift c on (0, 1): (p − x)/c, p the probability of the upper end
+    # (1 − e^{−2cx})/(1 − e^{−2c}) (Karatzas & Shreve 1991, section 5.5.C).
+    c, x = 2.0, 0.4
+    upper = (1 - np.exp(-2 * c * x)) / (1 - np.exp(-2 * c))
+    found = mean_exit_time(
+        brownian(x, c), (0.0, 1.0), 1024, key=jax.random.key(11), **EXACT
+    )
+    assert abs(found.mean - (upper - x) / c) < SIGMAS * found.standard_error
+    spread = np.sqrt(upper * (1 - upper) / 1024)
+    assert abs(found.shares[1] - upper) < SIGMAS * spread
+
+
+def test_the_step_error_is_the_difference_to_steps_twice_as_long():
+    given = {"correction": "none", "key": jax.random.key(12)}
+    found = mean_exit_time(
+        brownian(), (0.0, 1.0), 1024, **given, **{**EXACT, "check_step": True}
+    )
+    # (x + δ)² - x² with δ = .5826 √h, once for 2h and once for h; both runs have
+    # standard errors of about 0.3/√1024.
+    late = [(0.5 + 0.5826 * np.sqrt(h)) ** 2 for h in (0.02, 0.01)]
+    spread = np.sqrt(2) * found.standard_error
+    assert abs(found.step_error - (late[0] - late[1])) < SIGMAS * spread + 0.01
+    assert found.step_error > 0
 
 
 def test_the_time_of_a_crossing_has_its_law():
@@ -96,17 +146,16 @@ def test_times_of_crossings_lie_in_their_step(start, end, seed):
 @pytest.mark.parametrize("correction", ["bridge", "shift", "none"])
 def test_only_the_uncorrected_mean_is_late_by_the_root_of_the_step(correction):
     # On a grid of h the interval is as if 0.5826√h wider at each end (Siegmund 1985):
-    # E T = (x + δ)(1 − x + δ), here 0.0687 late; what remains of the shift is of order
+    # E T = (x + δ)(1 − x + δ), here 0.0617 late; what remains of the shift is of order
     # h, by Wald's identity exactly zero but for the overshoot's dependence on the gap.
-    dt, delta = 0.01, 0.5826 * 0.1
+    dt, delta = EXACT["dt"], 0.5826 * 0.1
     found = mean_exit_time(
         brownian(0.5),
         (0.0, 1.0),
-        4096,
+        1024,
         key=jax.random.key(2),
-        dt=dt,
         correction=correction,
-        check_step=False,
+        **EXACT,
     )
     late = found.mean - 0.25
     expected = (0.5 + delta) ** 2 - 0.25 if correction == "none" else 0.0
@@ -123,8 +172,7 @@ def test_a_disc_is_left_after_its_radius_squared_over_the_dimension():
         lambda y: 1 - jnp.sqrt(jnp.sum(y**2) + 1e-12),
         1024,
         key=jax.random.key(3),
-        dt=0.01,
-        check_step=False,
+        **EXACT,
     )
     # A half-plane in place of the disc over one step: a bias of order h.
     assert abs(found.mean - 0.5) < SIGMAS * found.standard_error + 0.01
@@ -153,15 +201,35 @@ def test_the_double_well_is_left_after_the_time_of_the_integral():
         (-np.inf, 0.0),
         256,
         key=jax.random.key(4),
-        dt=0.04,
-        check_step=False,
+        **WELL,
     )
     assert abs(found.mean - exact) < SIGMAS * found.standard_error
     assert found.standard_error < 0.1 * exact
 
 
+def test_an_ornstein_uhlenbeck_process_leaves_after_the_time_of_the_integral():
+    """dx = −x dt + dW from 0 out of (−1, 1): T = 2∫₀¹ e^{y²} ∫₀^y e^{−z²}."""
+    problem = SDEProblem(
+        lambda t, y, args: -y,
+        unit_noise,
+        jnp.zeros(1),
+        0.0,
+        1.0,
+        noise="additive",
+    )
+    exact = scipy.integrate.dblquad(
+        lambda z, y: 2 * np.exp(y**2 - z**2), 0, 1, 0, lambda y: y
+    )[0]
+    found = mean_exit_time(
+        problem, (-1.0, 1.0), 1024, key=jax.random.key(13), dt=0.04, check_step=False
+    )
+    # The bridge takes the drift as constant over a step: a bias of order h.
+    assert abs(found.mean - exact) < SIGMAS * found.standard_error + 0.04 * exact
+    assert abs(found.shares[1] - 0.5) < SIGMAS * 0.5 / np.sqrt(1024)
+
+
 def test_a_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
-    given = {"key": jax.random.key(6), "dt": 0.02, "check_step": False}
+    given = {"key": jax.random.key(6), **WELL}
     whole = mean_exit_time(double_well(), (-np.inf, 0.0), 64, **given)
     stretch, calls = mean_exit_time.__globals__["_Run"]._stretch, []
 
@@ -186,14 +254,14 @@ def test_a_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
 
 
 def test_trajectories_still_inside_are_no_mean():
-    with pytest.raises(AnalysisError, match=r"were still inside after 50 steps"):
+    with pytest.raises(AnalysisError, match=r"were still inside after 256 steps"):
         mean_exit_time(
             double_well(),
             (-np.inf, 0.0),
             16,
             key=jax.random.key(7),
-            dt=0.02,
-            max_time=1.0,
+            max_time=10.22,
+            **WELL,
         )
 
 
@@ -243,8 +311,7 @@ def test_the_result_shows_itself(tmp_path):
         (0.0, 1.0),
         64,
         key=jax.random.key(9),
-        dt=0.05,
-        check_step=False,
+        **EXACT,
         initial=lambda key: jax.random.uniform(key, (1,), minval=0.2, maxval=0.8),
     )
     found.plot(tmp_path / "exits.png")
