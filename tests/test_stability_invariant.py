@@ -134,6 +134,31 @@ def law():
     )
 
 
+def test_longer_steps_show_the_error_of_the_step():
+    """Euler's own covariance solves (I + hA) Σ (I + hA)ᵀ + h B Bᵀ = Σ."""
+    law = invariant_law(
+        linear(),
+        key=jr.key(3),
+        solver="Euler",
+        dt=0.1,
+        chains=8,
+        sampling=0.2,
+        transient=20.0,
+    )
+    exact = [
+        scipy.linalg.solve_discrete_lyapunov(np.eye(2) + h * A, h * B @ B.T)
+        for h in (0.1, 0.2)
+    ]
+    quantile = scipy.stats.t.isf(LEVEL / 2, law.batches - 1)
+    off = np.abs(law.covariance_step_changes - (exact[1] - exact[0]))
+    assert np.all(off < quantile * law.covariance_step_change_errors)
+    # Along the same paths most of the noise cancels.
+    assert law.covariance_step_change_errors[0, 0] < 0.5 * law.covariance_errors[0, 0]
+    assert np.all(np.abs(law.step_changes) < quantile * law.step_change_errors)
+    assert not law.converged
+    assert "take a shorter `dt`" in law.notes[-1]
+
+
 def check_lyapunov_equation(law):
     exact = scipy.linalg.solve_continuous_lyapunov(A, -B @ B.T)
     # Student's t, since errors come from few batches.
@@ -157,7 +182,8 @@ def test_result_says_what_it_rests_on(law, tmp_path):
     assert law.provenance.solver == "SRA1"
     assert np.all(law.effective_samples > 400)
     text = str(law)
-    for word in ("effective", "R̂", "batches of", "8 chains"):
+    assert np.all(np.abs(law.covariance_step_changes) < law.covariance_errors)
+    for word in ("effective", "R̂", "batches of", "8 chains", "twice as long"):
         assert word in text
     assert law.to_xarray()["covariance"].shape == (2, 2)
     assert law.to_dict()["analysis"] == "InvariantLaw"
@@ -179,6 +205,7 @@ def well():
         sampling=0.2,
         transient=10.0,
         initial=starts,
+        check_step=False,
     )
 
 
@@ -213,6 +240,7 @@ def test_an_observable_of_the_state(law):
     seen = invariant_law(
         linear(),
         observable=lambda y: {"square": y[0] ** 2},
+        check_step=False,
         key=jr.key(3),
         dt=0.05,
         chains=8,
@@ -277,6 +305,7 @@ def test_too_few_samples_for_the_error_asked(law):
             sampling=0.2,
             transient=20.0,
             standard_error=1e-4,
+            check_step=False,
         )
     assert isinstance(failure.value.result, InvariantLaw)
     np.testing.assert_array_equal(failure.value.result.mean, law.mean)
@@ -324,7 +353,15 @@ def test_bad_input():
         with pytest.raises(kind, match=words):
             invariant_law(wrong, **{**options, **more})
     with pytest.raises(AnalysisError, match="`observable` is not finite in chain"):
-        invariant_law(problem, observable=lambda y: jnp.log(y[0]), **options)
+        invariant_law(
+            problem,
+            observable=lambda y: jnp.log(y[0]),
+            key=jr.key(3),
+            dt=0.05,
+            chains=8,
+            sampling=0.2,
+            transient=20.0,
+        )
     rotating = ODEProblem(lambda t, y, args: -y, jnp.ones(2), 0.0, 10.0)
     with pytest.raises(ValueError, match="`initial`"):
         invariant_law(rotating, key=jr.key(0), time=100.0, sampling=0.5)

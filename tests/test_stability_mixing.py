@@ -10,9 +10,11 @@ import scipy.stats
 from hypothesis import given, settings, strategies as st
 
 from hybrid_nds import SDEProblem
-from hybrid_nds.analysis import AnalysisError
+from hybrid_nds.analysis import AnalysisError, analysis_provenance
 from hybrid_nds.stability import MixingRate, mixing_rate
 from hybrid_nds.stability._autocorrelation import fit_decay
+from hybrid_nds.stability._mixing_rate import _rates
+from hybrid_nds.stability._sampling import SamplePlan
 
 # A right program fails one statistical comparison with this chance, or less.
 LEVEL = 1e-6
@@ -121,6 +123,7 @@ def test_result_says_what_it_rests_on(rates, tmp_path):
     assert (tmp_path / "rates.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_rate_scales_with_time():
     """Twice the rate in half the time: the same chains, but for their size."""
     fast = mixing_rate(
@@ -148,15 +151,15 @@ def test_short_runs_say_what_is_missing(rates):
     assert "NOT CONVERGED" in str(found)
 
 
-def rotation(t, y, args):
-    return jnp.array([[-0.2, -3.0], [3.0, -0.2]]) @ y
-
-
 def test_an_autocorrelation_that_oscillates_is_told():
-    problem = SDEProblem(
-        rotation, unit_noise, jnp.zeros(2), 0.0, 110.0, noise="additive"
-    )
-    found = mixing_rate(problem, key=jr.key(4), **OPTIONS)
+    """The real part of z_{n+1} = r e^{iω} z_n + noise: ρ = r^t cos ωt."""
+    random = np.random.default_rng(6)
+    noise = random.standard_normal((CHAINS, 3000))
+    poles = [1.0, -2 * 0.95 * np.cos(0.3), 0.95**2]
+    series = np.asarray(scipy.signal.lfilter([1.0], poles, noise, axis=1))
+    plan = SamplePlan("test", 0.1, 2900, 1, 100, CHAINS, None)
+    provenance = analysis_provenance("jax", "none")
+    found = _rates(series[:, 100:, None], plan, 0.95, provenance, "")
     assert not found.converged
     assert "oscillates" in found.notes[0]
     assert "`observable`" in found.notes[0]

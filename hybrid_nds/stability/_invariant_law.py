@@ -17,7 +17,7 @@ from ..ensembles.checks import check_key
 from ..fingerprints import arrays_text, digest, problem_fingerprint, traced_text
 from ..problem import ODEProblem
 from ..stochastic_problem import SDEProblem
-from ._invariant_law_result import InvariantLaw, law_of
+from ._invariant_law_result import InvariantLaw, Twice, law_of
 from ._lyapunov import precision_of
 from ._lyapunov_plan import check_lyapunov_problem, check_positive, start_states
 from ._sampling import (
@@ -50,6 +50,7 @@ def invariant_law(
     initial: Any = None,
     level: float = 0.95,
     standard_error: float | None = None,
+    check_step: bool = True,
     threads: int | None = None,
     progress: bool = False,
     save: str | os.PathLike[str] | None = None,
@@ -59,8 +60,8 @@ def invariant_law(
     $\\mu(\\varphi) = \\lim_{T\\to\\infty} \\frac1T\\int_0^T \\varphi(y(t))\\,dt$, by
     the mean over the samples of all chains. Errors are batch means, with batches of at
     least ten autocorrelation times (Flegal & Jones 2010); effective sample sizes and
-    $\\hat R$ are those of Vehtari et al. (2021). They are errors of sampling: that of
-    the step shows in a run with another `dt`.
+    $\\hat R$ are those of Vehtari et al. (2021). They are errors of sampling; that of
+    the step shows in `step_changes`.
 
     **Arguments:**
 
@@ -82,6 +83,9 @@ def invariant_law(
         `problem.y0`. Chains that start far apart are what makes `r_hat` a test.
     - `level`: of the intervals.
     - `standard_error`: the largest standard error of a mean that will do.
+    - `check_step`: whether to run once more with steps twice as long, along the same
+        Brownian paths where they are shared, which tells how large the error of the
+        step may be, for half the cost again. With a fixed `dt`.
     - `progress`: whether to show progress.
     - `save`: a file to keep progress in: a run that was cut off goes on from there, to
         the same result to the last bit.
@@ -99,7 +103,7 @@ def invariant_law(
     if standard_error is not None:
         standard_error = check_positive(_OWNER, "standard_error", standard_error)
     with precision_of(problem):
-        found, plan = run_chains(
+        found, plan, twice = run_chains(
             _OWNER,
             problem,
             observable=observable,
@@ -112,11 +116,12 @@ def invariant_law(
             sampling=sampling,
             chains=chains,
             initial=initial,
+            check_step=check_step,
             progress=progress,
             save=save,
             least=_LEAST,
         )
-    result = law_of(found.values, plan, level, found.provenance, found.runner)
+    result = law_of(found.values, plan, level, found.provenance, found.runner, twice)
     worst = float(np.max(result.standard_errors))
     if standard_error is not None and not worst <= standard_error:
         factor = math.ceil((worst / standard_error) ** 2)
@@ -146,13 +151,15 @@ def run_chains(
     sampling: Any,
     chains: Any,
     initial: Any,
+    check_step: bool,
     progress: bool,
     save: Any,
     least: int,
-) -> tuple[Samples, SamplePlan]:
+) -> tuple[Samples, SamplePlan, Twice | None]:
     """Check what was asked for, and follow the chains.
 
-    **Returns:** the samples, and the plan they were made by.
+    **Returns:** the samples; the plan they were made by; those of steps twice as long,
+    `None` where nobody asked, or steps adapt.
     """
     key = check_key(key)
     check_observable(owner, problem, observable)
@@ -173,23 +180,37 @@ def run_chains(
         if observable is None
         else traced_text(observable, problem.y0) + arrays_text(observable)
     )
-    settings = [repr(plan), backend, str(options), seen, arrays_text(options)]
     identity = {
         "problem": problem_fingerprint(problem),
-        "settings": digest(settings),
         "noise": arrays_text(jnp.asarray(jr.key_data(key))),
         "start": arrays_text(starts),
     }
-    saved = None if save is None else SavedProgress(owner, save, identity)
-    found = sample_chains(
-        problem,
-        plan,
-        starts,
-        observable=observable,
-        key=key,
-        backend=backend,
-        options=options,
-        saved=saved,
-        progress=progress,
-    )
-    return found, plan
+
+    def run(plan: SamplePlan, suffix: str) -> Samples:
+        settings = [repr(plan), backend, str(options), seen, arrays_text(options)]
+        saved = None
+        if save is not None:
+            own = identity | {"settings": digest(settings)}
+            saved = SavedProgress(owner, f"{os.fspath(save)}{suffix}", own)
+        return sample_chains(
+            problem,
+            plan,
+            starts,
+            observable=observable,
+            key=key,
+            backend=backend,
+            options=options,
+            saved=saved,
+            progress=progress,
+        )
+
+    found = run(plan, "")
+    adaptive = options["rtol"] is not None or options["atol"] is not None
+    if not check_step or plan.dt is None or adaptive:
+        return found, plan, None
+    other, stride = plan.twice()
+    try:
+        return found, plan, Twice(run(other, ".twice").values, stride)
+    except AnalysisError:
+        # The shorter steps did not diverge: what there is, stands, with a warning.
+        return found, plan, Twice(None, stride)

@@ -34,6 +34,11 @@ class InvariantLaw(AnalysisResult):
     - `mean`, their `standard_errors`, and the intervals `low` to `high` that hold each
         with probability `level`; shape `(k,)`.
     - `covariance`, `covariance_errors`: shape `(k, k)`; the errors are standard errors.
+    - `step_changes`, `step_change_errors`, and for covariances
+        `covariance_step_changes`, `covariance_step_change_errors`: what steps twice as
+        long change, and the standard errors of that. The error of the step is about as
+        large for methods of weak order one, a third of it for order two. NaN where it
+        was not asked for.
     - `effective_samples`: how many independent samples would tell each mean as well.
     - `r_hat`: near one where the chains agree on the law, each shape `(k,)`.
     - `correlation_time`: the longest of the integrated autocorrelation times, and
@@ -54,6 +59,10 @@ class InvariantLaw(AnalysisResult):
     level: float
     covariance: Float[np.ndarray, "k k"]
     covariance_errors: Float[np.ndarray, "k k"]
+    step_changes: Float[np.ndarray, " k"]
+    step_change_errors: Float[np.ndarray, " k"]
+    covariance_step_changes: Float[np.ndarray, "k k"]
+    covariance_step_change_errors: Float[np.ndarray, "k k"]
     effective_samples: Float[np.ndarray, " k"]
     r_hat: Float[np.ndarray, " k"]
     correlation_time: float
@@ -80,6 +89,13 @@ class InvariantLaw(AnalysisResult):
             "level": ((), self.level),
             "covariance": (square, self.covariance),
             "covariance_errors": (square, self.covariance_errors),
+            "step_changes": (each, self.step_changes),
+            "step_change_errors": (each, self.step_change_errors),
+            "covariance_step_changes": (square, self.covariance_step_changes),
+            "covariance_step_change_errors": (
+                square,
+                self.covariance_step_change_errors,
+            ),
             "effective_samples": (each, self.effective_samples),
             "r_hat": (each, self.r_hat),
             "correlation_time": ((), self.correlation_time),
@@ -119,6 +135,16 @@ class InvariantLaw(AnalysisResult):
             f"errors from {self.batches} batches of {self.batch_length:.4g}; the "
             f"slowest correlation time is {self.correlation_time:.4g}"
         )
+        if np.all(np.isfinite(self.step_changes)):
+            i = int(np.argmax(np.abs(self.step_changes)))
+            variances = np.diag(self.covariance_step_changes)
+            j = int(np.argmax(np.abs(variances)))
+            error = self.covariance_step_change_errors[j, j]
+            lines.append(
+                f"steps twice as long change means by up to {self.step_changes[i]:.2g} "
+                f"± {self.step_change_errors[i]:.1g}, variances by up to "
+                f"{variances[j]:.2g} ± {error:.1g}"
+            )
         return "\n".join(lines)
 
     def draw(self, figure: Figure) -> None:
@@ -156,17 +182,27 @@ class InvariantLaw(AnalysisResult):
             right.legend(fontsize=8, ncols=2, frameon=False)
 
 
+@dataclasses.dataclass(frozen=True)
+class Twice:
+    """**Fields:** the samples of steps twice as long, `None` where these diverged; how
+    many samples of the shorter steps make one of theirs."""
+
+    values: Float[np.ndarray, "chains samples k"] | None
+    stride: int
+
+
 def law_of(
     values: Float[np.ndarray, "chains samples k"],
     plan: SamplePlan,
     level: float,
     provenance: Provenance,
     runner: str,
+    twice: Twice | None = None,
 ) -> InvariantLaw:
     """The law from the samples of all chains.
 
     **Arguments:** the samples; the plan they were made by; the level of the intervals;
-    where they come from; what ran them.
+    where they come from; what ran them; those of steps twice as long.
     """
     chains, _, k = values.shape
     means = batch_means(values, level)
@@ -188,7 +224,9 @@ def law_of(
     stride = max(1, math.ceil(2 * means.correlation))
     edges, density = _histograms(values.reshape(-1, k))
     numbers, trace = running_means(values)
+    changes = _step_changes(values, twice, level)
     notes = _notes(means, plan, effective, r_hat, limits)
+    notes += _step_notes(changes, twice, error, covariance_errors)
     return InvariantLaw(
         mean=means.mean,
         standard_errors=error,
@@ -197,6 +235,10 @@ def law_of(
         level=level,
         covariance=covariance,
         covariance_errors=covariance_errors,
+        step_changes=changes[0],
+        step_change_errors=changes[1],
+        covariance_step_changes=changes[2],
+        covariance_step_change_errors=changes[3],
         effective_samples=effective,
         r_hat=r_hat,
         correlation_time=means.correlation * plan.interval,
@@ -226,6 +268,59 @@ def _covariance(values: np.ndarray, means: Any) -> tuple[np.ndarray, np.ndarray]
     of_mean = np.atleast_2d(np.cov(means.batches, rowvar=False)) / number
     total = np.einsum("cti,ctj->ij", centred, centred) / centred[..., 0].size
     return total + of_mean, products.std(axis=0, ddof=1) / math.sqrt(number)
+
+
+def _step_changes(
+    values: np.ndarray, twice: Twice | None, level: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """What longer steps change in means and covariances, each with its errors."""
+    chains, _, k = values.shape
+    if twice is None or twice.values is None:
+        none = np.full(k, np.nan), np.full((k, k), np.nan)
+        return none[0], none[0], none[1], none[1]
+    pair = values[:, twice.stride - 1 :: twice.stride], twice.values
+    # Sample by sample: along the same path both err alike, and little is left.
+    means = batch_means(pair[1] - pair[0], level)
+    per_chain = len(means.batches) // chains
+    products = []
+    for one in pair:
+        centred = one - one.mean(axis=(0, 1))
+        parts = centred[:, centred.shape[1] - per_chain * means.length :]
+        parts = parts.reshape(-1, means.length, k)
+        products.append(np.einsum("bli,blj->bij", parts, parts) / means.length)
+    change = products[1] - products[0]
+    error = change.std(axis=0, ddof=1) / math.sqrt(len(change))
+    return means.mean, means.standard_error, change.mean(axis=0), error
+
+
+def _step_notes(
+    changes: tuple[np.ndarray, ...],
+    twice: Twice | None,
+    error: np.ndarray,
+    covariance_errors: np.ndarray,
+) -> tuple[str, ...]:
+    if twice is None:
+        return ()
+    if twice.values is None:
+        return (
+            "with steps twice as long chains diverge: the error of the step may be "
+            "large; take a shorter `dt`, or an implicit `solver`.",
+        )
+    notes = []
+    for what, change, noise, sampled in (
+        ("mean", changes[0], changes[1], error),
+        ("variance", *(np.diag(x) for x in (*changes[2:], covariance_errors))),
+    ):
+        beyond = np.abs(change) - 3 * noise - sampled
+        i = int(np.argmax(beyond))
+        if beyond[i] > 0:
+            notes.append(
+                f"steps twice as long change the {what} of observable {i} by "
+                f"{change[i]:.2g}, more than its standard error of {sampled[i]:.2g}: "
+                "the error of the step counts; take a shorter `dt`, or a `solver` of "
+                "higher weak order."
+            )
+    return tuple(notes)
 
 
 def _histograms(flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

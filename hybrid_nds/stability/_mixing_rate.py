@@ -226,7 +226,7 @@ def mixing_rate(
             f"their disagreement, got {chains}."
         )
     with precision_of(problem):
-        found, plan = run_chains(
+        found, plan, _ = run_chains(
             _OWNER,
             problem,
             observable=observable,
@@ -239,6 +239,7 @@ def mixing_rate(
             sampling=sampling,
             chains=chains,
             initial=initial,
+            check_step=False,
             progress=progress,
             save=save,
             least=_LEAST,

@@ -52,6 +52,20 @@ class SamplePlan:
         """Samples of each chain that count."""
         return self.samples - self.left_out
 
+    def twice(self) -> tuple[SamplePlan, int]:
+        """The same run in steps twice as long, and how many samples of this one are one
+        of that."""
+        assert self.dt is not None
+        stride = 2 if round(self.interval / self.dt) % 2 else 1
+        other = dataclasses.replace(
+            self,
+            dt=2 * self.dt,
+            interval=stride * self.interval,
+            per_stretch=self.per_stretch // stride,
+            left_out=self.left_out // stride,
+        )
+        return other, stride
+
     @property
     def settings(self) -> dict[str, Any]:
         return {
@@ -130,13 +144,16 @@ def sample_plan(
             "`sampling`."
         )
     left_out = math.ceil(transient / interval - 1e-9)
+    # Samples of steps twice as long fall on every sample, or on every other.
+    odd = steps % 2 if step is not None else 0
+    left_out += left_out % 2 * odd
     total = counted + left_out
     most = max(1, min(_STATES // (number * steps), _STEPS // steps, total))
     stretches = math.ceil(total / most)
     # All stretches are of one length, so that they are compiled as one.
-    return SamplePlan(
-        owner, interval, math.ceil(total / stretches), stretches, left_out, number, step
-    )
+    per_stretch = math.ceil(total / stretches)
+    per_stretch += per_stretch % 2 * odd
+    return SamplePlan(owner, interval, per_stretch, stretches, left_out, number, step)
 
 
 def check_autonomous(
