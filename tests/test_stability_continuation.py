@@ -149,6 +149,31 @@ def test_fitzhugh_nagumo_loses_and_regains_its_stability():
     assert len(branch.bifurcations) == 2
 
 
+def test_a_neural_field_with_its_gain():
+    # x' = −x + g W tanh x at 0 has the eigenvalues −1 + g(1 ± 2i): Hopf at g = 1.
+    class Network(eqx.Module):
+        weight: jax.Array
+        gain: jax.Array
+
+        def __call__(self, t, y, args):
+            return -y + self.gain * (self.weight @ jnp.tanh(y))
+
+    weight = jnp.array([[1.0, -2.0], [2.0, 1.0]])
+
+    def problem_of(gain):
+        field = Network(weight, jnp.asarray(gain))
+        return ODEProblem(field, jnp.full(2, 0.1), 0.0, 1.0)
+
+    branch = continue_equilibria(problem_of, 0.5, (0.0, 2.0), max_step=0.1)
+    (one,) = branch.bifurcations
+    assert one.kind == "hopf"
+    assert abs(one.parameter - 1) <= one.parameter_error < 1e-12
+    assert one.frequency == pytest.approx(2.0, abs=1e-12)
+    # The cubic terms are −W (x³, z³)/3, of which Guckenheimer & Holmes' formula takes
+    # f_xxx + g_zzz = −4, over 16; and times 2/ω, as above.
+    assert one.lyapunov_coefficient == pytest.approx(-0.25, rel=1e-9)
+
+
 def test_a_closed_curve_is_walked_once():
     # The circle μ² + y² = 1/4 has a fold at either side.
     def field(t, y, mu):

@@ -37,12 +37,24 @@ class Network(eqx.Module):
         return -y + self.weight @ jnp.tanh(y)
 
 
-def double_well(t, y, args):
-    return y - y**3
+class Polynomial(eqx.Module):
+    """Of third degree; one class for many fields, which then compile once."""
+
+    coefficients: jax.Array
+
+    def __call__(self, t, y, args):
+        return jnp.polyval(self.coefficients[::-1], y)
+
+
+def polynomial(*coefficients):
+    return problem(Polynomial(jnp.array(coefficients)), jnp.array([0.3]))
+
+
+DOUBLE_WELL = (0.0, 1.0, 0.0, -1.0)
 
 
 def test_the_double_well_of_the_table():
-    found = equilibria(problem(double_well, jnp.array([0.3])), region=(-2.0, 2.0))
+    found = equilibria(polynomial(*DOUBLE_WELL), region=(-2.0, 2.0))
     np.testing.assert_allclose(found.points[:, 0], [-1, 0, 1], atol=4 * EPS)
     np.testing.assert_allclose(found.eigenvalues[:, 0], [-2, 1, -2], atol=16 * EPS)
     assert found.kinds == ("stable node", "unstable node", "stable node")
@@ -105,9 +117,7 @@ def test_a_network_of_two_units_has_the_equilibria_of_its_pitchfork():
 
 
 def test_a_multiple_zero_is_one_and_not_hyperbolic():
-    found = equilibria(
-        problem(lambda t, y, a: -(y**3), jnp.array([1.0])), region=(-2, 2)
-    )
+    found = equilibria(polynomial(0.0, 0.0, 0.0, -1.0), region=(-2.0, 2.0))
     assert found.kinds == ("non-hyperbolic",)
     # Newton's step is a third of the way to a triple zero.
     assert abs(found.points[0, 0]) <= 4 * found.errors[0]
@@ -124,28 +134,29 @@ def test_a_line_of_equilibria_is_not_isolated():
 
 
 def test_single_precision_stays():
-    single = problem(double_well, jnp.array([0.3], jnp.float32))
-    found = equilibria(single, region=(-2.0, 2.0), starts=32)
+    well = Polynomial(jnp.array(DOUBLE_WELL, jnp.float32))
+    single = problem(well, jnp.array([0.3], jnp.float32))
+    found = equilibria(single, region=(-2.0, 2.0))
     assert found.points.dtype == np.float32
     np.testing.assert_allclose(found.points[:, 0], [-1, 0, 1], atol=1e-5)
     assert np.all(np.abs(found.points[:, 0] - np.array([-1, 0, 1])) <= found.errors)
 
 
 def test_double_precision_needs_no_flag():
-    double = problem(double_well, jnp.array([0.3]))
+    double = polynomial(*DOUBLE_WELL)
     with jax.enable_x64(False):
-        found = equilibria(double, region=(-2.0, 2.0), starts=16)
+        found = equilibria(double, region=(-2.0, 2.0))
     assert found.points.dtype == np.float64
 
 
 def test_no_equilibrium_says_what_was_tried():
-    above = problem(lambda t, y, args: 1 + y**2, jnp.array([0.0]))
-    words = r"from 8 starts of up to 50.*\|f\| reached is 1.*`starts`"
+    above = polynomial(1.0, 0.0, 1.0, 0.0)
+    words = r"from 64 starts of up to 256.*\|f\| reached is 1.*`starts`"
     with pytest.raises(AnalysisError, match=words):
-        equilibria(above, region=(-2.0, 2.0), starts=8, max_steps=50)
-    far = problem(lambda t, y, args: 10 - y, jnp.array([0.0]))
+        equilibria(above, region=(-2.0, 2.0))
+    far = polynomial(10.0, -1.0, 0.0, 0.0)
     with pytest.raises(AnalysisError, match=r"outside it.*\(10\).*enlarge `region`"):
-        equilibria(far, region=(-2.0, 2.0), starts=8)
+        equilibria(far, region=(-2.0, 2.0))
     holes = problem(lambda t, y, args: jnp.sqrt(y - 5), jnp.array([6.0]))
     with pytest.raises(AnalysisError, match="not finite where they ended"):
         equilibria(holes, region=(-2.0, 2.0), starts=4)
@@ -175,27 +186,28 @@ def test_a_field_that_depends_on_time_is_frozen_on_request():
     ],
 )
 def test_bad_arguments_are_named(options, words):
-    double = problem(double_well, jnp.array([0.3]))
+    double = polynomial(*DOUBLE_WELL)
     with pytest.raises(ValueError, match=words):
         equilibria(double, **({"region": (-1.0, 1.0)} | options))
 
 
 def test_problems_of_another_kind_are_refused():
     y0 = jnp.array([0.3])
-    noisy = SDEProblem(double_well, double_well, y0, 0.0, 1.0)
+    well = Polynomial(jnp.array(DOUBLE_WELL))
+    noisy = SDEProblem(well, well, y0, 0.0, 1.0)
     with pytest.raises(TypeError, match=r"take ODEProblem\(problem.drift"):
         equilibria(noisy, region=(-1.0, 1.0))
     with pytest.raises(TypeError, match="must be an ODEProblem, got int"):
         jacobian_spectrum(3)
-    weighed = ODEProblem(double_well, y0, 0.0, 1.0, mass_matrix=np.eye(1))
+    weighed = ODEProblem(well, y0, 0.0, 1.0, mass_matrix=np.eye(1))
     with pytest.raises(ValueError, match="no mass matrix"):
         jacobian_spectrum(weighed)
     with pytest.raises(TypeError, match="concrete"):
-        jax.jit(lambda y: jacobian_spectrum(problem(double_well, y)).jacobian)(y0)
+        jax.jit(lambda y: jacobian_spectrum(problem(well, y)).jacobian)(y0)
 
 
 def test_equilibria_print_plot_and_turn_into_data(tmp_path):
-    found = equilibria(problem(double_well, jnp.array([0.3])), region=(-2.0, 2.0))
+    found = equilibria(polynomial(*DOUBLE_WELL), region=(-2.0, 2.0))
     text = str(found)
     assert "3 equilibria from 64 starts" in text
     assert "(-1)" in text
@@ -219,14 +231,15 @@ def test_the_spectrum_of_the_nonnormal_matrix():
     np.testing.assert_array_equal(found.jacobian, matrix)
 
 
-entries = st.floats(-10, 10, allow_subnormal=False)
+# Without entries whose squares underflow, which LAPACK alone does not survive.
+entries = st.floats(-10, 10).map(lambda x: x if abs(x) > 1e-100 else 0.0)
 
 
 @given(
     matrix=hnp.arrays(np.float64, (3, 3), elements=entries),
     change=hnp.arrays(np.float64, (3, 3), elements=st.floats(-1, 1)),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_errors_hold_what_round_off_does(matrix, change):
     found = jacobian_spectrum(problem(Linear(jnp.asarray(matrix)), jnp.ones(3)))
     # Entries off by a half of their last place.
@@ -266,6 +279,13 @@ def test_a_spectrum_prints_plots_and_turns_into_data(tmp_path):
     assert found.to_xarray()["jacobian"].dims == ("row", "column")
     assert json.loads(json.dumps(found.to_dict()))["spectral_radius"] == 11.0
     found.plot(tmp_path / "s.png")
+
+
+def test_very_small_matrices_keep_their_eigenvalues():
+    small = 1e-172 * jnp.array([[1.0, 2.0], [2.0, 1.0]])
+    found = jacobian_spectrum(problem(Linear(small), jnp.ones(2)))
+    np.testing.assert_allclose(1e172 * found.eigenvalues, [3, -1], rtol=1e-14)
+    assert np.all(found.eigenvalue_errors > 0)
 
 
 def test_a_jacobian_that_is_not_finite_is_named():

@@ -2,6 +2,7 @@
 
 import json
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -106,6 +107,34 @@ def test_the_van_der_pol_oscillator(backend):
         assert twice.period == pytest.approx(found.period, abs=1e-10)
 
 
+class Network(eqx.Module):
+    """A continuous recurrent network: x' = −x + W tanh x."""
+
+    weight: jax.Array
+
+    def __call__(self, t, y, args):
+        return -y + self.weight @ jnp.tanh(y)
+
+
+@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+def test_a_neural_field(backend):
+    # Beyond the Hopf bifurcation at a real part of 1 of the eigenvalues 1.5 ± 2i of W.
+    weight = jnp.array([[1.5, -2.0], [2.0, 1.5]])
+    problem = ODEProblem(Network(weight), jnp.array([1.0, 0.0]), 0.0, 40.0)
+    found = periodic_orbit(problem, backend=backend)
+    assert found.stability == "stable"
+    assert abs(found.trivial_multiplier - 1) < 1e-7
+    # W commutes with the quarter turn R, and tanh is odd and acts on each component: if
+    # x(t) is a solution, so is R x(t). The only orbit is then its own image, in a
+    # quarter of the period.
+    x, z = found.orbit[:, 0], found.orbit[:, 1]
+    turned = np.stack([-z, x], axis=1)
+    np.testing.assert_allclose(found.orbit[30], turned[0], atol=1e-7)
+    # Liouville's formula, as above, with tr J = −2 + 1.5 Σ tanh'.
+    mean = np.mean(-2 + 1.5 * (1 / np.cosh(found.orbit[:-1]) ** 2).sum(axis=1))
+    assert found.multipliers[0] == pytest.approx(np.exp(mean * found.period), rel=1e-5)
+
+
 def test_a_forced_field_keeps_its_period():
     # x' = −x + cos t has the orbit (cos t + sin t)/2 and the multiplier e^{−2π}.
     problem = ODEProblem(
@@ -124,6 +153,7 @@ def test_a_forced_field_keeps_its_period():
         periodic_orbit(problem)
 
 
+@pytest.mark.slow
 def test_single_precision_stays():
     problem = ODEProblem(
         van_der_pol,

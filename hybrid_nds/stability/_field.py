@@ -104,17 +104,20 @@ def spectrum(matrix: np.ndarray, precision: float, moved: float = 0.0) -> Spectr
     """
     matrix = np.asarray(matrix, float)
     n = len(matrix)
-    values, left, right = cast(Any, scipy.linalg.eig(matrix, left=True))
+    # Entries of one size, since squares of very small ones underflow.
+    scale = float(np.max(np.abs(matrix))) or 1.0
+    unit = matrix / scale
+    values, left, right = cast(Any, scipy.linalg.eig(unit, left=True))
     # Columns come with norm one.
     overlap = np.abs(np.sum(left.conj() * right, axis=0))
     conditions = 1 / np.maximum(overlap, np.finfo(float).tiny)
-    size = float(np.linalg.norm(matrix))
-    moved += n * precision * size
+    size = float(np.linalg.norm(unit))
+    moved = moved / scale + n * precision * size
     elsner = (2 * size + moved) ** (1 - 1 / n) * moved ** (1 / n)
     order = np.lexsort((-np.imag(values), -np.real(values)))
     return Spectrum(
-        values[order],
-        np.minimum(conditions * moved, elsner)[order],
+        scale * values[order],
+        scale * np.minimum(conditions * moved, elsner)[order],
         conditions[order],
     )
 

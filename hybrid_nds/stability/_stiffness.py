@@ -347,7 +347,7 @@ def stability_limit() -> float:
 
     def growth(x: float) -> float:
         stages = np.linalg.solve(np.eye(len(b)) + x * A, ones)
-        return abs(1 - x * (b @ stages)) - 1
+        return abs(1 - x * float(b @ stages)) - 1
 
     # Stable near zero, and a polynomial that leaves the unit disc but once before 5.
     return cast(float, scipy.optimize.brentq(growth, 1.0, 5.0))
