@@ -16,6 +16,7 @@ import numpy as np
 from hybrid_nds.precision import double_precision
 from hybrid_nds.problem import ODEProblem
 from hybrid_nds.reconcile._specification import check_choice, check_keys
+from hybrid_nds.reconcile.analyses import PlannedAnalysis, read_analyses
 from hybrid_nds.reconcile.fields import FIELDS
 from hybrid_nds.reconcile.observables import OBSERVABLES, Observable
 
@@ -85,7 +86,7 @@ class Fixture:
 
     **Fields:** the name, title and folder; the problem, in double precision; the
     reference; the settings; the parameters as plain numbers; the sources; what to
-    beware of; and whether the problem is stiff.
+    beware of; whether the problem is stiff; and analyses of it.
     """
 
     name: str
@@ -98,6 +99,7 @@ class Fixture:
     sources: tuple[str, ...]
     notes: tuple[str, ...]
     stiff: bool
+    analyses: tuple[PlannedAnalysis, ...]
 
 
 def read_fixture(
@@ -125,6 +127,7 @@ def read_fixture(
         parameters=parameters,
         sources=tuple(spec["sources"]),
         notes=tuple(spec.get("notes", ())),
+        analyses=read_analyses(file, spec),
         stiff=spec["stiff"],
     )
 

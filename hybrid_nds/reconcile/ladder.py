@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from ..analysis import AnalysisResult
 from ..precision import double_precision
 from ..problem import ODEProblem
 from ..stochastic_problem import SDEProblem
+from .analyses import PlannedAnalysis
 from .fixtures import Fixture
 from .plan import Plan, plan_fixture, plan_problem
 from .report import RUNGS, Report, RungResult
@@ -25,6 +27,7 @@ def reconcile(
     *,
     rungs: Sequence[str] = RUNGS,
     observables: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] | None = None,
+    analyses: Mapping[str, Callable[[Any, Any], AnalysisResult]] | None = None,
     scale: Any = 1.0,
     julia: str = "auto",
     progress: Callable[[str], None] | None = None,
@@ -47,6 +50,11 @@ def reconcile(
     - `rungs`: which to climb.
     - `observables`: for an ordinary problem of your own, named functions
         `(ts, ys) -> float` of times and states (an array with a leading axis of times).
+    - `analyses`: for a problem of your own, named functions
+        `(problem, backend) -> result`, such as a call of
+        [`lyapunov_spectrum`][hybrid_nds.stability.lyapunov_spectrum]: L3 then holds the
+        stacks' results to their intervals, which should be wide enough for every one of
+        them to hold (`level=0.999`).
     - `scale`: for a problem of your own, the scale of each component, a number or
         shape `(n,)`: errors are relative to `|y| + scale`.
     - `julia`: `"live"` demands a running Julia, `"recorded"` a fixture's recorded
@@ -75,14 +83,19 @@ def reconcile(
         )
     if isinstance(problem, Fixture) and observables is not None:
         raise ValueError("reconcile: a fixture names its own `observables`.")
+    if isinstance(problem, Fixture | StochasticFixture) and analyses is not None:
+        raise ValueError("reconcile: a fixture names its own `analyses`.")
+    planned = [PlannedAnalysis(name, run) for name, run in (analyses or {}).items()]
     if stochastic:
-        return climb_stochastic(problem, rungs, scale, julia, progress)
+        return climb_stochastic(problem, rungs, scale, planned, julia, progress)
     with double_precision():
         state, stack = _julia_side(problem, julia)
         plan = (
             plan_fixture(problem)
             if isinstance(problem, Fixture)
-            else plan_problem(in_double(problem), dict(observables or {}), scale)
+            else plan_problem(
+                in_double(problem), dict(observables or {}), scale, planned
+            )
         )
         results = []
         diffrax = LiveStack("diffrax")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -16,6 +16,7 @@ from jax.flatten_util import ravel_pytree
 from ..problem import ODEProblem
 from ..solve import solve
 from ..solvers import SOLVERS
+from .analyses import PlannedAnalysis
 from .fixtures import Fixture, NamedObservable
 
 EXPLICIT_TWINS = tuple(s.name for s in SOLVERS if s.twin and not s.implicit and s.order)
@@ -61,6 +62,7 @@ class Plan:
     growth: float
     stiff: bool
     observables: tuple[NamedObservable, ...]
+    analyses: tuple[PlannedAnalysis, ...] = ()
 
     @property
     def scheme_times(self) -> np.ndarray:
@@ -106,6 +108,7 @@ def plan_fixture(fixture: Fixture) -> Plan:
         growth=s.growth,
         stiff=fixture.stiff,
         observables=s.observables,
+        analyses=fixture.analyses,
     )
 
 
@@ -113,6 +116,7 @@ def plan_problem(
     problem: ODEProblem,
     observables: dict[str, Callable[[np.ndarray, np.ndarray], float]],
     scale: Any,
+    analyses: Sequence[PlannedAnalysis] = (),
 ) -> Plan:
     """A plan for a problem of one's own: nothing known but the problem.
 
@@ -168,6 +172,7 @@ def plan_problem(
             NamedObservable(name, function, None)
             for name, function in observables.items()
         ),
+        analyses=tuple(analyses),
     )
 
 

@@ -5,6 +5,7 @@ u is the unit round-off 2⁻⁵³ throughout; errors of states are relative to |
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 import jax
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..lowering import expression_depth
+from .analyses import analysis_figures
 from .observables import sensitivity
 from .plan import IMPLICIT_TWINS, STAGES, Plan, flat_field
 from .report import Figure, RungResult
@@ -246,7 +248,7 @@ def _falls(ladder: list[Figure], name: str, plan: Plan, accuracy: float) -> Figu
 
 def observable_rung(plan: Plan, stacks: tuple[Stack, ...]) -> RungResult:
     """L3: what the user wanted from the solution."""
-    if not plan.observables:
+    if not plan.observables and not plan.analyses:
         return RungResult("L3", reason="no observables named")
     rtol = plan.rtols[-1]
     shape = np.shape(plan.problem.y0) if hasattr(plan.problem.y0, "shape") else (-1,)
@@ -295,4 +297,7 @@ def observable_rung(plan: Plan, stacks: tuple[Stack, ...]) -> RungResult:
                     derivation,
                 )
             )
+    figures += analysis_figures(
+        plan.analyses, {s.name: functools.partial(s.analysis, plan) for s in stacks}
+    )
     return RungResult("L3", tuple(figures))

@@ -16,6 +16,7 @@ import numpy as np
 from ..files import write_text
 from ..problem import ODEProblem
 from ..solve import solve
+from .analyses import Found, PlannedAnalysis
 from .plan import Plan, flat_field, flat_states, scaled_problem
 
 PARTS = ("field", "jacobian on ones", "jacobian on waves", "time gradient")
@@ -48,6 +49,10 @@ class Stack(Protocol):
 
     def solution(self, plan: Plan, rtol: float) -> np.ndarray:
         """The best adaptive solver's states at the plan's times; NaN if it failed."""
+        ...
+
+    def analysis(self, plan: Plan, planned: PlannedAnalysis) -> Found:
+        """The values of an analysis and half the widths of their intervals."""
         ...
 
 
@@ -113,6 +118,9 @@ class LiveStack:
         if (plan, rtol) not in self._solutions:
             self._solutions[plan, rtol] = self._solve(plan, rtol)
         return self._solutions[plan, rtol]
+
+    def analysis(self, plan: Plan, planned: PlannedAnalysis) -> Found:
+        return planned.run(plan.problem, self.name)
 
     def _solve(self, plan: Plan, rtol: float) -> np.ndarray:
         problem = _span(scaled_problem(plan.problem, plan.scale), float(plan.times[-1]))
@@ -213,6 +221,10 @@ class RecordedStack:
     def solution(self, plan: Plan, rtol: float) -> np.ndarray:
         return self._states("solution", f"{rtol:.0e}")
 
+    def analysis(self, plan: Plan, planned: PlannedAnalysis) -> Found:
+        values, half = self._states("analysis", planned.name)
+        return values, half
+
 
 def record(plan: Plan, path: Path) -> None:
     """Run Julia live on a plan and write its results, whole or not at all."""
@@ -236,5 +248,7 @@ def record(plan: Plan, path: Path) -> None:
             rows("scheme", twin, stack.scheme(plan, twin))
     for rtol in plan.rtols:
         rows("solution", f"{rtol:.0e}", stack.solution(plan, rtol))
+    for planned in plan.analyses:
+        rows("analysis", planned.name, np.stack(stack.analysis(plan, planned)))
     text = out.getvalue()
     write_text(path, text)

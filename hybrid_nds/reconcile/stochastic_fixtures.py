@@ -21,6 +21,7 @@ from ..noise import StoredPath
 from ..precision import double_precision
 from ..stochastic_problem import SDEProblem
 from ._specification import check_choice, check_keys
+from .analyses import PlannedAnalysis, read_analyses
 from .fields import STOCHASTIC_FIELDS
 
 _REQUIRED = (
@@ -103,7 +104,7 @@ class StochasticFixture:
 
     **Fields:** the name, title and folder; the problem, in double precision; the strong
     solution; the law; the backends and rungs that apply; the parameters as plain
-    numbers; the sources; and what to beware of.
+    numbers; the sources; what to beware of; and analyses of it.
     """
 
     name: str
@@ -117,6 +118,7 @@ class StochasticFixture:
     parameters: Mapping[str, Any]
     sources: tuple[str, ...]
     notes: tuple[str, ...]
+    analyses: tuple[PlannedAnalysis, ...]
 
     def stored_path(self, index: int, steps: int | None = None) -> StoredPath:
         """One of the stored Brownian paths, to be solved along.
@@ -162,6 +164,7 @@ def read_stochastic_fixture(
         parameters=parameters,
         sources=tuple(spec["sources"]),
         notes=tuple(spec.get("notes", ())),
+        analyses=read_analyses(file, spec),
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..precision import double_precision
 from ..stochastic_problem import SDEProblem
+from .analyses import PlannedAnalysis
 from .report import RUNGS, Report, RungResult
 from .stacks import RECORD
 from .stochastic_fixtures import StochasticFixture
@@ -39,6 +40,7 @@ def climb_stochastic(
     problem: SDEProblem | StochasticFixture,
     rungs: Sequence[str],
     scale: Any,
+    analyses: Sequence[PlannedAnalysis],
     julia: str,
     progress: Callable[[str], None] | None,
 ) -> Report:
@@ -49,7 +51,7 @@ def climb_stochastic(
         plan = (
             plan_stochastic_fixture(problem)
             if isinstance(problem, StochasticFixture)
-            else plan_stochastic_problem(in_double(problem), scale)
+            else plan_stochastic_problem(in_double(problem), scale, analyses)
         )
         diffrax = LiveStochasticStack("diffrax")
         results = []

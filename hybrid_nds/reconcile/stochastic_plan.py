@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -16,6 +16,7 @@ from ..discretization import end_states
 from ..problem import ODEProblem
 from ..stochastic_problem import SDEProblem
 from ..stochastic_solvers import STOCHASTIC_SOLVERS, StochasticSolverInfo
+from .analyses import PlannedAnalysis
 from .plan import Plan
 from .stochastic_fixtures import Law, StochasticFixture
 
@@ -44,7 +45,7 @@ class StochasticPlan:
     shapes `(paths, steps, m)`; the times of strong solutions and the states there,
     `(paths, times, n)` or `None`; numbers of steps for strong orders; scale; orders
     that differ from the methods' own, and methods whose order bounds from below; the
-    law; backends and rungs.
+    law; backends and rungs; analyses.
     """
 
     name: str
@@ -62,6 +63,7 @@ class StochasticPlan:
     law: Law
     backends: tuple[str, ...]
     rungs: tuple[str, ...]
+    analyses: tuple[PlannedAnalysis, ...]
 
     @property
     def twins(self) -> tuple[str, ...]:
@@ -161,10 +163,13 @@ def plan_stochastic_fixture(fixture: StochasticFixture) -> StochasticPlan:
         law=fixture.law,
         backends=fixture.backends,
         rungs=fixture.rungs,
+        analyses=fixture.analyses,
     )
 
 
-def plan_stochastic_problem(problem: SDEProblem, scale: Any) -> StochasticPlan:
+def plan_stochastic_problem(
+    problem: SDEProblem, scale: Any, analyses: Sequence[PlannedAnalysis] = ()
+) -> StochasticPlan:
     """A plan for a problem of one's own: nothing known but the problem.
 
     Each method's own solution on the finest grid stands for the exact one, and laws are
@@ -196,6 +201,7 @@ def plan_stochastic_problem(problem: SDEProblem, scale: Any) -> StochasticPlan:
         law=Law(t1, _LAW_STEPS, ()),
         backends=("diffrax", "julia"),
         rungs=("L0", "L1", "L2", "L3"),
+        analyses=tuple(analyses),
     )
 
 

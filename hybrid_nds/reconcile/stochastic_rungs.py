@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 
 import numpy as np
@@ -10,6 +11,7 @@ import scipy.stats
 
 from ..discretization import fit_order
 from ..measures import compare_laws
+from .analyses import analysis_figures
 from .report import Figure, RungResult
 from .rungs import field_rung
 from .stacks import Stack
@@ -149,6 +151,9 @@ def law_rung(plan: StochasticPlan, stacks: tuple[StochasticStack, ...]) -> RungR
                 f"be seen with probability {comparison.power:.3f} or more.",
             )
         )
+    figures += analysis_figures(
+        plan.analyses, {s.name: functools.partial(s.analysis, plan) for s in stacks}
+    )
     if not figures:
         return RungResult("L3", reason="no known moments, and no second stack")
     return RungResult("L3", tuple(figures))

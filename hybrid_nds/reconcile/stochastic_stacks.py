@@ -13,6 +13,7 @@ import numpy as np
 from ..discretization import end_states
 from ..files import write_text
 from ..stochastic_problem import SDEProblem
+from .analyses import Found, PlannedAnalysis
 from .stacks import PARTS, LiveStack, read_record
 from .stochastic_plan import SAMPLES, StochasticPlan, law_problem
 
@@ -47,6 +48,10 @@ class StochasticStack(Protocol):
         """Independent samples of the law, shape `(samples, n)`."""
         ...
 
+    def analysis(self, plan: StochasticPlan, planned: PlannedAnalysis) -> Found:
+        """The values of an analysis and half the widths of their intervals."""
+        ...
+
 
 class LiveStochasticStack:
     """A stack that runs now."""
@@ -78,6 +83,9 @@ class LiveStochasticStack:
             h = (h[:, ::2] + h[:, 1::2]) / 2 + (first - second) / 4
             dw = first + second
         return _julia_states(plan.problem, solver, dw, h, plan.times)
+
+    def analysis(self, plan: StochasticPlan, planned: PlannedAnalysis) -> Found:
+        return planned.run(plan.problem, self.name)
 
     def samples(self, plan: StochasticPlan) -> np.ndarray:
         problem, steps = law_problem(plan), plan.law.steps
@@ -155,6 +163,10 @@ class RecordedStochasticStack:
     def samples(self, plan: StochasticPlan) -> np.ndarray:
         return self._table("sample", plan.law_solver("julia"))
 
+    def analysis(self, plan: StochasticPlan, planned: PlannedAnalysis) -> Found:
+        values, half = self._table("analysis", planned.name)
+        return values, half
+
 
 def record_stochastic(plan: StochasticPlan, path: Path) -> None:
     """Run Julia live on a plan and write its results, whole or not at all."""
@@ -183,5 +195,7 @@ def record_stochastic(plan: StochasticPlan, path: Path) -> None:
             # Far finer than any error that an order is measured from.
             rows("strong", f"{solver} {steps}", states.reshape(-1, n), 12)
     rows("sample", plan.law_solver("julia"), stack.samples(plan), 6)
+    for planned in plan.analyses:
+        rows("analysis", planned.name, np.stack(stack.analysis(plan, planned)))
     text = out.getvalue()
     write_text(path, text)

@@ -1,0 +1,189 @@
+"""Analyses up the ladder: one number found by two implementations, with errors."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+
+from ..analysis import AnalysisResult
+from ..problem import ODEProblem
+from ..stochastic_problem import SDEProblem
+from ._specification import check_choice, check_keys
+from .report import Figure
+
+# All intervals of one analysis together.
+ANALYSIS_LEVEL = 0.001
+# The backends draw their own noise: two independent ones, as intervals want.
+_SEEDS = {"diffrax": 1, "julia": 2}
+# Under these names results hold what they are about, with `low` and `high` beside it.
+_VALUES = ("exponents", "mean", "exponent", "rate")
+
+Problem = ODEProblem | SDEProblem
+Found = tuple[np.ndarray, np.ndarray]
+"""Values, and half the widths of their intervals, each of shape `(k,)`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedAnalysis:
+    """An analysis of a problem, and what it is to find.
+
+    **Fields:** its name; the analysis as a function `(problem, backend) -> result`; the
+    values expected, shape `(k,)`, or `None`; a bound on what is not sampling, such as
+    the bias of a step or the rounding of a published number, for each value or for all;
+    and the source of both.
+    """
+
+    name: str
+    analysis: Callable[[Problem, str], AnalysisResult]
+    expected: np.ndarray | None = None
+    bias: Any = 0.0
+    source: str = ""
+
+    def run(self, problem: Problem, backend: str) -> Found:
+        """The analysis on a backend.
+
+        **Returns:** values and half widths, which are NaN where the analysis says that
+        it has not converged.
+
+        **Raises:** `TypeError` for a result without an interval.
+        """
+        result: Any = self.analysis(problem, backend)
+        name = next((n for n in _VALUES if hasattr(result, n)), None)
+        if name is None or not hasattr(result, "low"):
+            raise TypeError(
+                f"reconcile: the analysis {self.name!r} must return a result with an "
+                f"interval, of {', '.join(_VALUES)} with `low` and `high`; got "
+                f"{type(result).__name__}."
+            )
+        values = np.atleast_1d(np.asarray(getattr(result, name), float))
+        half = np.atleast_1d(np.asarray(result.high) - np.asarray(result.low)) / 2
+        return values, half if getattr(result, "converged", True) else half * np.nan
+
+
+def read_analyses(file: Path, spec: Mapping[str, Any]) -> tuple[PlannedAnalysis, ...]:
+    """The analyses of a specification.
+
+    **Raises:** `ValueError` naming the file and the key for one that is malformed.
+    """
+    found = []
+    for entry in spec.get("analyses", ()):
+        check_keys(file, entry, ("kind", "options", "expected", "bias", "source"))
+        check_choice(file, "analyses.kind", entry["kind"], tuple(ANALYSES))
+        expected = np.atleast_1d(np.asarray(entry["expected"], float))
+        found.append(
+            PlannedAnalysis(
+                entry["kind"].replace("_", " "),
+                functools.partial(
+                    ANALYSES[entry["kind"]],
+                    level=1 - ANALYSIS_LEVEL / expected.size,
+                    **entry["options"],
+                ),
+                expected,
+                np.asarray(entry["bias"], float),
+                entry["source"],
+            )
+        )
+    return tuple(found)
+
+
+def analysis_figures(
+    planned: Sequence[PlannedAnalysis],
+    stacks: Mapping[str, Callable[[PlannedAnalysis], Found]],
+) -> list[Figure]:
+    """Each analysis on each stack against what is expected, and one stack's against
+    the other's: of several values, the one closest to its limit.
+
+    **Arguments:** the analyses; for each stack by name what runs, or reads, one.
+    """
+    figures = []
+    for analysis in planned:
+        derivation = (
+            f"Intervals of the analyses themselves, and {np.max(analysis.bias):.2g} or "
+            f"less for what is not sampling. {analysis.source}".rstrip()
+        )
+        found = {name: run(analysis) for name, run in stacks.items()}
+        for name, (values, half) in found.items():
+            if analysis.expected is None:
+                continue
+            claim = f"{analysis.name}, {name} against the value expected"
+            gap = np.abs(values - analysis.expected)
+            figures.append(_closest(claim, gap, half + analysis.bias, derivation))
+        if len(found) == 2:
+            (one, (first, a)), (two, (second, b)) = found.items()
+            limit = np.hypot(a, b) + 2 * np.asarray(analysis.bias)
+            claim = f"{analysis.name}, {one} against {two}"
+            figures.append(_closest(claim, np.abs(first - second), limit, derivation))
+    return figures
+
+
+def _closest(claim: str, gap: np.ndarray, limit: np.ndarray, derivation: str) -> Figure:
+    if not np.all(np.isfinite(limit)):
+        return Figure(f"{claim}: not converged", math.inf, 0.0, derivation)
+    worst = int(np.argmax(gap / np.maximum(limit, np.finfo(float).tiny)))
+    return Figure(claim, float(gap[worst]), float(limit[worst]), derivation)
+
+
+def _lyapunov(problem: Problem, backend: Any, **options: Any) -> AnalysisResult:
+    from ..stability import lyapunov_spectrum
+
+    if isinstance(problem, SDEProblem):
+        options["key"] = jr.key(_SEEDS[backend])
+    return lyapunov_spectrum(problem, backend=backend, **options)
+
+
+def _exit_time(
+    problem: Any,
+    backend: str,
+    *,
+    trajectories: int,
+    low: float = -math.inf,
+    high: float = math.inf,
+    **options: Any,
+) -> AnalysisResult:
+    from ..stability import mean_exit_time
+
+    return mean_exit_time(
+        problem,
+        (low, high),
+        trajectories,
+        key=jr.key(_SEEDS[backend]),
+        backend=backend,
+        check_step=False,
+        **options,
+    )
+
+
+def _invariant_law(
+    problem: Problem, backend: Any, *, powers: Sequence[Any], **options: Any
+) -> AnalysisResult:
+    from ..stability import invariant_law
+
+    exponents = np.asarray(powers)
+    return invariant_law(
+        problem,
+        observable=lambda y: jnp.prod(y**exponents, axis=1),
+        key=jr.key(_SEEDS[backend]),
+        backend=backend,
+        # What is expected is that of the scheme in its steps.
+        check_step=False,
+        **options,
+    )
+
+
+ANALYSES: Mapping[str, Callable[..., AnalysisResult]] = MappingProxyType(
+    {
+        "invariant_law": _invariant_law,
+        "lyapunov_spectrum": _lyapunov,
+        "mean_exit_time": _exit_time,
+    }
+)
+"""By kind of a fixture's `[[analyses]]`: `(problem, backend, level=, **options)`."""
