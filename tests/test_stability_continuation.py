@@ -11,6 +11,7 @@ import pytest
 from hybrid_nds import ODEProblem
 from hybrid_nds.analysis import AnalysisError
 from hybrid_nds.stability import continue_equilibria
+from hybrid_nds.stability._arclength import Walker
 
 
 def family(field, y0):
@@ -222,6 +223,72 @@ def test_a_fold_is_a_start():
     branch = continue_equilibria(family(fold, jnp.zeros(1)), 0.0, (-1.0, 1.0))
     np.testing.assert_allclose(branch.parameters, branch.points[:, 0] ** 2, atol=1e-14)
     np.testing.assert_allclose(branch.parameters[[0, -1]], 1.0, atol=1e-12)
+    assert [one.kind for one in branch.bifurcations] == ["fold"]
+    assert abs(branch.bifurcations[0].parameter) < 1e-12
+
+
+def test_the_lorenz_equations():
+    sigma, beta = 10.0, 8 / 3
+
+    def field(t, y, rho):
+        a, b, c = y
+        return jnp.stack([sigma * (b - a), a * (rho - c) - b, a * b - beta * c])
+
+    branch = continue_equilibria(
+        family(field, jnp.array([6.0, 6.0, 14.0])), 15.0, (0.0, 30.0)
+    )
+    # Round the pitchfork at ρ = 1 to the mirror image; each half loses its stability
+    # where (Guckenheimer & Holmes 1983, section 2.3), to unstable orbits.
+    critical = sigma * (sigma + beta + 3) / (sigma - beta - 1)
+    assert [b.kind for b in branch.bifurcations] == ["hopf", "branch point", "hopf"]
+    assert abs(branch.find("branch point")[0].parameter - 1) < 1e-8
+    for one in branch.find("hopf"):
+        assert abs(one.parameter - critical) <= one.parameter_error < 1e-10
+        # λ³ + (σ + β + 1) λ² + β(σ + ρ) λ + … with λ = iω.
+        expected = np.sqrt(beta * (sigma + critical))
+        assert one.frequency == pytest.approx(expected, abs=1e-10)
+        assert one.lyapunov_coefficient > 0
+    first, second = branch.find("hopf")
+    assert first.lyapunov_coefficient == pytest.approx(second.lyapunov_coefficient)
+    mirror = np.array([-1, -1, 1])
+    np.testing.assert_allclose(first.point, mirror * second.point, atol=1e-9)
+
+
+def test_a_branch_that_was_cut_off_goes_on(tmp_path, monkeypatch):
+    def follow(save):
+        return continue_equilibria(
+            family(fold, jnp.array([0.7])), 0.5, (-1.0, 1.0), save=save
+        )
+
+    whole = follow(None)
+    path = tmp_path / "branch.npz"
+    at, count = Walker.at, 0
+
+    def cut_off(self, place, length):
+        nonlocal count
+        count += 1
+        if count == 60:
+            raise KeyboardInterrupt
+        return at(self, place, length)
+
+    monkeypatch.setattr(Walker, "at", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        follow(path)
+    assert path.exists()
+    steps = []
+    monkeypatch.setattr(
+        Walker, "at", lambda *given: steps.append(1) or at(*given), raising=True
+    )
+    resumed = follow(path)
+    np.testing.assert_array_equal(resumed.points, whole.points)
+    np.testing.assert_array_equal(resumed.eigenvalues, whole.eigenvalues)
+    assert resumed.to_dict() == whole.to_dict()
+    # Less than the whole way again; the bisection of the fold takes at most 61.
+    assert len(steps) - 61 < len(whole.points) - 25
+    with pytest.raises(ValueError, match="written with another problem"):
+        continue_equilibria(
+            family(pitchfork, jnp.array([0.7])), 0.5, (-1.0, 1.0), save=path
+        )
 
 
 def test_starts_that_are_none_are_named():

@@ -18,6 +18,8 @@ from ..problem import ODEProblem
 from ._field import Spectrum, flat_field, spectrum
 
 _NEWTON_STEPS = 12
+# Of Newton's method: after so few, the next step along the branch is longer.
+_EASY_STEPS = 4
 # Between the tangents of neighbours: more of a turn is taken in shorter steps.
 _LEAST_COSINE = 0.95
 
@@ -86,6 +88,16 @@ class Place(NamedTuple):
     side: float
     unstable: int
     steps: int
+
+
+class Walk(NamedTuple):
+    """**Fields:** the points of a branch from its start on; the length of the next
+    step; why it ended, `"interval"`, `"closed"`, `"points"`, or `"step"` for a failure,
+    and empty while it goes on."""
+
+    places: list[Place]
+    step: float
+    ended: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,17 +172,20 @@ class Walker:
         return None if corrected is None else self.place(corrected[0], one.tangent, 0)
 
     def walk(
-        self, start: Place, ends: tuple[float, float], step: float, most: int
-    ) -> tuple[list[Place], str]:
-        """From a point to the end of the branch.
+        self,
+        begun: Walk,
+        ends: tuple[float, float],
+        most: int,
+        seen: Callable[[Walk], None],
+    ) -> Walk:
+        """On from a walk to the end of the branch.
 
-        **Arguments:** the start, whose tangent is the direction; the scaled parameters
-        at which to end; the first step; the most points.
-
-        **Returns:** the points, the start first, and why they end: `"interval"`,
-        `"closed"`, `"points"`, or `"step"` for a failure.
+        **Arguments:** the walk so far, at least its start, whose tangent is the
+        direction; the scaled parameters at which to end; the most points; what to call
+        after every point.
         """
-        places = [start]
+        places, step = list(begun.places), begun.step
+        start = places[0]
         while len(places) < most:
             here = places[-1]
             there = self.at(here, step)
@@ -183,23 +198,31 @@ class Walker:
                     continue
                 # A corner that no step is short enough for is walked round.
                 if there is None:
-                    return places, "step"
+                    return Walk(places, step, "step")
             if not ends[0] <= there.w[-1] <= ends[1]:
                 edge = ends[0] if there.w[-1] < ends[0] else ends[1]
                 last = self.onto(edge, here, there) if here.w[-1] != edge else None
-                return [*places, last] if last is not None else places, "interval"
+                places += [] if last is None else [last]
+                return Walk(places, step, "interval")
             places.append(there)
-            back = np.linalg.norm(there.w - start.w)
-            if (
-                len(places) > 10
-                and back < step
-                and (there.tangent @ start.tangent > _LEAST_COSINE)
-                and (start.w - there.w) @ there.tangent >= 0
-            ):
-                return [*places, start], "closed"
-            if there.steps <= 4:
+            if self._closed(places, step):
+                return Walk([*places, start], step, "closed")
+            if there.steps <= _EASY_STEPS:
                 step = min(1.5 * step, self.most_step)
-        return places, "points"
+            seen(Walk(places, step, ""))
+        return Walk(places, step, "points")
+
+    @staticmethod
+    def _closed(places: list[Place], step: float) -> bool:
+        """Whether the last point is just before the first."""
+        start, here = places[0], places[-1]
+        left = start.w - here.w
+        return (
+            len(places) > 10
+            and bool(np.linalg.norm(left) < step)
+            and bool(here.tangent @ start.tangent > _LEAST_COSINE)
+            and bool(left @ here.tangent >= 0)
+        )
 
     def bisect(
         self, here: Place, length: float, passed: Callable[[Place], bool]

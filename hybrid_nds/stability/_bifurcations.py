@@ -65,12 +65,15 @@ def bifurcations(walker: Walker, places: list[Place]) -> list[Bifurcation]:
             continue
         change = abs(there.unstable - here.unstable)
         crossed = here.side * there.side < 0
-        turned = here.tangent[-1] * there.tangent[-1] < 0
+        # A start may be a fold itself, with a tangent of no parameter at all.
+        stands = here.tangent[-1] == 0 and index > 0
+        before = places[index - 1] if stands else here
+        turned = before.tangent[-1] * there.tangent[-1] < 0
         if crossed:
             pair = walker.bisect(here, length, lambda p, s=here.side: p.side * s < 0)
             found.append(_simple(walker, "branch point", index, pair, here, there))
         elif turned:
-            way = here.tangent[-1]
+            way = before.tangent[-1]
             pair = walker.bisect(here, length, lambda p, s=way: p.tangent[-1] * s < 0)
             found.append(_simple(walker, "fold", index, pair, here, there))
         if change - int(crossed or turned) >= 2 or (

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Complex, Float, Int, PyTree
 
-from ..analysis import AnalysisError, AnalysisResult, analysis_provenance
+from ..analysis import (
+    AnalysisError,
+    AnalysisResult,
+    SavedProgress,
+    analysis_provenance,
+    progress_bar,
+)
+from ..fingerprints import digest, traced_text
 from ..problem import ODEProblem
 from ..solution import Provenance
 from ._arclength import Place, System, Walker
@@ -25,6 +34,7 @@ from ._field import (
     problem_precision,
     shaped,
 )
+from ._saved_branch import SavedBranch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -156,6 +166,8 @@ def continue_equilibria(
     max_points: int = 2000,
     t: Any = None,
     tolerance: float | None = None,
+    progress: bool = False,
+    save: str | os.PathLike[str] | None = None,
 ) -> Branch:
     """Follow an equilibrium along a parameter, round its folds.
 
@@ -180,6 +192,9 @@ def continue_equilibria(
     - `t`: the time at which to freeze a field that depends on time.
     - `tolerance`: of Newton's method, relative and absolute in scaled units, by default
         1e-10 in float64 and 1e-4 in float32, and quadratic convergence beyond.
+    - `progress`: whether to show a bar, of points out of the most there may be.
+    - `save`: a file to keep the branch in as it grows; a run that was cut off goes on
+        from it, to the same result.
 
     **Returns:** a [`Branch`][hybrid_nds.stability.Branch].
 
@@ -227,15 +242,28 @@ def continue_equilibria(
         walker = Walker(system, problem.dtype, close, min_step, max_step)
         first = _first(walker, u, float(start))
         ends = (low / (high - low), high / (high - low))
-        forward, last_end = walker.walk(first, ends, step, max_points)
-        places, first_end = forward, last_end
-        if last_end != "closed":
-            back = _turned(first)
-            backward, first_end = walker.walk(back, ends, step, max_points)
-            places = [*map(_turned, backward[:0:-1]), *forward]
+        kept = SavedProgress(
+            owner,
+            save,
+            {
+                "problem": digest(
+                    [traced_text(system.field, jnp.asarray(first.w, u.dtype))]
+                ),
+                "settings": repr((u.tolist(), lengths, max_points, close, low, high)),
+            },
+        )
+        with progress_bar(progress, owner, 2 * max_points) as advance:
+            branches = SavedBranch(kept, walker, advance)
+            forward = branches.walk("forward", first, ends, step, max_points)
+            places, first_end = forward.places, forward.ended
+            if forward.ended != "closed":
+                back = _turned(first)
+                backward = branches.walk("backward", back, ends, step, max_points)
+                places = [*map(_turned, backward.places[:0:-1]), *forward.places]
+                first_end = backward.ended
         found = bifurcations(walker, places)
     branch = _branch(
-        problem, system, places, found, (first_end, last_end), (low, high), lengths
+        problem, system, places, found, (first_end, forward.ended), (low, high), lengths
     )
     _raise_if_stuck(branch, min_step)
     return branch
