@@ -53,7 +53,7 @@ def test_random_residual_network_at_infinite_depth(julia):
     )
     off = np.abs(found.exponents - (0.5 - np.arange(1, 5) / 4))
     # Euler's bias, as on the other stack.
-    assert np.all(off < 4 * found.standard_errors + 0.004)
+    assert np.all(off < 4 * found.standard_errors + 0.005)
 
 
 @pytest.mark.slow

@@ -219,8 +219,9 @@ def test_random_residual_network_at_infinite_depth():
         key=jax.random.key(2),
     )
     expected = 0.5 - np.arange(1, d + 1) / d
-    # Euler's method is off by O(h), here below 0.004 (Richardson from h = 0.02).
-    assert np.all(_within(found, expected, 0.004)), found
+    # Euler's method is off by O(h): in long runs by 0.018 ± 0.0015 at h = 0.04, 0.0084
+    # at 0.02.
+    assert np.all(_within(found, expected, 0.005)), found
     assert found.standard_errors.max() < 0.02
 
 

@@ -219,6 +219,17 @@ _KEY = jax.random.key(0)
             ValueError,
             "holds 9 intervals",
         ),
+        (
+            lambda: lyapunov_spectrum(_decay(), dt=0.1, interval=0.25),
+            ValueError,
+            "`interval` must be whole steps of `dt`",
+        ),
+        (lambda: lyapunov_spectrum(_decay(), dt=-0.1), ValueError, "`dt` must be a"),
+        (
+            lambda: lyapunov_spectrum(_decay(), chains=2, initial=np.ones((3, 2))),
+            ValueError,
+            r"lyapunov_spectrum: `initial` must have shape \(2, 2\)",
+        ),
         (lambda: lyapunov_spectrum(_decay(), level=95), ValueError, "`level` must lie"),
         (lambda: lyapunov_spectrum(_decay(), time=-1.0), ValueError, "`time` must be"),
         (
@@ -291,6 +302,22 @@ def test_what_has_not_converged_says_so_with_its_trace():
     assert found.notes
     # What is said of the error covers what it is.
     assert np.all(np.abs(found.exponents - [0.02, -0.02]) < 4 * found.standard_errors)
+
+
+def test_chains_on_two_attractors_are_told_apart():
+    """y' = −y(y − 1)(y + 2) comes to rest at 1, with the exponent −3, and at −2, with
+    the exponent −6."""
+    problem = ODEProblem(lambda t, y, a: -y * (y - 1) * (y + 2), np.ones(1), 0.0, 40.0)
+    options = {"solver": "Dopri8", "dt": 0.1, "transient": 20.0, "chains": 4}
+    options["interval"] = 0.2
+    starts = np.array([[0.5], [1.5], [-0.5], [-1.0]])
+    found = lyapunov_spectrum(problem, initial=starts, **options)
+    assert not found.converged
+    assert "different attractors" in str(found)
+    alone = lyapunov_spectrum(problem, initial=np.abs(starts), **options)
+    assert alone.converged, alone
+    # Dopri8 at hλ = −0.3: its stability function is off by (0.3)⁹/9! in 0.1.
+    assert alone.exponents[0] == pytest.approx(-3.0, abs=1e-8)
 
 
 def test_single_precision_stays_single():

@@ -135,9 +135,10 @@ def make_plan(
         transient = time / 9
     if interval is not None:
         interval = check_positive(owner, "interval", interval)
+        _check_whole_steps(owner, interval, dt)
     elif dt is not None:
-        steps = max(1, min(_STEPS, math.floor(time / _LEAST / float(dt))))
-        interval = steps * float(dt)
+        step = check_positive(owner, "dt", dt)
+        interval = max(1, min(_STEPS, math.floor(time / _LEAST / step))) * step
     else:
         interval = _default_interval(problem, count, time)
     counted = math.ceil(time / interval - 1e-9)
@@ -183,6 +184,17 @@ def _along_path(
     return LyapunovPlan(count, interval, left_out, whole - left_out, 1)
 
 
+def _check_whole_steps(owner: str, interval: float, dt: float | None) -> None:
+    if dt is None:
+        return
+    steps = interval / check_positive(owner, "dt", dt)
+    if round(steps) < 1 or abs(steps - round(steps)) > 1e-6 * max(1.0, steps):
+        raise ValueError(
+            f"{owner}: `interval` must be whole steps of `dt`, got {interval:g} and "
+            f"{float(dt):g}; {max(1, round(steps)) * float(dt):g} is."
+        )
+
+
 def _check_enough(owner: str, counted: int, time: float, interval: float) -> None:
     if counted < _LEAST:
         raise ValueError(
@@ -223,7 +235,11 @@ def start_states(
             f"{owner}: all chains of an ODEProblem are the same without `initial`: "
             f"pass a callable key -> y0, or arrays with a leading axis of {chains}."
         )
-    checked = check_initial(initial, problem, chains, key)
+    try:
+        checked = check_initial(initial, problem, chains, key)
+    except (TypeError, ValueError) as error:
+        text = str(error).removeprefix("ensemble")
+        raise type(error)(owner + text) from error
     if checked is None:
         flat = np.asarray(ravel_pytree(problem.y0)[0])
         return np.tile(flat, (chains, 1))

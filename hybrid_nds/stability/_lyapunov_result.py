@@ -209,6 +209,14 @@ def _notes(found: Any, interval: float, tolerance: float | None) -> tuple[str, .
             f"the two halves of the time disagree beyond the errors, in exponent "
             f"{which}; give a longer `transient` or `time`."
         )
+    parted = np.flatnonzero(found.parted > 1)
+    if parted.size:
+        which = ", ".join(str(i + 1) for i in parted[:6])
+        notes.append(
+            "the chains disagree beyond their own errors, in exponent "
+            f"{which}: they settled on different attractors, or have not settled; "
+            "start them in one basin by `initial`, or give a longer `transient`."
+        )
     worst = float(np.max(found.standard_error))
     if tolerance is not None and worst > tolerance:
         factor = math.ceil((worst / tolerance) ** 2)

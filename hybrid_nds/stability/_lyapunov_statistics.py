@@ -13,6 +13,7 @@ _SOKAL = 5.0
 _BATCHES = 10
 _TARGET = 32
 _ALARM = 1e-3
+_ROUND_OFF = 1e4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +23,9 @@ class BatchMeans:
     **Fields:** `mean`, shape `(k,)`; `standard_error`; `half_width` of the interval;
     `batches`, the means of each batch, shape `(batches, k)`; `length` of a batch;
     `correlation`, the integrated autocorrelation time of the slowest, both in samples;
-    `drift`, for each the difference of the two halves over what may be by chance.
+    `drift`, for each the difference of the two halves over what may be by chance;
+    `parted`, for each the spread of the chains over what may be by chance, zero where
+    that cannot be told.
     """
 
     mean: np.ndarray
@@ -32,6 +35,7 @@ class BatchMeans:
     length: int
     correlation: float
     drift: np.ndarray
+    parted: np.ndarray
 
     @property
     def enough(self) -> bool:
@@ -48,7 +52,7 @@ def correlation_time(series: Float[np.ndarray, "chains samples"]) -> float:
     spectrum = np.abs(np.fft.rfft(centred, size, axis=1)) ** 2
     covariance = np.fft.irfft(spectrum, size, axis=1)[:, :samples].sum(axis=0)
     scale = np.max(np.abs(series)) ** 2 * series.size
-    if covariance[0] <= (64 * np.finfo(float).eps) ** 2 * scale:
+    if covariance[0] <= (_ROUND_OFF * np.finfo(float).eps) ** 2 * scale:
         return 1.0
     times = 2 * np.cumsum(covariance / covariance[0]) - 1
     closed = np.flatnonzero(np.arange(samples) >= _SOKAL * times)
@@ -83,13 +87,28 @@ def batch_means(
     )
     # Each half is a mean over half as much; round-off is no drift.
     alarm = float(scipy.stats.t.ppf(1 - _ALARM / (2 * k), number - 1))
-    floor = 1e4 * np.finfo(float).eps * np.max(np.abs(samples))
+    floor = _ROUND_OFF * np.finfo(float).eps * np.max(np.abs(samples))
     drift = apart / (alarm * 2 * error + floor + np.finfo(float).tiny)
     # Where they drift, that is the least the error can be.
     error = np.where(drift > 1, np.maximum(error, apart / 2), error)
+    parted = _parted(samples, correlation, floor)
     return BatchMeans(
-        mean, error, quantile * error, batches, length, correlation, drift
+        mean, error, quantile * error, batches, length, correlation, drift, parted
     )
+
+
+def _parted(samples: np.ndarray, correlation: float, floor: float) -> np.ndarray:
+    """Whether chains differ by more than their own quarters do: the statistic of a
+    one-way analysis of variance over its quantile."""
+    chains, count, k = samples.shape
+    quarter = count // 4
+    if chains == 1 or quarter < 10 * correlation:
+        return np.zeros(k)
+    quarters = samples[:, : 4 * quarter].reshape(chains, 4, quarter, k).mean(axis=2)
+    within = quarters.var(axis=1, ddof=1).mean(axis=0)
+    between = 4 * quarters.mean(axis=1).var(axis=0, ddof=1)
+    limit = float(scipy.stats.f.isf(_ALARM / k, chains - 1, 3 * chains))
+    return between / (limit * (within + floor**2 + np.finfo(float).tiny))
 
 
 def kaplan_yorke(exponents: np.ndarray, dimension: int) -> float:
