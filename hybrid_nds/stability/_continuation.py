@@ -121,11 +121,13 @@ class Branch(AnalysisResult):
 
     def summary(self) -> str:
         first, last = self.parameters[0], self.parameters[-1]
+        ends = [_ENDS[why] for why in self.ended]
+        both = "both ends: " if ends[0] == ends[1] else ""
         lines = [
             f"{len(self.parameters)} equilibria from parameter {first:.6g} to "
-            f"{last:.6g}, {int(np.sum(self.stable))} of them stable; ends at "
-            f"{_ENDS[self.ended[0]]} and {_ENDS[self.ended[1]]}; states ± "
-            f"{np.median(self.errors):.1e} (median)"
+            f"{last:.6g}, {int(np.sum(self.stable))} of them stable; states ± "
+            f"{np.median(self.errors):.1e} (median)",
+            f"  {both}{ends[0]}" + ("" if both else f"; and {ends[1]}"),
         ]
         lines += [
             f"  {one}, state {point_text(one.point)}" for one in self.bifurcations
