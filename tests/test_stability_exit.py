@@ -305,6 +305,21 @@ def test_bad_input_is_named(change, match):
         mean_exit_time(brownian(), region, n, key=jax.random.key(0), **given)
 
 
+def test_single_precision_is_kept():
+    problem = SDEProblem(
+        constant_drift,
+        unit_noise,
+        jnp.full((1,), 0.5, jnp.float32),
+        0.0,
+        1.0,
+        jnp.float32(0.0),
+        noise="additive",
+    )
+    # In single precision 256 steps of 0.01 are no whole number of steps of 0.01.
+    found = mean_exit_time(problem, (0.0, 1.0), 64, key=jax.random.key(14), **EXACT)
+    assert abs(found.mean - 0.25) < SIGMAS * found.standard_error
+
+
 def test_the_result_shows_itself(tmp_path):
     found = mean_exit_time(
         brownian(),

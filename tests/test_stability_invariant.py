@@ -253,6 +253,39 @@ def test_an_observable_of_the_state(law):
     )
 
 
+def test_single_precision_and_states_of_several_arrays():
+    """da = −a dt + dW, db = −2b dt + dW with one W: variances 1/2, 1/4, and 1/3."""
+    start = {"a": jnp.zeros(2, jnp.float32), "b": jnp.zeros((), jnp.float32)}
+    problem = SDEProblem(
+        lambda t, y, args: {"a": -y["a"], "b": -2 * y["b"]},
+        lambda t, y, args: {"a": jnp.ones_like(y["a"]), "b": jnp.ones_like(y["b"])},
+        start,
+        0.0,
+        1.0,
+        noise="scalar",
+        interpretation="stratonovich",
+    )
+    # In single precision the span is no whole number of steps of 0.05.
+    law = invariant_law(
+        problem,
+        key=jr.key(5),
+        dt=0.05,
+        time=180.3,
+        sampling=0.15,
+        chains=6,
+        initial=lambda key: {"a": jr.normal(key, (2,), jnp.float32), "b": start["b"]},
+        check_step=False,
+    )
+    assert problem.dtype == np.float32
+    exact = np.array(
+        [[1 / 2, 1 / 2, 1 / 3], [1 / 2, 1 / 2, 1 / 3], [1 / 3, 1 / 3, 1 / 4]]
+    )
+    quantile = scipy.stats.t.isf(LEVEL / 2, law.batches - 1)
+    # Heun's own variance is larger by less than (θh)²/4.
+    off = np.abs(law.covariance - exact) - exact * 0.1**2
+    assert np.all(off < quantile * law.covariance_errors)
+
+
 def test_time_average_of_an_ordinary_problem():
     """A rotation passes all angles evenly: the mean of cos² is a half."""
 

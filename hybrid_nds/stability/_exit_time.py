@@ -334,7 +334,8 @@ class _Run:
                 part,
                 size,
                 key=key,
-                dt=dt,
+                # As the span is in the problem's precision.
+                dt=(float(part.t1) - float(part.t0)) / count,
                 saveat=jnp.asarray(t0 + grid[1:], problem.dtype),
                 initial=jax.vmap(unravel)(jnp.asarray(self.states[padded])),
                 **options,

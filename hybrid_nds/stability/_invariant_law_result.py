@@ -41,6 +41,7 @@ class InvariantLaw(AnalysisResult):
         was not asked for.
     - `effective_samples`: how many independent samples would tell each mean as well.
     - `r_hat`: near one where the chains agree on the law, each shape `(k,)`.
+    - `chain_means`: the mean of each chain, shape `(chains, k)`.
     - `correlation_time`: the longest of the integrated autocorrelation times, and
         `batch_length`, of the `batches` that errors come from; in the unit of time.
     - `edges`, `(k, bins + 1)`, and `density`, `(k, bins)`: a histogram of each.
@@ -65,6 +66,7 @@ class InvariantLaw(AnalysisResult):
     covariance_step_change_errors: Float[np.ndarray, "k k"]
     effective_samples: Float[np.ndarray, " k"]
     r_hat: Float[np.ndarray, " k"]
+    chain_means: Float[np.ndarray, "chains k"]
     correlation_time: float
     batch_length: float
     batches: int
@@ -98,6 +100,7 @@ class InvariantLaw(AnalysisResult):
             ),
             "effective_samples": (each, self.effective_samples),
             "r_hat": (each, self.r_hat),
+            "chain_means": (("chain", "observable"), self.chain_means),
             "correlation_time": ((), self.correlation_time),
             "batch_length": ((), self.batch_length),
             "batches": ((), self.batches),
@@ -150,7 +153,17 @@ class InvariantLaw(AnalysisResult):
     def draw(self, figure: Figure) -> None:
         left, right = figure.subplots(1, 2)
         for i in range(min(len(self.mean), 6)):
-            left.stairs(self.density[i], self.edges[i], linewidth=1.1)
+            color = f"C{i}"
+            left.stairs(self.density[i], self.edges[i], linewidth=1.1, color=color)
+            # Where chains disagree, their means stand apart.
+            left.plot(
+                self.chain_means[:, i],
+                np.zeros(len(self.chain_means)),
+                "|",
+                color=color,
+                markersize=12,
+                clip_on=False,
+            )
             spread = math.sqrt(max(self.covariance[i, i], 0.0)) or 1.0
             right.plot(
                 self.trace_times,
@@ -158,7 +171,7 @@ class InvariantLaw(AnalysisResult):
                 linewidth=1.1,
                 label=f"{i}",
             )
-        left.set_xlabel("observable")
+        left.set_xlabel("observable (ticks: means of the chains)")
         left.set_ylabel("density")
         left.set_ylim(bottom=0)
         reach = float(
@@ -241,6 +254,7 @@ def law_of(
         covariance_step_change_errors=changes[3],
         effective_samples=effective,
         r_hat=r_hat,
+        chain_means=values.mean(axis=1),
         correlation_time=means.correlation * plan.interval,
         batch_length=means.length * plan.interval,
         batches=len(means.batches),

@@ -252,6 +252,10 @@ def sample_chains(
     # The field does not depend on time: one span, and one compilation, serves all.
     span = jnp.zeros_like(problem.t0), jnp.asarray(times[-1])
     moved = eqx.tree_at(lambda p: (p.t0, p.t1), problem, span)
+    dt = plan.dt
+    if dt is not None:
+        # As the span is in the problem's precision, of which steps are a whole number.
+        dt = float(times[-1]) / round(plan.per_stretch * plan.interval / dt)
     states, parts, done = starts, [], 0
     provenance, runner = None, ""
     kept = None if saved is None else saved.read()
@@ -268,7 +272,7 @@ def sample_chains(
                     plan.chains,
                     key=jr.fold_in(key, stretch),
                     backend=backend,
-                    dt=plan.dt,
+                    dt=dt,
                     saveat=times,
                     initial=unflatten(structure, states),
                     throw=True,
