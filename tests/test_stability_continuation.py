@@ -175,6 +175,34 @@ def test_a_neural_field_with_its_gain():
     assert one.lyapunov_coefficient == pytest.approx(-0.25, rel=1e-9)
 
 
+@pytest.mark.slow
+def test_the_bratu_problem_of_two_solutions():
+    """u'' + λ e^u = 0 with u(0) = u(1) = 0, in second-order differences."""
+    n = 31
+
+    def field(t, u, parameter):
+        wide = jnp.pad(u, 1)
+        second = (wide[2:] - 2 * u + wide[:-2]) * (n + 1) ** 2
+        return second + parameter * jnp.exp(u)
+
+    branch = continue_equilibria(
+        family(field, jnp.zeros(n)), 0.0, (0.0, 4.0), max_points=300
+    )
+    # On the way up to ever higher solutions, where λ falls to nothing, the branch
+    # stands upright, and the sign of its lean is noise.
+    assert [one.kind for one in branch.bifurcations] == ["fold"]
+    # λ = 8 (θ/cosh θ)² is largest where θ tanh θ = 1.
+    # In differences the mode of the fold, near sin πx, has an eigenvalue smaller by the
+    # share (πh)²/12, and λ about the same: 2.8e-3. Twice that is allowed.
+    theta = 1.199678640257734
+    highest = 8 * (theta / np.cosh(theta)) ** 2
+    assert highest == pytest.approx(3.513830719, abs=1e-9)
+    assert (
+        abs(branch.bifurcations[0].parameter - highest)
+        < 2 * highest * (np.pi / 32) ** 2 / 12
+    )
+
+
 def test_a_closed_curve_is_walked_once():
     # The circle μ² + y² = 1/4 has a fold at either side.
     def field(t, y, mu):

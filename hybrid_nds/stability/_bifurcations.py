@@ -68,12 +68,15 @@ def bifurcations(walker: Walker, places: list[Place]) -> list[Bifurcation]:
         # A start may be a fold itself, with a tangent of no parameter at all.
         stands = here.tangent[-1] == 0 and index > 0
         before = places[index - 1] if stands else here
-        turned = before.tangent[-1] * there.tangent[-1] < 0
+        ways = before.tangent[-1], there.tangent[-1]
+        # On a branch that stands upright its sign is noise.
+        leans = max(abs(way) for way in ways) > walker.system.precision**0.5
+        turned = ways[0] * ways[1] < 0 and leans
         if crossed:
             pair = walker.bisect(here, length, lambda p, s=here.side: p.side * s < 0)
             found.append(_simple(walker, "branch point", index, pair, here, there))
         elif turned:
-            way = before.tangent[-1]
+            way = ways[0]
             pair = walker.bisect(here, length, lambda p, s=way: p.tangent[-1] * s < 0)
             found.append(_simple(walker, "fold", index, pair, here, there))
         if change - int(crossed or turned) >= 2 or (

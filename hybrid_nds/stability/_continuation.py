@@ -45,6 +45,7 @@ _ENDS = {
     "points": "max_points",
     "step": "a step that was too short",
 }
+_SHOWN = 20
 _MARKERS = {"fold": "s", "branch point": "D", "hopf": "o"}
 
 
@@ -129,9 +130,10 @@ class Branch(AnalysisResult):
             f"{np.median(self.errors):.1e} (median)",
             f"  {both}{ends[0]}" + ("" if both else f"; and {ends[1]}"),
         ]
-        lines += [
-            f"  {one}, state {point_text(one.point)}" for one in self.bifurcations
-        ]
+        found = self.bifurcations[:_SHOWN]
+        lines += [f"  {one}, state {point_text(one.point)}" for one in found]
+        if len(self.bifurcations) > _SHOWN:
+            lines.append(f"  … and {len(self.bifurcations) - _SHOWN} more")
         if not self.bifurcations:
             lines.append("  no bifurcation")
         return "\n".join(lines)

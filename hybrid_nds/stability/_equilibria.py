@@ -116,9 +116,9 @@ class Equilibria(AnalysisResult):
     def summary(self) -> str:
         word = "equilibrium" if len(self) == 1 else "equilibria"
         lines = [
-            f"{len(self)} {word} from {self.starts} starts ({self.converged} converged, "
-            f"{self.outside} of them outside the region); one more start finds another "
-            f"with probability {self.unseen:.2g}"
+            f"{len(self)} {word} from {self.starts} starts ({self.converged} "
+            f"converged, {self.outside} of them outside the region); one more start "
+            f"finds another with probability {self.unseen:.2g}"
         ]
         for i in range(min(len(self), _SHOWN)):
             leading = complex_text(self.eigenvalues[i, 0])
