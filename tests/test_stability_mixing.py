@@ -13,7 +13,7 @@ from hybrid_nds import SDEProblem
 from hybrid_nds.analysis import AnalysisError, analysis_provenance
 from hybrid_nds.stability import MixingRate, mixing_rate
 from hybrid_nds.stability._autocorrelation import fit_decay
-from hybrid_nds.stability._mixing_rate import _rates
+from hybrid_nds.stability._mixing_rate_result import rates_of
 from hybrid_nds.stability._sampling import SamplePlan
 
 # A right program fails one statistical comparison with this chance, or less.
@@ -40,7 +40,13 @@ def state_and_square(y):
     return y, y**2
 
 
-OPTIONS = {"dt": 0.05, "sampling": 0.1, "chains": CHAINS, "transient": 10.0}
+OPTIONS = {
+    "dt": 0.05,
+    "sampling": 0.1,
+    "chains": CHAINS,
+    "transient": 10.0,
+    "check_step": False,
+}
 
 
 def autoregression(random, phi, chains, samples):
@@ -134,11 +140,29 @@ def test_rate_scales_with_time():
         sampling=0.05,
         chains=CHAINS,
         transient=5.0,
+        check_step=False,
     )
     slow = mixing_rate(
         ornstein_uhlenbeck(1.0), state_and_square, key=jr.key(2), **OPTIONS
     )
     np.testing.assert_allclose(fast.rates, 2 * slow.rates, rtol=1e-6)
+
+
+def test_longer_steps_show_the_error_of_the_step():
+    """Euler's chain decays by 1 - θh a step, at the rate -log(1 - θh)/h."""
+    found = mixing_rate(
+        ornstein_uhlenbeck(1.0),
+        key=jr.key(2),
+        solver="Euler",
+        **{**OPTIONS, "dt": 0.1, "sampling": 0.2, "check_step": True},
+    )
+    exact = [-np.log(1 - h) / h for h in (0.1, 0.2)]
+    off = abs(found.step_changes[0] - (exact[1] - exact[0]))
+    assert off < 1.1 * QUANTILE * found.step_change_errors[0]
+    assert abs(found.rates[0] - exact[0]) < 1.1 * QUANTILE * found.standard_errors[0]
+    # Along the same paths most of the noise cancels.
+    assert found.step_change_errors[0] < 0.5 * found.standard_errors[0]
+    assert "twice as long" in str(found)
 
 
 def test_short_runs_say_what_is_missing(rates):
@@ -159,7 +183,7 @@ def test_an_autocorrelation_that_oscillates_is_told():
     series = np.asarray(scipy.signal.lfilter([1.0], poles, noise, axis=1))
     plan = SamplePlan("test", 0.1, 2900, 1, 100, CHAINS, None)
     provenance = analysis_provenance("jax", "none")
-    found = _rates(series[:, 100:, None], plan, 0.95, provenance, "")
+    found = rates_of(series[:, 100:, None], plan, 0.95, provenance, "")
     assert not found.converged
     assert "oscillates" in found.notes[0]
     assert "`observable`" in found.notes[0]

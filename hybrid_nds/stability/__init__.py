@@ -28,7 +28,8 @@ from ._mean_square_region import (
     MeanSquareRegion as MeanSquareRegion,
     mean_square_stability as mean_square_stability,
 )
-from ._mixing_rate import MixingRate as MixingRate, mixing_rate as mixing_rate
+from ._mixing_rate import mixing_rate as mixing_rate
+from ._mixing_rate_result import MixingRate as MixingRate
 from ._moment_exponent import moment_exponent as moment_exponent
 from ._moment_result import MomentExponent as MomentExponent
 from ._periodic_orbit import (

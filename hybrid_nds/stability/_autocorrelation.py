@@ -25,7 +25,8 @@ class Decay:
     **Fields:** `correlation` and its standard errors by lag; `rate` and its error,
     `amplitude` of the exponential at lag zero; the lags `first` to `last` it was fitted
     on; `time`, the integrated autocorrelation time; what was found wanting: `"coarse"`,
-    `"oscillates"`, `"bent"`, `"still"`, or nothing.
+    `"oscillates"`, `"bent"`, `"still"`, or nothing; the rates without each chain,
+    `None` where there is no fit.
     """
 
     correlation: Float[np.ndarray, " lags"]
@@ -37,6 +38,7 @@ class Decay:
     last: int
     time: float
     fault: str = ""
+    replicates: Float[np.ndarray, " chains"] | None = None
 
 
 def fit_decay(series: Float[np.ndarray, "chains samples"]) -> Decay:
@@ -61,7 +63,7 @@ def fit_decay(series: Float[np.ndarray, "chains samples"]) -> Decay:
         return Decay(nothing, nothing, none, none, none, 0, 0, none, "still")
     without = (total * chains - each) / (chains - 1)
     rho, replicates = total / total[0], without / without[:, :1]
-    errors = _jackknife(replicates)
+    errors = jackknife(replicates)
     low = np.maximum(_FLOOR, _ERRORS * errors)
     last = int(np.argmax(rho < low)) if np.any(rho < low) else lags
     time = 2 * float(rho[:last].sum()) - 1
@@ -79,7 +81,7 @@ def fit_decay(series: Float[np.ndarray, "chains samples"]) -> Decay:
             _lines(logs, weights, first, middle)[0]
             - _lines(logs, weights, middle, last)[0]
         )
-        if abs(apart[0]) <= _APART * _jackknife(apart[1:]):
+        if abs(apart[0]) <= _APART * jackknife(apart[1:]):
             fault = ""
             break
         first += max(1, (last - first) // 4)
@@ -88,12 +90,13 @@ def fit_decay(series: Float[np.ndarray, "chains samples"]) -> Decay:
         correlation=rho,
         errors=errors,
         rate=-float(slopes[0]),
-        rate_error=float(_jackknife(slopes[1:])),
+        rate_error=float(jackknife(slopes[1:])),
         amplitude=math.exp(float(offsets[0])),
         first=first,
         last=last - 1,
         time=time,
         fault="oscillates" if oscillates else fault,
+        replicates=-slopes[1:],
     )
 
 
@@ -109,6 +112,7 @@ def _lines(
     return slopes, means - slopes * centre
 
 
-def _jackknife(replicates: np.ndarray) -> np.ndarray:
+def jackknife(replicates: np.ndarray) -> np.ndarray:
+    """The standard error of what was estimated without each chain in turn."""
     number = len(replicates)
     return np.sqrt((number - 1) * replicates.var(axis=0))
