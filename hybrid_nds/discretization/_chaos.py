@@ -1,0 +1,129 @@
+"""Interacting particles against independent copies of their mean-field limit."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from ..analysis import analysis_provenance
+from ..precision import double_precision
+from ..stochastic_problem import SDEProblem
+from ._runs import draw, end_states, needs_area
+from ._scaling import Scaling, check_sizes, scaling_of
+
+
+def propagation_of_chaos(
+    particles: Callable[[int], SDEProblem],
+    limit: Callable[[int], SDEProblem] | None = None,
+    *,
+    solver: str,
+    steps: int,
+    key: PRNGKeyArray,
+    counts: Sequence[int] = (8, 16, 32, 64, 128),
+    draws: int = 64,
+    backend: str = "diffrax",
+    level: float = 0.95,
+) -> Scaling:
+    """How fast particles that interact through their mean become independent.
+
+    Synchronous coupling: particle $i$ of $N$ and particle $i$ of the limit start from
+    one state and are driven by the same Brownian motions. The error is
+    $(N^{-1} \\sum_i E|X^{i,N}_{t_1} - \\bar X^i_{t_1}|^2)^{1/2}$, of slope
+    $-\\tfrac12$ for Lipschitz interactions (Sznitman 1991, theorem I.1.4). Both run in
+    the same scheme and steps, whose own error so cancels but for its dependence on $N$.
+
+    **Arguments:**
+
+    - `particles`: the system of so many particles, as an
+        [`SDEProblem`][hybrid_nds.SDEProblem] whose state has a leading axis of
+        particles, in one array; of `m` Brownian motions for each particle, in the order
+        of the particles.
+    - `limit`: so many independent copies of the limit, in the same form. Without it,
+        the first particles of a system eight times the largest stand for them.
+    - `solver`, `backend`: see [`solve`][hybrid_nds.solve].
+    - `steps`: how many fixed steps to take.
+    - `key`: a JAX random key.
+    - `counts`: numbers of particles, three or more.
+    - `draws`: independent repetitions.
+    - `level`: of the interval.
+
+    **Returns:** a [`Scaling`][hybrid_nds.discretization.Scaling] over `"particles"`.
+
+    **Raises:** `ValueError` or `TypeError`, naming the argument.
+    """
+    owner = "propagation_of_chaos"
+    sizes = check_sizes(owner, "counts", counts)
+    if draws < 2:
+        raise ValueError(f"{owner}: `draws` must be two or more, got {draws}.")
+    if steps < 1:
+        raise ValueError(f"{owner}: `steps` must be one or more, got {steps}.")
+    most = sizes[-1] * (1 if limit is not None else 8)
+    largest = _system(owner, "particles", particles, most)
+    motions = largest.noise_dimension // most
+    double = largest.dtype == np.float64
+    with double_precision() if double else contextlib.nullcontext():
+        dw, areas = draw(largest, key, draws, steps, needs_area(solver, backend))
+
+        def ends(problem: SDEProblem, count: int) -> np.ndarray:
+            own = slice(0, count * motions)
+            h = None if areas is None else areas[..., own]
+            states = end_states(problem, backend, solver, dw[..., own], h, steps)
+            return states[:, -1].reshape(draws, count, -1)
+
+        reference = "the first particles of the largest system"
+        if limit is None:
+            truth = ends(largest, most)
+        else:
+            reference = "independent copies of the limit, on the same noise"
+            truth = ends(_system(owner, "limit", limit, most), most)
+        errors = np.stack(
+            [
+                np.sqrt(
+                    np.mean(
+                        np.sum(
+                            (
+                                ends(_system(owner, "particles", particles, n), n)
+                                - truth[:, :n]
+                            )
+                            ** 2,
+                            axis=2,
+                        ),
+                        axis=1,
+                    )
+                )
+                for n in sizes
+            ]
+        )
+    settings = {"steps": steps}
+    span = float(largest.t1) - float(largest.t0)
+    where = analysis_provenance(
+        backend,
+        solver,
+        field="jax" if backend == "diffrax" else "lowered",
+        dt=span / steps,
+    )
+    return scaling_of(
+        owner, "particles", sizes, errors, reference, level, settings, where
+    )
+
+
+def _system(
+    owner: str, name: str, make: Callable[[int], SDEProblem], count: int
+) -> SDEProblem:
+    problem = make(count)
+    if not isinstance(problem, SDEProblem):
+        raise TypeError(
+            f"{owner}: `{name}` must return an SDEProblem, got "
+            f"{type(problem).__name__}."
+        )
+    shape = getattr(problem.y0, "shape", None)
+    if not shape or shape[0] != count or problem.noise_dimension % count:
+        raise ValueError(
+            f"{owner}: `{name}({count})` must have a state of one array with a leading "
+            f"axis of {count} particles, and as many Brownian motions for each; got "
+            f"the shape {shape} and {problem.noise_dimension} motions."
+        )
+    return problem
