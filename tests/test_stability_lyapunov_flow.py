@@ -314,6 +314,11 @@ def test_chains_on_two_attractors_are_told_apart():
     found = lyapunov_spectrum(problem, initial=starts, **options)
     assert not found.converged
     assert "different attractors" in str(found)
+    # Four chains are four observations, whatever their length.
+    error = np.std([-3, -3, -6, -6], ddof=1) / 2
+    assert found.standard_errors[0] == pytest.approx(error, rel=1e-6)
+    assert found.low[0] < -6
+    assert found.high[0] > -3
     alone = lyapunov_spectrum(problem, initial=np.abs(starts), **options)
     assert alone.converged, alone
     # Dopri8 at hλ = −0.3: its stability function is off by (0.3)⁹/9! in 0.1.

@@ -122,6 +122,7 @@ class LyapunovSpectrum(AnalysisResult):
         left.axhline(0, color="0.5", linewidth=0.8)
         left.set_xlabel("exponent")
         left.xaxis.get_major_locator().set_params(integer=True)
+        left.set_xlim(0.4, len(index) + 0.6)
         left.set_title("Lyapunov exponents", fontsize=10, loc="left")
         few = index[: min(len(index), 6)]
         for i in few:

@@ -91,9 +91,16 @@ def batch_means(
     drift = apart / (alarm * 2 * error + floor + np.finfo(float).tiny)
     # Where they drift, that is the least the error can be.
     error = np.where(drift > 1, np.maximum(error, apart / 2), error)
+    half_width = quantile * error
     parted = _parted(samples, correlation, floor)
+    if np.any(parted > 1):
+        # Where chains part, each is one observation.
+        spread = samples.mean(axis=1).std(axis=0, ddof=1) / math.sqrt(chains)
+        error = np.where(parted > 1, np.maximum(error, spread), error)
+        few = float(scipy.stats.t.ppf((1 + level) / 2, chains - 1))
+        half_width = np.where(parted > 1, few * error, half_width)
     return BatchMeans(
-        mean, error, quantile * error, batches, length, correlation, drift, parted
+        mean, error, half_width, batches, length, correlation, drift, parted
     )
 
 
