@@ -105,6 +105,7 @@ def test_all_times_of_the_span_count():
         contraction_rate(endless, (-1.0, 1.0))
 
 
+@pytest.mark.slow
 def test_the_share_that_exceeds_the_samples_is_as_stated():
     # In one dimension 1 − 3y² exceeds its largest sample on |y| < min |sample|: a share
     # min |sample| of [−1, 1]. Of 200 keys, 0.95 keep below the bound: 190 ± 3.1;

@@ -22,6 +22,7 @@ def van_der_pol(t, y, mu):
     return jnp.stack([y[1], mu * (1 - y[0] ** 2) * y[1] - y[0]])
 
 
+@pytest.mark.slow
 def test_the_known_period_by_another_integrator():
     def rate(t, y):
         return [y[1], (1 - y[0] ** 2) * y[1] - y[0]]
