@@ -1,0 +1,196 @@
+"""One interval of an orbit with tangent vectors, and many of them, in JAX."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.lax as lax
+import jax.numpy as jnp
+import jax.random as jr
+import jax.tree_util as jtu
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, PyTree
+
+from ..problem import ODEProblem
+from ..stochastic_problem import SDEProblem
+from .diffrax_run import all_finite
+from .diffrax_stochastic import make_stochastic_terms
+
+
+class StepIncrement(diffrax.AbstractBrownianPath):
+    """What a Brownian path does in one step, drawn beforehand."""
+
+    W: Array
+    H: Array | None
+    t0: Any
+    t1: Any
+    levy_area: Any = eqx.field(static=True)
+
+    def __init__(self, W: Array, H: Array | None, t0: Any, t1: Any):
+        self.W, self.H, self.t0, self.t1 = W, H, t0, t1
+        self.levy_area = (
+            diffrax.BrownianIncrement if H is None else diffrax.SpaceTimeLevyArea
+        )
+
+    def evaluate(
+        self, t0: Any, t1: Any = None, left: bool = True, use_levy: bool = False
+    ) -> Any:
+        del left
+        if not use_levy:
+            return self.W
+        areas = {} if self.H is None else {"H": self.H}
+        return self.levy_area(dt=t1 - t0, W=self.W, **areas)
+
+
+class TangentPlan(eqx.Module):
+    """What one interval needs, as JAX sees it."""
+
+    problem: ODEProblem | SDEProblem
+    terms: PyTree
+    solver: diffrax.AbstractSolver
+    controller: diffrax.AbstractStepSizeController
+    path: Any
+    origin: Array
+    interval: Array
+    steps: int | None = eqx.field(static=True)
+    areas: bool = eqx.field(static=True)
+    max_steps: int = eqx.field(static=True)
+
+
+@eqx.filter_jit
+def advance(
+    plan: TangentPlan,
+    states: Array,
+    directions: Array,
+    keys: Array | None,
+    first: Array,
+    intervals: Array,
+    capacity: int,
+) -> tuple[Array, Array, Array, Array, Array, Array]:
+    """All chains on by so many intervals, until one of them fails.
+
+    **Arguments:** the plan; states `(chains, n)` and directions `(chains, k, n)`; the
+    keys of the noise of all chains; the index of the first interval; how many, at most
+    `capacity`.
+
+    **Returns:** how many were done; the growth, shape `(capacity, chains, k)`; states;
+    directions; how many steps were tried; which chains failed.
+    """
+    chains, k = directions.shape[0], directions.shape[1]
+    many = jax.vmap(_interval, in_axes=(None, 0, 0, None if keys is None else 0, None))
+
+    def more(carry: Any) -> Array:
+        return (carry[0] < intervals) & ~jnp.any(carry[5])
+
+    def body(carry: Any) -> Any:
+        done, growth, states, directions, steps, _ = carry
+        states, directions, logs, taken, failed = many(
+            plan, states, directions, keys, first + done
+        )
+        growth = growth.at[done].set(logs)
+        return done + 1, growth, states, directions, steps + jnp.sum(taken), failed
+
+    start = (
+        jnp.asarray(0),
+        jnp.zeros((capacity, chains, k), states.dtype),
+        states,
+        directions,
+        jnp.asarray(0),
+        jnp.zeros(chains, bool),
+    )
+    return lax.while_loop(more, body, start)
+
+
+def _interval(
+    plan: TangentPlan, state: Array, directions: Array, key: Any, index: Array
+) -> tuple[Array, Array, Array, Array, Array]:
+    """One interval of one orbit, and the tangent vectors orthonormal again."""
+    unravel = ravel_pytree(plan.problem.y0[0])[1]
+    time = plan.origin + index.astype(plan.origin.dtype) * plan.interval
+    start = (unravel(state), directions)
+    if plan.steps is None:
+        (y, tangents), taken, good = _adaptive(plan, time, start)
+    else:
+        (y, tangents), taken, good = _fixed(plan, time, start, key, index)
+    if len(tangents) == 1:
+        lengths = jnp.linalg.norm(tangents, axis=1)
+        turned = tangents / lengths[:, None]
+    else:
+        q, r = jnp.linalg.qr(tangents.T)
+        turned, lengths = q.T, jnp.abs(jnp.diagonal(r))
+    logs = jnp.log(lengths)
+    flat = ravel_pytree(y)[0]
+    failed = ~(good & all_finite((flat, logs)))
+    return flat, turned, logs, taken, failed
+
+
+def _adaptive(
+    plan: TangentPlan, time: Array, start: PyTree
+) -> tuple[PyTree, Array, Array]:
+    solution = diffrax.diffeqsolve(
+        plan.terms,
+        plan.solver,
+        time,
+        time + plan.interval,
+        None,
+        start,
+        plan.problem.args,
+        saveat=diffrax.SaveAt(t1=True),
+        stepsize_controller=plan.controller,
+        adjoint=diffrax.ForwardMode(),
+        max_steps=plan.max_steps,
+        throw=False,
+    )
+    end = jtu.tree_map(lambda leaf: leaf[-1], solution.ys)
+    good = solution.result == diffrax.RESULTS.successful
+    return end, solution.stats["num_steps"], good
+
+
+def _fixed(
+    plan: TangentPlan, time: Array, start: PyTree, key: Any, index: Array
+) -> tuple[PyTree, Array, Array]:
+    steps = cast(int, plan.steps)
+    step = plan.interval / steps
+    drawn = None
+    if key is not None and plan.path is None:
+        problem = cast(SDEProblem, plan.problem)
+        one, other = jr.split(jr.fold_in(key, index))
+        shape, dtype = (steps, problem.noise_dimension), problem.dtype
+        drawn = (
+            jnp.sqrt(step) * jr.normal(one, shape, dtype),
+            # Over one step independent of the increment (Foster 2020, theorem 4.2.3).
+            jnp.sqrt(step / 12) * jr.normal(other, shape, dtype)
+            if plan.areas
+            else None,
+        )
+
+    def terms(increment: Any, t0: Array, t1: Array) -> PyTree:
+        if isinstance(plan.problem, ODEProblem):
+            return plan.terms
+        control = plan.path
+        if control is None:
+            control = StepIncrement(increment[0], increment[1], t0, t1)
+        return make_stochastic_terms(plan.problem, control, plan.solver)
+
+    def one_step(carry: Any, given: Any) -> Any:
+        y, kept, good = carry
+        j, increment = given
+        t0, t1 = time + j * step, time + (j + 1) * step
+        y, _, _, kept, result = plan.solver.step(
+            terms(increment, t0, t1), t0, t1, y, plan.problem.args, kept, False
+        )
+        return (y, kept, good & (result == diffrax.RESULTS.successful)), None
+
+    # Tangent vectors were turned since the last step: nothing of it can be used again.
+    first = jtu.tree_map(lambda leaf: leaf[0], drawn)
+    kept = plan.solver.init(
+        terms(first, time, time + step), time, time + step, start, plan.problem.args
+    )
+    numbers = jnp.arange(steps, dtype=plan.origin.dtype)
+    (end, _, good), _ = lax.scan(
+        one_step, (start, kept, jnp.asarray(True)), (numbers, drawn)
+    )
+    return end, jnp.asarray(steps), good
