@@ -127,11 +127,19 @@ def test_errors_of_mean_and_variance_cover():
     assert hits[0] <= 199
 
 
+OPTIONS = {
+    "key": jr.key(3),
+    "dt": 0.05,
+    "chains": 8,
+    "sampling": 0.2,
+    "transient": 20.0,
+    "check_step": False,
+}
+
+
 @pytest.fixture(scope="module")
 def law():
-    return invariant_law(
-        linear(), key=jr.key(3), dt=0.05, chains=8, sampling=0.2, transient=20.0
-    )
+    return invariant_law(linear(), **OPTIONS)
 
 
 def test_longer_steps_show_the_error_of_the_step():
@@ -157,6 +165,7 @@ def test_longer_steps_show_the_error_of_the_step():
     assert np.all(np.abs(law.step_changes) < quantile * law.step_change_errors)
     assert not law.converged
     assert "take a shorter `dt`" in law.notes[-1]
+    assert "steps twice as long change" in str(law)
 
 
 def check_lyapunov_equation(law):
@@ -182,8 +191,7 @@ def test_result_says_what_it_rests_on(law, tmp_path):
     assert law.provenance.solver == "SRA1"
     assert np.all(law.effective_samples > 400)
     text = str(law)
-    assert np.all(np.abs(law.covariance_step_changes) < law.covariance_errors)
-    for word in ("effective", "R̂", "batches of", "8 chains", "twice as long"):
+    for word in ("effective", "R̂", "batches of", "8 chains"):
         assert word in text
     assert law.to_xarray()["covariance"].shape == (2, 2)
     assert law.to_dict()["analysis"] == "InvariantLaw"
@@ -240,12 +248,7 @@ def test_an_observable_of_the_state(law):
     seen = invariant_law(
         linear(),
         observable=lambda y: {"square": y[0] ** 2},
-        check_step=False,
-        key=jr.key(3),
-        dt=0.05,
-        chains=8,
-        sampling=0.2,
-        transient=20.0,
+        **OPTIONS,
     )
     # Of the same chains.
     np.testing.assert_allclose(
@@ -304,7 +307,13 @@ def test_time_average_of_an_ordinary_problem():
 def test_a_run_cut_off_goes_on_to_the_same_bits(tmp_path, monkeypatch):
     monkeypatch.setattr(_sampling, "_STATES", 2**12)
     calls, real = [], _sampling.ensemble
-    options = {"key": jr.key(1), "dt": 0.1, "chains": 4, "sampling": 0.2}
+    options = {
+        "key": jr.key(1),
+        "dt": 0.1,
+        "chains": 4,
+        "solver": "Euler",
+        "sampling": 0.2,
+    }
     problem = double_well(jnp.asarray(1.0), 220.0)
     whole = invariant_law(problem, **options)
 
@@ -332,13 +341,8 @@ def test_too_few_samples_for_the_error_asked(law):
     with pytest.raises(AnalysisError, match=words) as failure:
         invariant_law(
             linear(),
-            key=jr.key(3),
-            dt=0.05,
-            chains=8,
-            sampling=0.2,
-            transient=20.0,
             standard_error=1e-4,
-            check_step=False,
+            **OPTIONS,
         )
     assert isinstance(failure.value.result, InvariantLaw)
     np.testing.assert_array_equal(failure.value.result.mean, law.mean)
@@ -389,11 +393,7 @@ def test_bad_input():
         invariant_law(
             problem,
             observable=lambda y: jnp.log(y[0]),
-            key=jr.key(3),
-            dt=0.05,
-            chains=8,
-            sampling=0.2,
-            transient=20.0,
+            **OPTIONS,
         )
     rotating = ODEProblem(lambda t, y, args: -y, jnp.ones(2), 0.0, 10.0)
     with pytest.raises(ValueError, match="`initial`"):

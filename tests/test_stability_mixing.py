@@ -148,6 +148,7 @@ def test_rate_scales_with_time():
     np.testing.assert_allclose(fast.rates, 2 * slow.rates, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_longer_steps_show_the_error_of_the_step():
     """Euler's chain decays by 1 - θh a step, at the rate -log(1 - θh)/h."""
     found = mixing_rate(
