@@ -10,3 +10,8 @@ from ._scaling import (
 )
 from ._strong import strong_order as strong_order
 from ._weak import weak_order as weak_order
+from ._work_precision import work_precision as work_precision
+from ._work_precision_result import (
+    WorkPrecision as WorkPrecision,
+    WorkRow as WorkRow,
+)

@@ -77,6 +77,20 @@ def end_states(
 
     **Returns:** shape `(paths, times, n)`; NaN where a solve failed.
     """
+    along = path_solver(problem, backend, solver, steps, times, **options)
+    return along(increments, areas)
+
+
+def path_solver(
+    problem: SDEProblem,
+    backend: str,
+    solver: str,
+    steps: int,
+    times: np.ndarray | None = None,
+    **options: Any,
+) -> Callable[[np.ndarray, np.ndarray | None], np.ndarray]:
+    """`end_states` as a function of increments and areas, compiled on its first
+    call."""
     t0, t1 = float(problem.t0), float(problem.t1)
     dt = (t1 - t0) / steps
     kept = np.asarray([t1] if times is None else times, float)
@@ -99,25 +113,28 @@ def end_states(
         ]
         return leaves, solution.succeeded
 
-    if backend == "diffrax":
+    @eqx.filter_jit
+    def many(dw: Any, h: Any) -> Any:
+        leaves, succeeded = jax.vmap(along)(dw, h)
+        flat = jnp.concatenate(leaves, axis=-1)
+        return jnp.where(succeeded[:, None, None], flat, jnp.nan)
 
-        @eqx.filter_jit
-        def many(dw: Any, h: Any) -> Any:
-            leaves, succeeded = jax.vmap(along)(dw, h)
-            flat = jnp.concatenate(leaves, axis=-1)
-            return jnp.where(succeeded[:, None, None], flat, jnp.nan)
+    def together(dw: np.ndarray, areas: np.ndarray | None) -> np.ndarray:
+        h = None if areas is None else jnp.asarray(areas)
+        return np.asarray(many(jnp.asarray(dw), h))
 
-        return np.asarray(
-            many(jnp.asarray(increments), None if areas is None else jnp.asarray(areas))
-        )
-    rows = []
-    for index, dw in enumerate(increments):
-        h = None if areas is None else jnp.asarray(areas[index])
-        leaves, succeeded = along(jnp.asarray(dw), h)
-        states = np.concatenate([np.asarray(leaf) for leaf in leaves], axis=-1)
-        good = bool(succeeded) and len(states) == len(kept)
-        rows.append(states if good else np.full((len(kept), problem.dimension), np.nan))
-    return np.stack(rows)
+    def apart(dw: np.ndarray, areas: np.ndarray | None) -> np.ndarray:
+        rows = []
+        for index, own in enumerate(dw):
+            h = None if areas is None else jnp.asarray(areas[index])
+            leaves, succeeded = along(jnp.asarray(own), h)
+            states = np.concatenate([np.asarray(leaf) for leaf in leaves], axis=-1)
+            good = bool(succeeded) and len(states) == len(kept)
+            missing = np.full((len(kept), problem.dimension), np.nan)
+            rows.append(states if good else missing)
+        return np.stack(rows)
+
+    return together if backend == "diffrax" else apart
 
 
 def exact_states(

@@ -1,0 +1,290 @@
+"""Which scheme and step reaches an error cheapest."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from ..analysis import analysis_provenance, progress_bar
+from ..precision import double_precision
+from ..problem import ODEProblem
+from ..solve import solve
+from ..stochastic_problem import SDEProblem
+from ._runs import (
+    check_steps,
+    draw,
+    exact_states,
+    flat_end,
+    flat_state,
+    needs_area,
+    path_solver,
+)
+from ._work_precision_result import WorkPrecision, WorkRow
+
+_METHODS = {"diffrax": ("Tsit5", "Dopri8", "Kvaerno5")}
+_REFERENCE_RTOL = 1e-12
+_MAX_STEPS = 1_000_000
+# Shorter than this, a solve is timed several at a time.
+_LEAST_SECONDS = 0.02
+
+
+def work_precision(
+    problem: ODEProblem | SDEProblem,
+    methods: Mapping[str, Sequence[str]] | None = None,
+    *,
+    rtols: Sequence[float] = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8),
+    steps: Sequence[int] | None = None,
+    exact: Callable[[Any], Any] | Any = None,
+    paths: int = 200,
+    key: PRNGKeyArray | None = None,
+    refine: int = 16,
+    repeats: int = 3,
+    max_steps: int = 100_000,
+    progress: bool = False,
+) -> WorkPrecision:
+    """Errors and costs of methods on a problem, on either backend.
+
+    An ordinary problem is solved with error control at each of `rtols` (with `atol`
+    the same), or in fixed `steps`; the error is that of the end state, in the Euclidean
+    norm. A stochastic problem is solved in fixed `steps` along the same Brownian paths,
+    and the error is the mean over them (Kloeden & Platen 1992, equation 9.6.1). Times
+    are the processor's, the least of `repeats`, after one run that compiles.
+
+    **Arguments:**
+
+    - `problem`: an [`ODEProblem`][hybrid_nds.ODEProblem] or
+        [`SDEProblem`][hybrid_nds.SDEProblem].
+    - `methods`: names of solvers by backend, such as `{"diffrax": ["Tsit5"], "julia":
+        ["Vern7", "Rodas5P"]}`. For an ordinary problem by default three of Diffrax's.
+    - `rtols`: relative tolerances; of no meaning with `steps`.
+    - `steps`: numbers of fixed steps, three or more; for a stochastic problem each
+        twice the one before, by default 16 to 256.
+    - `exact`: the end state, or for a stochastic problem a JAX function of the path (a
+        [`StoredPath`][hybrid_nds.StoredPath]) that gives it. Without it, an ordinary
+        problem is solved at a tolerance of 1e-12 by the last of `methods`, and a
+        stochastic one in steps `refine` times shorter, by each method itself.
+    - `paths`, `key`: how many Brownian paths, and the JAX random key for them.
+    - `refine`: see `exact`; a power of two.
+    - `repeats`: how often each is timed.
+    - `max_steps`: of a solve with error control, which else counts as failed.
+    - `progress`: whether to show progress.
+
+    **Returns:** a [`WorkPrecision`][hybrid_nds.discretization.WorkPrecision]; ask it
+    for the [`cheapest`][hybrid_nds.discretization.WorkPrecision.cheapest] row.
+
+    **Raises:** `ValueError` or `TypeError`, naming the argument; what `solve` raises
+    for a solver that does not suit the problem.
+    """
+    owner = "work_precision"
+    if not isinstance(problem, ODEProblem | SDEProblem):
+        raise TypeError(
+            f"{owner}: `problem` must be an ODEProblem or an SDEProblem, got "
+            f"{type(problem).__name__}."
+        )
+    stochastic = isinstance(problem, SDEProblem)
+    if methods is None:
+        if stochastic:
+            raise ValueError(
+                f"{owner}: a stochastic problem needs `methods`, names of solvers by "
+                "backend that suit its noise."
+            )
+        methods = _METHODS
+    pairs = [(backend, solver) for backend in methods for solver in methods[backend]]
+    if not pairs or not set(methods) <= {"diffrax", "julia"}:
+        raise ValueError(
+            f'{owner}: `methods` must name solvers of "diffrax" or "julia", got '
+            f"{dict(methods)!r}."
+        )
+    if repeats < 1:
+        raise ValueError(f"{owner}: `repeats` must be one or more, got {repeats}.")
+    double = problem.dtype == np.float64
+    with double_precision() if double else contextlib.nullcontext():
+        if isinstance(problem, SDEProblem):
+            counts = check_steps(
+                owner, (16, 32, 64, 128, 256) if steps is None else steps, doubling=True
+            )
+            rows, reference = _stochastic(
+                problem, pairs, counts, exact, paths, key, refine, repeats, progress
+            )
+        else:
+            counts = (
+                None if steps is None else check_steps(owner, steps, doubling=False)
+            )
+            wanted = tuple(float(rtol) for rtol in rtols)
+            if counts is None and (not wanted or min(wanted) <= 0):
+                raise ValueError(
+                    f"{owner}: `rtols` must be positive numbers, got {list(rtols)}."
+                )
+            rows, reference = _ordinary(
+                problem, pairs, wanted, counts, exact, repeats, max_steps, progress
+            )
+    settings = {"repeats": repeats, "methods": [f"{s} on {b}" for b, s in pairs]}
+    return WorkPrecision(
+        rows=tuple(rows),
+        reference=reference,
+        paths=paths if stochastic else 1,
+        settings=settings,
+        provenance=analysis_provenance("/".join(methods), owner, field="jax/lowered"),
+    )
+
+
+def _ordinary(
+    problem: ODEProblem,
+    pairs: Sequence[tuple[str, str]],
+    rtols: Sequence[float],
+    counts: Sequence[int] | None,
+    exact: Any,
+    repeats: int,
+    max_steps: int,
+    progress: bool,
+) -> tuple[list[WorkRow], str]:
+    reference = "the exact solution"
+    if exact is not None:
+        truth = flat_state(exact)
+    else:
+        backend, solver = pairs[-1]
+        rtol = _REFERENCE_RTOL if problem.dtype == np.float64 else 1e-6
+        reference = f"{solver} on {backend} at a tolerance of {rtol:g}"
+        truth = flat_end(
+            solve(
+                problem, backend, solver=solver, rtol=rtol, atol=rtol,
+                max_steps=_MAX_STEPS,
+            )
+        )  # fmt: skip
+    span = float(problem.t1) - float(problem.t0)
+    rows = []
+    choices = list(rtols if counts is None else counts)
+    with progress_bar(progress, "Solves", len(pairs) * len(choices)) as advance:
+        for backend, solver in pairs:
+            for choice in choices:
+                options: dict[str, Any] = {"rtol": choice, "atol": choice}
+                limit = max_steps
+                if counts is not None:
+                    options = {"dt": span / choice}
+                    limit = int(choice) + 16
+                call = _solver_of(problem, backend, solver, options, limit)
+                solution = call()
+                good = bool(solution.succeeded)
+                gap = np.linalg.norm(flat_end(solution) - truth) if good else math.inf
+                taken = float(np.asarray(solution.stats["num_steps"]))
+                seconds = _least_seconds(call, repeats)
+                rows.append(
+                    WorkRow(
+                        backend,
+                        solver,
+                        float(choice) if counts is None else None,
+                        None if counts is None else int(choice),
+                        float(gap),
+                        0.0,
+                        taken,
+                        seconds,
+                    )
+                )
+                advance(1)
+    return rows, reference
+
+
+def _solver_of(
+    problem: ODEProblem,
+    backend: str,
+    solver: str,
+    options: Mapping[str, Any],
+    max_steps: int,
+) -> Callable[[], Any]:
+    def run(problem: ODEProblem) -> Any:
+        return solve(
+            problem,
+            backend,
+            solver=solver,
+            throw=False,
+            max_steps=max_steps,
+            **options,
+        )
+
+    if backend == "julia":
+        return lambda: run(problem)
+    # Compiled with the state as an argument: it must not be folded away.
+    compiled = eqx.filter_jit(run)
+    return lambda: jax.block_until_ready(compiled(problem))
+
+
+def _stochastic(
+    problem: SDEProblem,
+    pairs: Sequence[tuple[str, str]],
+    counts: Sequence[int],
+    exact: Any,
+    paths: int,
+    key: Any,
+    refine: int,
+    repeats: int,
+    progress: bool,
+) -> tuple[list[WorkRow], str]:
+    owner = "work_precision"
+    if key is None:
+        raise ValueError(f"{owner}: a stochastic problem needs a JAX random `key`.")
+    if paths < 2:
+        raise ValueError(f"{owner}: `paths` must be two or more, got {paths}.")
+    if refine < 2 or refine & (refine - 1):
+        raise ValueError(
+            f"{owner}: `refine` must be a power of two above one, got {refine}."
+        )
+    finest = counts[-1] * (1 if exact is not None else refine)
+    area = any(needs_area(solver, backend) for backend, solver in pairs)
+    dw, h = draw(problem, key, paths, finest, area)
+    reference = "the exact solution"
+    truth = None
+    if exact is not None:
+        truth = exact_states(problem, exact, dw, h)
+    else:
+        reference = f"each method in {finest} steps"
+    rows = []
+    with progress_bar(progress, "Solves", len(pairs) * len(counts)) as advance:
+        for backend, solver in pairs:
+            own = h if needs_area(solver, backend) else None
+            target = truth
+            if target is None:
+                target = path_solver(problem, backend, solver, finest)(dw, own)[:, -1]
+            for count in counts:
+                along = path_solver(problem, backend, solver, count)
+                gaps = np.linalg.norm(along(dw, own)[:, -1] - target, axis=1)
+                good = bool(np.all(np.isfinite(gaps)))
+                seconds = _least_seconds(functools.partial(along, dw, own), repeats)
+                rows.append(
+                    WorkRow(
+                        backend,
+                        solver,
+                        None,
+                        count,
+                        float(gaps.mean()) if good else math.inf,
+                        float(gaps.std(ddof=1) / math.sqrt(paths)) if good else 0.0,
+                        float(count),
+                        seconds / paths,
+                    )
+                )
+                advance(1)
+    return rows, reference
+
+
+def _least_seconds(call: Callable[[], Any], repeats: int) -> float:
+    """The processor's seconds of one call, the least of some."""
+    best, calls = math.inf, 1
+    for _ in range(repeats):
+        while True:
+            began = time.process_time()
+            for _ in range(calls):
+                call()
+            spent = time.process_time() - began
+            if spent >= _LEAST_SECONDS:
+                break
+            calls *= 2
+        best = min(best, spent / calls)
+    return best
