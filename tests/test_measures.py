@@ -232,3 +232,21 @@ def test_no_numbers():
         measures.energy_distance(np.array(["a"]), np.ones(3))
     with pytest.raises(TypeError, match="non-negative integer"):
         measures.energy_distance(np.ones(3), np.ones(3), seed=0.5)
+
+
+@pytest.mark.parametrize("name", ["gaussian_wasserstein", "sinkhorn_divergence"])
+def test_levels_of_transport_distances(name):
+    distance = getattr(measures, name)
+    random = np.random.default_rng(31)
+    a, b = gaussian(24, d=2, random=random), gaussian(30, d=2, random=random)
+    same = distance(a, b, null=True, permutations=39)
+    moved = distance(a, b + 3.0, null=True, permutations=39)
+    # A rank among 40 equally likely ones: 1/40 is the least, and three deviations are
+    # further apart than any other division; 1/20 is as likely as its name.
+    assert moved.p_value == pytest.approx(1 / 40)
+    assert same.p_value is not None
+    assert same.p_value > 1 / 20
+    assert same.settings["permutations"] == 39
+    plain = distance(a, b)
+    assert plain.p_value is None
+    assert plain.value == pytest.approx(same.value, rel=1e-12)

@@ -58,14 +58,20 @@ def wasserstein(
     )
 
 
-def gaussian_wasserstein(a: Any, b: Any) -> Distance:
+def gaussian_wasserstein(
+    a: Any, b: Any, *, null: bool = False, permutations: int = 999, seed: int = 0
+) -> Distance:
     """The 2-Wasserstein distance of the Gaussians with the samples' moments.
 
     $W_2^2 = |m_a-m_b|^2 + \\operatorname{tr}(A + B - 2(A^{1/2}BA^{1/2})^{1/2})$, the
     Bures–Wasserstein distance (Givens & Shortt 1984, proposition 7); a lower bound of
     the distance of the laws themselves (Gelbrich 1990).
 
-    **Arguments:** `a`, `b`, samples, shape `(n, d)` and `(m, d)`.
+    **Arguments:**
+
+    - `a`, `b`: samples, shape `(n, d)` and `(m, d)`.
+    - `null`: whether to say, by `permutations`, how often one law gives as much.
+    - `seed`: of the permutations.
 
     **Returns:** a [`Distance`][hybrid_nds.measures.Distance], in the unit of the
     samples.
@@ -73,21 +79,28 @@ def gaussian_wasserstein(a: Any, b: Any) -> Distance:
     **Raises:** `ValueError` or `TypeError`, naming the argument.
     """
     first, second = two_samples("gaussian_wasserstein", a, b)
-    left, right = (np.atleast_2d(np.cov(x, rowvar=False)) for x in (first, second))
+    return _with_null(
+        "Gaussian W2",
+        "gaussian_wasserstein",
+        first,
+        second,
+        _gaussian_distance,
+        null,
+        permutations,
+        seed,
+    )
+
+
+def _gaussian_distance(x: np.ndarray, y: np.ndarray) -> float:
+    left, right = (np.atleast_2d(np.cov(z, rowvar=False)) for z in (x, y))
     values, vectors = np.linalg.eigh(left)
     root = vectors * np.sqrt(np.maximum(values, 0.0)) @ vectors.T
     # The eigenvalues of a product that is symmetric and not negative but for rounding.
     inner = np.linalg.eigvalsh(root @ right @ root)
     cross = np.sum(np.sqrt(np.maximum(inner, 0.0)))
-    means = np.sum((first.mean(0) - second.mean(0)) ** 2)
+    means = np.sum((x.mean(0) - y.mean(0)) ** 2)
     squared = means + np.trace(left) + np.trace(right) - 2 * cross
-    return Distance(
-        "Gaussian W2",
-        float(np.sqrt(max(squared, 0.0))),
-        None,
-        (len(first), len(second)),
-        {},
-    )
+    return float(np.sqrt(max(squared, 0.0)))
 
 
 def sliced_wasserstein(
@@ -149,7 +162,15 @@ def sliced_wasserstein(
     )
 
 
-def sinkhorn_divergence(a: Any, b: Any, *, epsilon: float | None = None) -> Distance:
+def sinkhorn_divergence(
+    a: Any,
+    b: Any,
+    *,
+    epsilon: float | None = None,
+    null: bool = False,
+    permutations: int = 199,
+    seed: int = 0,
+) -> Distance:
     """The Sinkhorn divergence of two laws, by ott-jax.
 
     Entropy-regularized transport at cost $|x-y|^2$ less what the regularization gives
@@ -161,6 +182,8 @@ def sinkhorn_divergence(a: Any, b: Any, *, epsilon: float | None = None) -> Dist
     - `a`, `b`: samples, shape `(n, d)` and `(m, d)`.
     - `epsilon`: the regularization, in the squared unit of the samples; by default a
         twentieth of the mean cost.
+    - `null`: whether to say, by `permutations`, how often one law gives as much.
+    - `seed`: of the permutations.
 
     **Returns:** a [`Distance`][hybrid_nds.measures.Distance], in the squared unit of
     the samples.
@@ -194,17 +217,24 @@ def sinkhorn_divergence(a: Any, b: Any, *, epsilon: float | None = None) -> Dist
             )
             return value, jnp.asarray(output.converged)
 
-        value, converged = solved(x, y, epsilon)
-        if not np.all(converged):
-            raise RuntimeError(
-                f"{owner}: Sinkhorn's iteration did not converge at epsilon = "
-                f"{epsilon:.3g}; pass a larger `epsilon`."
-            )
-        return Distance(
+        def distance(x: np.ndarray, y: np.ndarray) -> float:
+            value, converged = solved(jnp.asarray(x), jnp.asarray(y), epsilon)
+            if not np.all(converged):
+                raise RuntimeError(
+                    f"{owner}: Sinkhorn's iteration did not converge at epsilon = "
+                    f"{epsilon:.3g}; pass a larger `epsilon`."
+                )
+            return float(value)
+
+        return _with_null(
             "Sinkhorn divergence",
-            float(value),
-            None,
-            (len(first), len(second)),
+            owner,
+            first,
+            second,
+            distance,
+            null,
+            permutations,
+            seed,
             {"epsilon": float(epsilon)},
         )
 
