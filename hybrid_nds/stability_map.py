@@ -105,3 +105,48 @@ def tangent_step(
     state = (jnp.zeros(n, problem.dtype), jnp.zeros((count, n), problem.dtype))
     given = jnp.zeros(1 + problem.noise_dimension, problem.dtype)
     return SchemeStep(problem, scheme), state, (problem.args, given)
+
+
+class ExitStep(eqx.Module):
+    """A step of an explicit scheme, and where it stands to the boundaries of a region.
+
+    Called as `step(t, state, (args, given))` with the flat state followed by two
+    numbers a boundary, which are written and not read: its level at the end of the
+    step, positive inside, and what a root of time moves that level at its start.
+
+    **Arguments:** the problem; the scheme's name, one of `SCHEMES`; the levels, a
+    function of the flat state; how many there are.
+    """
+
+    problem: SDEProblem
+    levels: Callable[[Array], Array]
+    scheme: str = eqx.field(static=True)
+    boundaries: int = eqx.field(static=True)
+
+    def __call__(
+        self, t: Any, state: Float[Array, " entries"], args: tuple[PyTree, Array]
+    ) -> Float[Array, " entries"]:
+        own, given = args
+        problem = eqx.tree_at(
+            lambda p: p.args, self.problem, own, is_leaf=lambda leaf: leaf is None
+        )
+        u = state[: state.size - 2 * self.boundaries]
+        end = SCHEMES[self.scheme](problem, t, u, given[0], given[1:])
+        moved = spread(problem, self.levels, t, u)[1]
+        return jnp.concatenate([end, self.levels(end), moved])
+
+
+def spread(
+    problem: SDEProblem, levels: Callable[[Array], Array], t: Any, u: Array
+) -> tuple[Array, Array]:
+    """The levels of boundaries at a flat state, and by what noise moves each there: the
+    norm of its gradient times the diffusion."""
+    level, pull = jax.linearize(levels, u)
+    g = problem.flat_diffusion()(t, u)
+    if problem.matrix_noise:
+        moved = jax.vmap(pull, 1, 1)(g)
+    elif problem.noise == "scalar":
+        moved = pull(g)[:, None]
+    else:
+        moved = jax.vmap(pull, 1, 1)(jnp.diag(g))
+    return level, jnp.linalg.norm(moved, axis=1)

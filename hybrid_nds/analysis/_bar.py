@@ -26,3 +26,5 @@ def progress_bar(
     with Progress(*columns, TimeRemainingColumn(), transient=True) as bar:
         task = bar.add_task(title, total=total, completed=done)
         yield lambda count: bar.advance(task, count)
+        # Work that is done before the first drawing is shown, too.
+        bar.refresh()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -22,7 +23,7 @@ from ..problem import ODEProblem
 from ..solution import Provenance
 from ..solvers import find_solver
 from ..stability_flow import Stretch, tangent_problem
-from ..stability_map import SCHEMES, tangent_step
+from ..stability_map import SCHEMES, ExitStep, tangent_step
 from ..stochastic_options import check_stochastic_options
 from ..stochastic_problem import SDEProblem
 from ..stochastic_solvers import find_stochastic_solver
@@ -157,6 +158,94 @@ def julia_tangent_flow(
     if info.name in SCHEMES:
         return _mapped(problem, count, info.name, run, words, path, float(options.dt))
     return _stochastic(tangent, count, options, run, words, path)
+
+
+def julia_exit_loop(
+    problem: SDEProblem,
+    levels: Callable[[Any], Any],
+    boundaries: int,
+    scheme: str,
+    *,
+    dt: float,
+    key: PRNGKeyArray,
+    bridge: bool,
+) -> JuliaExitLoop:
+    """Make ready to follow trajectories until they leave a region, in Julia.
+
+    **Arguments:** the problem; the levels of its boundaries, a function of the flat
+    state, and how many; one of the schemes of `hybrid_nds.stability_map`; the step; a
+    random key; whether a Brownian bridge may cross within a step.
+
+    **Raises:** what lowering and the Julia session raise.
+    """
+    step = ExitStep(problem, levels, scheme, boundaries)
+    entries = problem.dimension + 2 * boundaries
+    given = jnp.zeros(1 + problem.noise_dimension, problem.dtype)
+    args = (problem.args, given)
+    session = runtime.session()
+    module, element = session.module, julia_type(session, problem.dtype)
+    state = jnp.zeros(entries, problem.dtype)
+    made = _functions().get(session, lower(step, problem.t0, state, args))
+    weights = (step, args)
+    handle = module.Stability.StepMap(
+        element, made, entries, parameter_count(weights), problem.noise_dimension
+    )
+    ParameterSource(weights, vector_view(session, handle.parameters, problem.dtype))
+    call = getattr(module.Stability, "first_exits!")
+    words = _words(key)
+    begin = float(problem.t0)
+
+    def run(starts: np.ndarray, first: int, most: int) -> tuple[np.ndarray, np.ndarray]:
+        times, through = np.full(len(starts), np.nan), np.full(len(starts), -1)
+        columns = np.zeros((len(starts), entries), problem.dtype)
+        columns[:, : problem.dimension] = starts
+        # Each row is a column in Julia, without a copy.
+        level = jax.vmap(levels)(jnp.asarray(starts))
+        columns[:, problem.dimension : problem.dimension + boundaries] = level
+        steps = session.call(
+            call,
+            times,
+            through,
+            handle,
+            columns.T,
+            boundaries,
+            begin,
+            dt,
+            most,
+            first,
+            *words,
+            bridge,
+        )
+        if int(steps) < 0:
+            raise KeyboardInterrupt
+        return times, through
+
+    return JuliaExitLoop(
+        run,
+        Provenance(
+            "julia",
+            f"{scheme} (HybridNDS)",
+            tuple(sorted((*PYTHON_VERSIONS, *session.versions))),
+            None,
+            None,
+            dt,
+            "lowered",
+        ),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class JuliaExitLoop:
+    """Trajectories on their way out of a region, all in Julia.
+
+    **Fields:** `run`, called with flat starts `(n, components)`, the index of the first
+    and the most steps of each: the times of the exits, shape `(n,)`, infinite for
+    trajectories that stay and NaN for those that fail, and the boundaries; and the
+    provenance.
+    """
+
+    run: Callable[[np.ndarray, int, int], tuple[np.ndarray, np.ndarray]]
+    provenance: Provenance
 
 
 @functools.cache

@@ -12,6 +12,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from ..fingerprints import traced_text
+from ..stability_map import spread
 from ..stochastic_problem import SDEProblem
 
 # −ζ(1/2)/√(2π): the mean overshoot of a random walk of unit variance (Siegmund 1985).
@@ -102,18 +103,9 @@ class Crossings:
 
     def __init__(self, problem: SDEProblem, levels: Levels, correction: str):
         self._correction = correction
-        flat_diffusion = problem.flat_diffusion()
 
         def normal(t: Any, u: Any) -> tuple[Any, Any]:
-            level, pull = jax.linearize(levels, u)
-            g = flat_diffusion(t, u)
-            if problem.matrix_noise:
-                moved = jax.vmap(pull, 1, 1)(g)
-            elif problem.noise == "scalar":
-                moved = pull(g)[:, None]
-            else:
-                moved = jax.vmap(pull, 1, 1)(jnp.diag(g))
-            return level, jnp.linalg.norm(moved, axis=1)
+            return spread(problem, levels, t, u)
 
         def plain(t: Any, u: Any) -> tuple[Any, Any]:
             level = levels(u)

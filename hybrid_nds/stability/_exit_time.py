@@ -27,6 +27,7 @@ from ..fingerprints import arrays_text, digest, problem_fingerprint
 from ..precision import double_precision
 from ..solution import Provenance
 from ..stochastic_problem import SDEProblem
+from ._exit_native import NativeRun, censored, native_scheme
 from ._exit_steps import Crossings, Levels, region_levels
 
 Correction = Literal["bridge", "shift", "none"]
@@ -148,7 +149,9 @@ def mean_exit_time(
     - `n`: how many trajectories.
     - `key`: a JAX random key.
     - `dt`: the fixed step.
-    - `backend`, `solver`: see [`ensemble`][hybrid_nds.ensemble].
+    - `backend`, `solver`: see [`ensemble`][hybrid_nds.ensemble]. In Julia, Euler's and
+        Heun's schemes (Euler's by default, Heun's for a Stratonovich equation) run in
+        one loop up to the exit, unless `correction` is `"shift"`.
     - `correction`: `"bridge"`, `"shift"` or `"none"`.
     - `initial`: as for [`ensemble`][hybrid_nds.ensemble]: a callable `key -> y0`, or
         arrays with a leading axis of `n`; by default all start at `problem.y0`.
@@ -181,9 +184,11 @@ def mean_exit_time(
                 "of `region`, which is positive inside."
             )
         options = {"backend": backend, "solver": solver}
-        runs = []
+        native = native_scheme(problem, backend, solver, correction)
+        runs: list[_Run | NativeRun] = []
         for doubled in (False, True) if check_step else (False,):
-            run = _Run(problem, levels, starts, correction, jr.fold_in(key, doubled))
+            given = (problem, levels, starts, correction, jr.fold_in(key, doubled))
+            run = _Run(*given) if native is None else NativeRun(*given, native)
             own = None if save is None else f"{os.fspath(save)}{'.twice' * doubled}"
             title = "Trajectories that left" + (", steps twice as long" * doubled)
             kept = SavedProgress(
@@ -298,25 +303,12 @@ class _Run:
             if not self.inside.size:
                 return
             if self.done >= steps:
-                raise AnalysisError(
-                    f"mean_exit_time: {n - shown} of {n} trajectories were still "
-                    f"inside after {steps} steps, t = {steps * dt:.6g}: the mean of "
-                    f"the {shown} that left would be too small. Raise `max_time`, or "
-                    f"take a smaller region; {self._guess(steps * dt)}"
-                )
+                raise censored(n, n - shown, steps, dt, self.times)
             # Powers of four, so that few sizes are compiled.
             size = max(64, 4 ** -(-(self.inside.size - 1).bit_length() // 2))
             count = min(_STRETCH, max(16, _NUMBERS // size), steps - self.done)
             self._stretch(dt, count, size, options)
             kept.write(self._state())
-
-    def _guess(self, time: float) -> str:
-        left = np.isfinite(self.times)
-        if not left.any():
-            return "none left at all."
-        total = self.times[left].sum() + time * self.inside.size
-        mean = total / np.count_nonzero(left)
-        return f"were exits exponential, their mean would be about {mean:.3g}."
 
     def _stretch(
         self, dt: float, count: int, size: int, options: Mapping[str, Any]

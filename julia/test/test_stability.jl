@@ -93,3 +93,35 @@ end
     run(100_000)
     @test mean(steps.growth.logs) / 0.1≈-1.5 atol=0.1
 end
+
+# Brownian motion between two walls: the state, its distances to them, and how noise
+# moves these.
+function wall!(out, u, p, t, w, c)
+    @inbounds begin
+        x = u[1] + p[2]
+        out[1] = x
+        out[2], out[3] = x, 1 - x
+        out[4] = out[5] = 1.0
+    end
+    return nothing
+end
+
+@testset "exits of Brownian motion" begin
+    n, x = 20_000, 0.3
+    steps = Stability.StepMap(Float64, Lowered(wall!, (), ()), 5, 2, 1)
+    starts = repeat([x, x, 1 - x, 1.0, 1.0], 1, n)
+    exits(bridge, first = 0, count = n) = (when = zeros(count); by = zeros(Int, count);
+    Stability.first_exits!(when, by, steps, starts[:, 1:count], 2, 0.0, 0.01,
+        100_000, first, 7, 8, bridge);
+    (when, by))
+    times, through = exits(true)
+    # E T = x(1 − x), and the upper wall with probability x: four standard errors.
+    @test abs(mean(times) - x * (1 - x)) < 4 * std(times) / sqrt(n)
+    @test abs(mean(through .== 1) - x) < 4 * sqrt(x * (1 - x) / n)
+    # On the grid alone walls are 0.5826√h further away each (Siegmund 1985), to O(h).
+    late = mean(exits(false)[1])
+    δ = 0.5826 * sqrt(0.01)
+    @test abs(late - (x + δ) * (1 - x + δ)) < 4 * std(times) / sqrt(n) + 0.01
+    # Trajectories are their own, however they are cut.
+    @test exits(true, 100, 50) == (times[101:150], through[101:150])
+end

@@ -1,11 +1,13 @@
 """
-Tangent vectors along orbits, made orthonormal again at the end of each interval: the
-loops behind Lyapunov exponents.
+Tangent vectors along orbits, made orthonormal again at the end of each interval, and
+trajectories on their way out of a region: the loops behind Lyapunov exponents and mean
+exit times.
 """
 module Stability
 
 using LinearAlgebra: LAPACK, norm
 using PrecompileTools: @compile_workload, @setup_workload
+using Random: Random, Xoshiro
 using SciMLBase: SciMLBase
 using ..Ensembles: LANES, Words, normal_pair
 using ..HybridNDS: HybridNDS, INTERRUPTED, KEEP_END, Prepared, PreparedStochastic, SILENT,
@@ -17,6 +19,7 @@ include("turning.jl")
 include("increments.jl")
 include("flows.jl")
 include("maps.jl")
+include("exits.jl")
 include("stochastic.jl")
 include("precompile.jl")
 

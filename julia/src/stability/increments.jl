@@ -43,13 +43,23 @@ function fill_normals!(out::Matrix{T}, source::Increments{T}, kind::UInt64,
     blocks = cld(length(out), 2 * LANES)
     place = 0
     for block in 0:(blocks - 1)
-        pair = normal_pair(source.key, lanes, kind, UInt64(index * blocks + block))
-        for numbers in pair, lane in 1:LANES
-
-            place == length(out) && return nothing
-            place += 1
-            out[place] = T(numbers[lane])
-        end
+        first, second = normal_pair(source.key, lanes, kind, UInt64(index * blocks + block))
+        place = store!(out, place, first)
+        place = store!(out, place, second)
     end
     return nothing
+end
+
+# As many numbers as there is room for after `place`; the new place.
+@inline function store!(out::Matrix{T}, place::Int, numbers) where {T}
+    if place + LANES <= length(out)
+        @inbounds for lane in 1:LANES
+            out[place + lane] = T(numbers[lane])
+        end
+        return place + LANES
+    end
+    for lane in 1:(length(out) - place)
+        out[place + lane] = T(numbers[lane])
+    end
+    return length(out)
 end

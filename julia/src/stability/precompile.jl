@@ -12,5 +12,8 @@
         map.start .= 1.0
         grow_map!(map, 1, 0.0, 0.1, 2, 0, 2, 1, 2, 0)
         resize_increments!(map, 4)
+        out = StepMap(Float64, f, 3, 2, 1)
+        first_exits!(zeros(2), zeros(Int, 2), out, ones(3, 2), 1, 0.0, 0.1, 10, 0, 1, 2,
+            true)
     end
 end
