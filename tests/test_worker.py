@@ -291,7 +291,7 @@ def test_interrupts_stop_the_task_and_leave_the_worker_alive(
         assert program.stdout.readline() == "top\n"
         process = program.stdout.readline()
         assert program.stdout.readline() == "running\n"
-        # The program first: one that has its answer ends, and would be hit while it does.
+        # The program first: with its answer it ends, and would be hit while it does.
         if whom != "group":
             os.kill(program.pid, signal.SIGINT)
         if whom != "program":
