@@ -328,8 +328,9 @@ def test_progress_is_shown_where_it_is_asked_for(capsys, monkeypatch):
     ensemble(cases.decay(), 4, **options)
     assert capsys.readouterr().out == ""
     with monkeypatch.context() as patch:
-        # Rich draws on terminals alone.
+        # Rich draws on terminals alone, and remembers what it took its console for.
         patch.setenv("FORCE_COLOR", "1")
+        patch.setattr("rich._console", None)
         ensemble(cases.decay(), 4, progress=True, **options)
     shown = capsys.readouterr().out
     assert "Trajectories" in shown
