@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.experimental
+import numpy as np
 
 
 @contextlib.contextmanager
@@ -30,3 +31,14 @@ def double_precision() -> Iterator[None]:
     switch = module.enable_x64
     with switch(True):
         yield
+
+
+class _Typed(Protocol):
+    @property
+    def dtype(self) -> np.dtype: ...
+
+
+def precision_of(problem: _Typed) -> contextlib.AbstractContextManager[None]:
+    """Double precision for a problem that is of it, and JAX as it is for others."""
+    double = problem.dtype == np.float64
+    return double_precision() if double else contextlib.nullcontext()

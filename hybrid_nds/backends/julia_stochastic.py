@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import warnings
 from typing import Any
@@ -11,7 +10,7 @@ import jax.tree_util as jtu
 import numpy as np
 
 from .. import runtime
-from ..precision import double_precision
+from ..precision import precision_of
 from ..problem_checks import is_concrete
 from ..solution import Outcome, Provenance, Solution
 from ..stochastic_problem import SDEProblem
@@ -136,11 +135,10 @@ def _own_backend() -> StochasticJulia:
 
 def _answer(problem: SDEProblem, options: StochasticOptions) -> tuple[Reply, str]:
     """Solve for another process, which has warned of what there is to warn of."""
-    double = problem.dtype == np.float64
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # The path's numbers go through JAX.
-        with double_precision() if double else contextlib.nullcontext():
+        with precision_of(problem):
             solution = _own_backend().solve(problem, options)
     return reply_of(solution), solution.message
 

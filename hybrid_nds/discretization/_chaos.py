@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from ..analysis import analysis_provenance
-from ..precision import double_precision
+from ..precision import precision_of
 from ..stochastic_problem import SDEProblem
 from ._runs import draw, end_states, needs_area
 from ._scaling import Scaling, check_sizes, scaling_of
@@ -63,8 +62,7 @@ def propagation_of_chaos(
     most = sizes[-1] * (1 if limit is not None else 8)
     largest = _system(owner, "particles", particles, most)
     motions = largest.noise_dimension // most
-    double = largest.dtype == np.float64
-    with double_precision() if double else contextlib.nullcontext():
+    with precision_of(largest):
         dw, areas = draw(largest, key, draws, steps, needs_area(solver, backend))
 
         def ends(problem: SDEProblem, count: int) -> np.ndarray:

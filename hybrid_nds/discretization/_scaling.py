@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +17,7 @@ from jaxtyping import PRNGKeyArray
 from matplotlib.figure import Figure
 
 from ..analysis import AnalysisResult, analysis_provenance
-from ..precision import double_precision
+from ..precision import precision_of
 from ..problem import ODEProblem
 from ..solution import Provenance
 from ..solve import solve
@@ -266,9 +265,8 @@ def check_sizes(owner: str, argument: str, sizes: Sequence[int]) -> tuple[int, .
 def _limit(owner: str, limit: Any) -> tuple[np.ndarray, str]:
     if not isinstance(limit, ODEProblem):
         return _flat(owner, limit), "the limit given"
-    double = limit.dtype == np.float64
-    with double_precision() if double else contextlib.nullcontext():
-        tolerance = _RTOL if double else 1e-6
+    with precision_of(limit):
+        tolerance = _RTOL if limit.dtype == np.float64 else 1e-6
         solution = solve(limit, solver="Dopri8", rtol=tolerance, atol=tolerance)
         return flat_end(solution), f"its differential equation, solved to {tolerance:g}"
 

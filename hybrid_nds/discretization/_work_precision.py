@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
 import time
@@ -15,7 +14,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from ..analysis import analysis_provenance, progress_bar
-from ..precision import double_precision
+from ..precision import precision_of
 from ..problem import ODEProblem
 from ..solve import solve
 from ..stochastic_problem import SDEProblem
@@ -106,8 +105,7 @@ def work_precision(
         )
     if repeats < 1:
         raise ValueError(f"{owner}: `repeats` must be one or more, got {repeats}.")
-    double = problem.dtype == np.float64
-    with double_precision() if double else contextlib.nullcontext():
+    with precision_of(problem):
         if isinstance(problem, SDEProblem):
             counts = check_steps(
                 owner, (16, 32, 64, 128, 256) if steps is None else steps, doubling=True

@@ -20,6 +20,7 @@ from ..analysis import (
     progress_bar,
 )
 from ..fingerprints import digest, traced_text
+from ..precision import precision_of
 from ..problem import ODEProblem
 from ..solution import Provenance
 from ._arclength import Place, System, Walker
@@ -31,7 +32,6 @@ from ._field import (
     flat_state,
     frozen_time,
     point_text,
-    problem_precision,
     shaped,
 )
 from ._saved_branch import SavedBranch
@@ -233,7 +233,7 @@ def continue_equilibria(
     close = check_positive(
         owner, "tolerance", default if tolerance is None else tolerance
     )
-    with problem_precision(problem):
+    with precision_of(problem):
         u = flat_state(owner, problem, guess)
         size = max(1.0, float(np.max(np.abs(u))))
         system = System(

@@ -15,6 +15,7 @@ import scipy.optimize
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from ..analysis import AnalysisError, AnalysisResult, analysis_provenance
+from ..precision import precision_of
 from ..problem import ODEProblem
 from ..problem_checks import require_precision
 from ..solution import Provenance
@@ -25,7 +26,6 @@ from ._field import (
     flat_field,
     frozen_time,
     point_text,
-    problem_precision,
     shaped,
     time_slopes,
     uniform_points,
@@ -175,7 +175,7 @@ def contraction_rate(
     check_count(owner, "refine", refine, 0)
     if isinstance(level, bool) or not 0 < level < 1:
         raise ValueError(f"{owner}: `level` must be between 0 and 1, got {level!r}.")
-    with problem_precision(problem):
+    with precision_of(problem):
         require_precision(f"{owner}: `weight`", weight)
         P = check_weight(owner, weight, problem.dimension, problem.dtype)
         low, high = flat_box(owner, problem, region)

@@ -14,6 +14,7 @@ import optimistix as optx
 from jaxtyping import Array, ArrayLike, Complex, Float, Int, PRNGKeyArray, PyTree
 
 from ..analysis import AnalysisError, AnalysisResult, analysis_provenance
+from ..precision import precision_of
 from ..problem import ODEProblem
 from ..solution import Provenance
 from ._field import (
@@ -28,7 +29,6 @@ from ._field import (
     frozen_time,
     jacobians,
     point_text,
-    problem_precision,
     shaped,
     spectrum,
     uniform_points,
@@ -189,7 +189,7 @@ def equilibria(
     absolute = check_positive(owner, "atol", default if atol is None else atol)
     near = 10 * precision**0.5 if merge is None else merge
     check_positive(owner, "merge", near)
-    with problem_precision(problem):
+    with precision_of(problem):
         box = flat_box(owner, problem, region)
         start_key = jax.random.key(0) if key is None else key
         begun = uniform_points(start_key, *box, starts, owner)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import math
@@ -24,7 +23,7 @@ from matplotlib.figure import Figure
 from ..analysis import AnalysisError, AnalysisResult, SavedProgress, progress_bar
 from ..ensembles import ensemble
 from ..fingerprints import arrays_text, digest, problem_fingerprint
-from ..precision import double_precision
+from ..precision import precision_of
 from ..solution import Provenance
 from ..stochastic_problem import SDEProblem
 from ._exit_native import NativeRun, censored, native_scheme
@@ -172,8 +171,7 @@ def mean_exit_time(
     _check(problem, n, dt, correction, level)
     levels = region_levels("mean_exit_time", region, problem)
     steps = 1_000_000 if max_time is None else max(1, math.ceil(max_time / dt))
-    double = problem.dtype == np.float64
-    with double_precision() if double else contextlib.nullcontext():
+    with precision_of(problem):
         starts = _starts(problem, initial, n, key)
         outside = ~Crossings(problem, levels, "none").inside(float(problem.t0), starts)
         if outside.any():

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, cast
 
 import equinox as eqx
@@ -16,7 +14,6 @@ import scipy.linalg
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, PyTree
 
-from ..precision import double_precision
 from ..problem import ODEProblem
 from ..problem_checks import is_concrete, require_precision
 from ..stochastic_problem import SDEProblem
@@ -56,12 +53,6 @@ def check_problem(owner: str, problem: Any) -> None:
             f"{owner}: `problem` must be concrete: the analysis decides by values, and "
             "cannot be traced by jax.jit, jax.vmap or jax.grad."
         )
-
-
-def problem_precision(problem: ODEProblem) -> AbstractContextManager[None]:
-    """Double precision for a problem of float64."""
-    double = problem.dtype == np.float64
-    return double_precision() if double else contextlib.nullcontext()
 
 
 def flat_field(problem: ODEProblem, t: Any, u: Any) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -14,7 +13,7 @@ import scipy.linalg
 from matplotlib.figure import Figure
 
 from ..analysis import AnalysisResult, analysis_provenance
-from ..precision import double_precision
+from ..precision import precision_of
 from ..solution import Provenance
 from ..stochastic_problem import SDEProblem, to_ito
 
@@ -166,8 +165,7 @@ def fokker_planck(
             'fokker_planck: `boundary` must be "reflecting", "absorbing", or a pair of '
             f"these, got {boundary!r}."
         )
-    double = problem.dtype == np.float64
-    with double_precision() if double else contextlib.nullcontext():
+    with precision_of(problem):
         wanted = _times(problem, times)
         problem = to_ito(problem)
         fine = _solve(problem, domain, cells, wanted, initial, ends)

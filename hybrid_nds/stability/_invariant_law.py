@@ -15,10 +15,10 @@ from jaxtyping import PRNGKeyArray, PyTree
 from ..analysis import AnalysisError, SavedProgress
 from ..ensembles.checks import check_key
 from ..fingerprints import arrays_text, digest, problem_fingerprint, traced_text
+from ..precision import precision_of
 from ..problem import ODEProblem
 from ..stochastic_problem import SDEProblem
 from ._invariant_law_result import InvariantLaw, Twice, law_of
-from ._lyapunov import precision_of
 from ._lyapunov_plan import check_lyapunov_problem, check_positive, start_states
 from ._sampling import (
     SamplePlan,

@@ -10,9 +10,10 @@ import numpy as np
 from jaxtyping import Complex, Float, PyTree
 
 from ..analysis import AnalysisError, AnalysisResult, analysis_provenance
+from ..precision import precision_of
 from ..problem import ODEProblem
 from ..solution import Provenance
-from ._field import check_problem, flat_state, jacobians, problem_precision, spectrum
+from ._field import check_problem, flat_state, jacobians, spectrum
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -125,7 +126,7 @@ def jacobian_spectrum(
     """
     owner = "jacobian_spectrum"
     check_problem(owner, problem)
-    with problem_precision(problem):
+    with precision_of(problem):
         u = flat_state(owner, problem, y)
         time = np.asarray(problem.t0 if t is None else t, problem.dtype)
         if time.ndim or not np.isfinite(time):

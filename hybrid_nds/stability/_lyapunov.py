@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import time as clock
@@ -17,7 +16,7 @@ from ..backends.diffrax_stability import diffrax_tangent_flow, powers_of_two
 from ..ensembles.checks import check_key
 from ..fingerprints import arrays_text, digest, problem_fingerprint
 from ..noise import BrownianPath, StoredPath
-from ..precision import double_precision
+from ..precision import precision_of
 from ..problem import ODEProblem
 from ..stochastic_problem import SDEProblem
 from ._lyapunov_plan import (
@@ -187,14 +186,6 @@ def flow_of(owner: str, backend: Any) -> Callable[..., Any]:
     raise ValueError(
         f'{owner}: `backend` must be "diffrax" or "julia", got {backend!r}.'
     )
-
-
-def precision_of(
-    problem: ODEProblem | SDEProblem,
-) -> contextlib.AbstractContextManager[None]:
-    """Double precision where the problem is of it."""
-    double = problem.dtype == np.float64
-    return double_precision() if double else contextlib.nullcontext()
 
 
 def _check_noise(

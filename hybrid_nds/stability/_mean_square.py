@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import ArrayLike, Complex
 
 from ..analysis import AnalysisResult, analysis_provenance
+from ..precision import precision_of
 from ..problem import ODEProblem
 from ..solution import Provenance
 from ..stochastic_problem import SDEProblem
@@ -21,7 +22,6 @@ from ._linear_noise import (
     on_symmetric,
     second_moment_operator,
 )
-from ._lyapunov import precision_of
 from ._lyapunov_plan import check_lyapunov_problem, check_positive
 from ._mean_square_schemes import lifted_factor, quadrature_factor, resolve_scheme
 

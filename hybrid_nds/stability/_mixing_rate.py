@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
 from ..analysis import AnalysisError
+from ..precision import precision_of
 from ..problem import ODEProblem
 from ..stochastic_problem import SDEProblem
 from ._invariant_law import run_chains
-from ._lyapunov import precision_of
 from ._lyapunov_plan import check_lyapunov_problem, check_positive
 from ._mixing_rate_result import MixingRate, rates_of
 

@@ -12,9 +12,10 @@ from jaxtyping import PRNGKeyArray
 from ..analysis import AnalysisError, SavedProgress, analysis_provenance
 from ..ensembles.checks import check_key
 from ..fingerprints import arrays_text, digest, problem_fingerprint
+from ..precision import precision_of
 from ..stochastic_problem import SDEProblem
 from ._linear_noise import LinearNoise, leading_eigenvalue, linear_noise
-from ._lyapunov import flow_of, follow, precision_of
+from ._lyapunov import flow_of, follow
 from ._lyapunov_plan import (
     LyapunovPlan,
     check_lyapunov_problem,

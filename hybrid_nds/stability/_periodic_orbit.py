@@ -10,13 +10,13 @@ import numpy as np
 from jaxtyping import Complex, Float, PyTree
 
 from ..analysis import AnalysisError, AnalysisResult, analysis_provenance
+from ..precision import precision_of
 from ..problem import ODEProblem
 from ..solution import Provenance
 from ._field import (
     check_positive,
     check_problem,
     flat_state,
-    problem_precision,
     shaped,
     spectrum,
 )
@@ -201,7 +201,7 @@ def periodic_orbit(
         )
     chosen = DEFAULT_SOLVERS.get(backend) if solver is None else solver
     target = Target(problem, backend, chosen, relative, absolute, options)
-    with problem_precision(problem):
+    with precision_of(problem):
         start = flat_state(owner, problem, guess)
         if period is None:
             start, length = estimate_period(target, start)

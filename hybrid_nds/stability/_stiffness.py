@@ -17,6 +17,7 @@ import scipy.optimize
 from jaxtyping import Array, ArrayLike, Float
 
 from ..analysis import AnalysisError, AnalysisResult, analysis_provenance
+from ..precision import precision_of
 from ..problem import ODEProblem
 from ..solution import Provenance, Solution, SolveError
 from ..solve import solve
@@ -25,7 +26,6 @@ from ._field import (
     check_count,
     check_problem,
     flat_field,
-    problem_precision,
     spectrum,
 )
 from ._shooting import flat_states
@@ -220,7 +220,7 @@ def stiffness(
         "saveat": "steps",
         "max_steps": max_steps,
     }
-    with problem_precision(problem):
+    with precision_of(problem):
         try:
             smooth = solve(problem, backend, solver=implicit, **shared)
         except SolveError as error:
