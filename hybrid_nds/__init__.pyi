@@ -4,6 +4,7 @@ from . import (
     discretization as discretization,
     lowering as lowering,
     measures as measures,
+    models as models,
     reconcile as reconcile,
     runtime as runtime,
     stability as stability,
