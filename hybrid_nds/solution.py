@@ -63,6 +63,19 @@ class Provenance:
         """The provenance as plain, JSON-ready data."""
         return dataclasses.asdict(self) | {"versions": dict(self.versions)}
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Provenance:
+        """The provenance that [`as_dict`][hybrid_nds.Provenance.as_dict] was made from.
+
+        **Arguments:** `data`, also after a way through JSON.
+        """
+        atol = data["atol"]
+        given = {
+            "versions": tuple(data["versions"].items()),
+            "atol": tuple(atol) if isinstance(atol, list) else atol,
+        }
+        return cls(**(dict(data) | given))
+
 
 def outcome_name(outcome: Any) -> str:
     """The name of an outcome.

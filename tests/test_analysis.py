@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +16,7 @@ from hybrid_nds.analysis import (
     progress_bar,
 )
 from hybrid_nds.files import atomic_file
+from hybrid_nds.solution import Provenance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +128,51 @@ def test_a_folder_is_no_file(tmp_path):
 
 
 @pytest.mark.parametrize("shown", [True, False])
-def test_a_bar_counts(shown):
+def test_a_bar_counts(shown, capsys, monkeypatch):
+    # A console of its own that takes what it writes to for a terminal.
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr("rich._console", None)
     with progress_bar(shown, "Intervals", 3) as advance:
         for _ in range(3):
             advance(1)
+    assert ("3/3" in capsys.readouterr().out) == shown
+
+
+def test_a_result_without_errors_of_its_figures_has_no_interval(slopes):
+    with pytest.raises(TypeError, match="Slopes has no interval"):
+        slopes.interval()
+
+
+@dataclasses.dataclass(frozen=True)
+class Mean(Slopes):
+    estimate: ClassVar = ("values", "low", "high")
+
+    low: np.ndarray
+    high: np.ndarray
+    converged: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Period(Slopes):
+    estimate: ClassVar = ("values", "error")
+
+    error: float
+
+
+def test_an_interval_is_values_and_half_widths(slopes):
+    shared = (slopes.values, slopes.settings, slopes.provenance)
+    values, half = Mean(*shared, slopes.values - 0.25, slopes.values + 0.25).interval()
+    np.testing.assert_array_equal(values, slopes.values)
+    np.testing.assert_array_equal(half, [0.25, 0.25])
+    np.testing.assert_array_equal(Period(*shared, 0.5).interval()[1], [0.5])
+
+
+def test_an_interval_that_has_not_converged_is_none_to_rely_on(slopes):
+    shared = (slopes.values, slopes.settings, slopes.provenance)
+    _, half = Mean(*shared, slopes.values, slopes.values, converged=False).interval()
+    assert np.all(np.isnan(half))
+
+
+def test_provenance_goes_through_json_and_back():
+    made = Provenance("julia", "EM", (("a", "1"),), 1e-3, (1e-6, 1e-7), None, "lowered")
+    assert Provenance.from_dict(json.loads(json.dumps(made.as_dict()))) == made

@@ -7,14 +7,14 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from hybrid_nds import SDEProblem
+from hybrid_nds import ODEProblem, SDEProblem
 from hybrid_nds.reconcile import load_fixture, reconcile
 from hybrid_nds.reconcile.analyses import (
     PlannedAnalysis,
     analysis_figures,
     read_analyses,
 )
-from hybrid_nds.stability import lyapunov_spectrum
+from hybrid_nds.stability import lyapunov_spectrum, periodic_orbit
 
 
 def linear(a=-1.0):
@@ -88,7 +88,7 @@ def test_what_has_not_converged_does_not_hold():
 
 def test_results_without_intervals_are_refused():
     planned = PlannedAnalysis("spectrum", lambda p, b: SimpleNamespace(mean=1.0))
-    with pytest.raises(TypeError, match="must return a result with an interval"):
+    with pytest.raises(TypeError, match="must return an AnalysisResult with"):
         planned.run(linear(), "diffrax")
 
 
@@ -129,14 +129,56 @@ def test_expected_values_are_those_of_their_formulas():
         rtol=1e-9,
     )
 
+    factors = np.abs(1 + a * h + b * np.sqrt(h) * nodes) ** 0.5
+    np.testing.assert_allclose(
+        load_fixture("gbm").analyses[1].expected,
+        np.log(weights @ factors / np.sqrt(2 * np.pi)) / h,
+        rtol=1e-9,
+    )
+    # Of the kernel of the double well's steps, by the rule of rectangles, which is
+    # exact to rounding for what is smooth and vanishes at the ends.
+    h, x = 1 / 32, np.linspace(-4, 4, 600)
+    kernel = np.exp(-((x - (x + h * (x - x**3))[:, None]) ** 2) / (2 * h))
+    kernel *= (x[1] - x[0]) / np.sqrt(2 * np.pi * h)
+    second = np.sort(np.abs(np.linalg.eigvals(kernel)))[-2]
+    np.testing.assert_allclose(
+        load_fixture("double_well").analyses[1].expected, -np.log(second) / h, rtol=2e-8
+    )
+
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["gbm", "lorenz63", "ornstein_uhlenbeck"])
+@pytest.mark.parametrize(
+    "name", ["double_well", "gbm", "lorenz63", "ornstein_uhlenbeck"]
+)
 def test_fixtures_hold_on_recorded_results(name):
     report = reconcile(load_fixture(name), rungs=["L3"], julia="recorded")
     assert report.passed, str(report)
     claims = [f.claim for f in report.rungs[0].figures]
     assert any("diffrax against julia" in c and "law of" not in c for c in claims)
+
+
+def oscillator():
+    def field(t, y, args):
+        return jnp.stack([y[1], (1 - y[0] ** 2) * y[1] - y[0]])
+
+    return ODEProblem(field, jnp.array([2.0, 0.0]), 0.0, 7.0)
+
+
+def period(problem, backend):
+    return periodic_orbit(problem, problem.y0, 6.6, backend=backend)
+
+
+@pytest.mark.julia
+def test_periods_found_by_both_stacks_agree(julia):
+    # Van der Pol at mu = 1: 6.66328685932313 (Strasberg 1973, and many since); the
+    # intervals are what tighter tolerances changed.
+    analysis = PlannedAnalysis("period", period, np.array([6.66328685932313]), 1e-9)
+    stacks = {
+        name: lambda p, name=name: p.run(oscillator(), name)
+        for name in ("diffrax", "julia")
+    }
+    results = analysis_figures([analysis], stacks)
+    assert [f.holds for f in results] == [True] * 3, results
 
 
 @pytest.mark.julia

@@ -8,7 +8,7 @@ import importlib.metadata
 import json
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
 import numpy as np
@@ -36,6 +36,12 @@ class AnalysisResult(abc.ABC):
     settings: Mapping[str, Any]
     provenance: Provenance
 
+    estimate: ClassVar[tuple[str, ...]] = ()
+    """The names of the figures it is about, and of the ends of their interval or of
+    the bound on their error: `("mean", "low", "high")`, `("period", "period_error")`.
+    Without them it has no [`interval`][hybrid_nds.analysis.AnalysisResult.interval].
+    """
+
     @abc.abstractmethod
     def variables(self) -> Mapping[str, tuple[tuple[str, ...], Any]]:
         """The figures: by name, the names of their axes and the numbers."""
@@ -47,6 +53,26 @@ class AnalysisResult(abc.ABC):
     @abc.abstractmethod
     def draw(self, figure: Figure) -> None:
         """Draw the result into an empty figure."""
+
+    def interval(self) -> tuple[np.ndarray, np.ndarray]:
+        """The figures it is about, and half the widths of their intervals.
+
+        **Returns:** both of shape `(k,)`; half widths are NaN where the analysis says
+        that it has not converged.
+
+        **Raises:** `TypeError` for a result that is not about figures with intervals.
+        """
+        if not self.estimate:
+            raise TypeError(
+                f"{type(self).__name__} has no interval: it is about more than figures "
+                "with one error each; see `variables`."
+            )
+        values, *ends = (
+            np.atleast_1d(np.asarray(getattr(self, name), float))
+            for name in self.estimate
+        )
+        half = ends[0] if len(ends) == 1 else (ends[1] - ends[0]) / 2
+        return values, half if getattr(self, "converged", True) else half * np.nan
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
         """The result as a figure.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -44,6 +44,8 @@ class Scaling(AnalysisResult):
     - `settings`, `provenance`: see
         [`AnalysisResult`][hybrid_nds.analysis.AnalysisResult].
     """
+
+    estimate: ClassVar = ("slope", "low", "high")
 
     quantity: str
     slope: float

@@ -120,11 +120,9 @@ class Checkpoint:
 def _batch(arrays: Mapping[str, np.ndarray]) -> BatchResult:
     origin = json.loads(str(arrays["origin"]))
     fields = origin["provenance"]
-    if fields is not None:
-        fields["versions"] = tuple(fields["versions"].items())
     return BatchResult(
         tuple(_block(int(number), arrays) for number in arrays["numbers"]),
-        None if fields is None else Provenance(**fields),
+        None if fields is None else Provenance.from_dict(fields),
         origin["runner"],
     )
 

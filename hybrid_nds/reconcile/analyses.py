@@ -24,8 +24,6 @@ from .report import Figure
 ANALYSIS_LEVEL = 0.001
 # The backends draw their own noise: two independent ones, as intervals want.
 _SEEDS = {"diffrax": 1, "julia": 2}
-# Under these names results hold what they are about, with `low` and `high` beside it.
-_VALUES = ("exponents", "mean", "exponent", "rate")
 
 Problem = ODEProblem | SDEProblem
 Found = tuple[np.ndarray, np.ndarray]
@@ -57,16 +55,14 @@ class PlannedAnalysis:
         **Raises:** `TypeError` for a result without an interval.
         """
         result: Any = self.analysis(problem, backend)
-        name = next((n for n in _VALUES if hasattr(result, n)), None)
-        if name is None or not hasattr(result, "low"):
+        if not isinstance(result, AnalysisResult) or not result.estimate:
             raise TypeError(
-                f"reconcile: the analysis {self.name!r} must return a result with an "
-                f"interval, of {', '.join(_VALUES)} with `low` and `high`; got "
+                f"reconcile: the analysis {self.name!r} must return an AnalysisResult "
+                "with an interval, as lyapunov_spectrum, moment_exponent, "
+                "invariant_law, mixing_rate, mean_exit_time and periodic_orbit do; got "
                 f"{type(result).__name__}."
             )
-        values = np.atleast_1d(np.asarray(getattr(result, name), float))
-        half = np.atleast_1d(np.asarray(result.high) - np.asarray(result.low)) / 2
-        return values, half if getattr(result, "converged", True) else half * np.nan
+        return result.interval()
 
 
 def read_analyses(file: Path, spec: Mapping[str, Any]) -> tuple[PlannedAnalysis, ...]:
@@ -179,11 +175,30 @@ def _invariant_law(
     )
 
 
+def _mixing_rate(problem: Problem, backend: Any, **options: Any) -> AnalysisResult:
+    from ..stability import mixing_rate
+
+    key = jr.key(_SEEDS[backend])
+    # As for the invariant law: the rate expected is that of the scheme.
+    return mixing_rate(problem, key=key, backend=backend, check_step=False, **options)
+
+
+def _moment_exponent(problem: Any, backend: Any, **options: Any) -> AnalysisResult:
+    from ..stability import moment_exponent
+
+    key = jr.key(_SEEDS[backend])
+    return moment_exponent(
+        problem, method="monte-carlo", key=key, backend=backend, **options
+    )
+
+
 ANALYSES: Mapping[str, Callable[..., AnalysisResult]] = MappingProxyType(
     {
         "invariant_law": _invariant_law,
         "lyapunov_spectrum": _lyapunov,
         "mean_exit_time": _exit_time,
+        "mixing_rate": _mixing_rate,
+        "moment_exponent": _moment_exponent,
     }
 )
 """By kind of a fixture's `[[analyses]]`: `(problem, backend, level=, **options)`."""

@@ -8,7 +8,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -50,6 +50,8 @@ class ExitTime(AnalysisResult):
     - `settings`, `provenance`: see
         [`AnalysisResult`][hybrid_nds.analysis.AnalysisResult].
     """
+
+    estimate: ClassVar = ("mean", "low", "high")
 
     mean: float
     standard_error: float
@@ -383,8 +385,7 @@ class _Run:
         self.inside, self.states = found["inside"], found["states"]
         self.done = int(found["done"])
         fields, self.runner = json.loads(str(found["origin"]))
-        fields["versions"] = tuple(fields["versions"].items())
-        self.provenance = Provenance(**fields)
+        self.provenance = Provenance.from_dict(fields)
 
 
 def _check(problem: Any, n: Any, dt: Any, correction: Any, level: Any) -> None:

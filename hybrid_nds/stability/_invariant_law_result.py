@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float
@@ -52,6 +52,8 @@ class InvariantLaw(AnalysisResult):
         and there are samples enough to tell. Where not, `notes` say why.
     - `settings`, `provenance`.
     """
+
+    estimate: ClassVar = ("mean", "low", "high")
 
     mean: Float[np.ndarray, " k"]
     standard_errors: Float[np.ndarray, " k"]

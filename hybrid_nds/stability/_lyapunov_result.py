@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float
@@ -41,6 +41,8 @@ class LyapunovSpectrum(AnalysisResult):
         there was enough time to estimate those. Where not, `notes` say why.
     - `settings`, `provenance`.
     """
+
+    estimate: ClassVar = ("exponents", "low", "high")
 
     exponents: Float[np.ndarray, " k"]
     standard_errors: Float[np.ndarray, " k"]

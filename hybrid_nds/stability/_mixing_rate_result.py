@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import scipy.stats
@@ -47,6 +47,8 @@ class MixingRate(AnalysisResult):
         stands out of its errors. Where not, `notes` say why.
     - `settings`, `provenance`.
     """
+
+    estimate: ClassVar = ("rates", "low", "high")
 
     rates: Float[np.ndarray, " k"]
     standard_errors: Float[np.ndarray, " k"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float
@@ -35,6 +35,8 @@ class MomentExponent(AnalysisResult):
         time. Where not, `notes` say so.
     - `settings`, `provenance`.
     """
+
+    estimate: ClassVar = ("value", "low", "high")
 
     p: float
     value: float

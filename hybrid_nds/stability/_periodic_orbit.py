@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from jaxtyping import Complex, Float, PyTree
@@ -50,6 +50,8 @@ class PeriodicOrbit(AnalysisResult):
     - `times`, `orbit`: the orbit over one period, shapes `(m,)` and `(m, n)`.
     - `residuals`: $\\|\\varphi_T(y) - y\\|$ after each shot of the search.
     """
+
+    estimate: ClassVar = ("period", "period_error")
 
     period: float
     period_error: float

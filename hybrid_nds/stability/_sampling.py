@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, cast
@@ -262,7 +263,8 @@ def sample_chains(
     if kept is not None:
         states, parts = kept["states"], [kept["values"]]
         done = int(kept["done"])
-        provenance, runner = _unpacked(kept)
+        fields, runner = json.loads(str(kept["origin"]))
+        provenance = Provenance.from_dict(fields)
     with progress_bar(progress, owner, plan.stretches, done) as advance:
         for stretch in range(done, plan.stretches):
             before = plan.interval * plan.per_stretch * stretch
@@ -298,29 +300,18 @@ def sample_chains(
             advance(1)
             if saved is not None:
                 parts = [np.concatenate(parts, axis=1)]
+                origin = json.dumps([provenance.as_dict(), runner])
                 saved.write(
                     {
                         "states": states,
                         "values": parts[0],
                         "done": np.asarray(stretch + 1),
-                        **_packed(provenance, runner),
+                        "origin": np.array(origin),
                     }
                 )
     values = np.concatenate(parts, axis=1)[:, plan.left_out :]
     assert provenance is not None
     return Samples(values, provenance, runner)
-
-
-def _packed(provenance: Provenance, runner: str) -> dict[str, np.ndarray]:
-    return {"provenance": np.array(repr((provenance.as_dict(), runner)))}
-
-
-def _unpacked(kept: Mapping[str, np.ndarray]) -> tuple[Provenance, str]:
-    import ast
-
-    fields, runner = ast.literal_eval(str(kept["provenance"]))
-    fields["versions"] = tuple(sorted(fields["versions"].items()))
-    return Provenance(**fields), runner
 
 
 def _diverged(
