@@ -9,7 +9,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
 from .stochastic_problem import SDEProblem
 
@@ -19,10 +19,10 @@ Increment = Callable[[Any, Array, Array], Array]
 class SchemeStep(eqx.Module):
     """A step of an explicit scheme for a stochastic problem, and of its derivative.
 
-    Called as `step(t, (y, V), (args, given))` with the flat state `y`, tangent vectors
-    `V` in rows, the problem's `args`, and `given` the length of the step followed by
-    the Brownian increments. The derivative of a step is the step of the same scheme for
-    the tangent equation, but for rounding.
+    Called as `step(t, (y, V), given)` with the flat state `y`, tangent vectors `V` in
+    rows, and `given` the length of the step followed by the Brownian increments. The
+    derivative of a step is the step of the same scheme for the tangent equation, but
+    for rounding.
 
     **Arguments:** the problem, and the scheme's name, one of `SCHEMES`.
     """
@@ -30,28 +30,17 @@ class SchemeStep(eqx.Module):
     problem: SDEProblem
     scheme: str = eqx.field(static=True)
 
-    def __init__(self, problem: SDEProblem, scheme: str):
-        # What of the problem travels as arguments, and what never does.
-        self.problem = eqx.tree_at(
-            lambda p: p.args, problem, None, is_leaf=lambda leaf: leaf is None
-        )
-        self.scheme = scheme
-
     def __call__(
         self,
         t: Any,
         state: tuple[Float[Array, " n"], Float[Array, "k n"]],
-        args: tuple[PyTree, Float[Array, " given"]],
+        given: Float[Array, " given"],
     ) -> tuple[Float[Array, " n"], Float[Array, "k n"]]:
         y, tangents = state
-        own, given = args
         step = SCHEMES[self.scheme]
-        problem = eqx.tree_at(
-            lambda p: p.args, self.problem, own, is_leaf=lambda leaf: leaf is None
-        )
 
         def moved(u: Array) -> Array:
-            return step(problem, t, u, given[0], given[1:])
+            return step(self.problem, t, u, given[0], given[1:])
 
         def along(tangent: Array) -> tuple[Array, Array]:
             return jax.jvp(moved, (y,), (tangent,))
@@ -94,25 +83,25 @@ SCHEMES: Mapping[str, Callable[[SDEProblem, Any, Array, Array, Array], Array]] =
 
 def tangent_step(
     problem: SDEProblem, scheme: str, count: int
-) -> tuple[SchemeStep, tuple[Array, Array], tuple[PyTree, Array]]:
+) -> tuple[SchemeStep, tuple[Array, Array], Array]:
     """A scheme's step with `count` tangent vectors, and arguments to trace it with.
 
     **Arguments:** the problem; one of `SCHEMES`; how many tangent vectors.
 
-    **Returns:** the step, a state, and its `args`.
+    **Returns:** the step, a state, and `given`.
     """
     n = problem.dimension
     state = (jnp.zeros(n, problem.dtype), jnp.zeros((count, n), problem.dtype))
     given = jnp.zeros(1 + problem.noise_dimension, problem.dtype)
-    return SchemeStep(problem, scheme), state, (problem.args, given)
+    return SchemeStep(problem, scheme), state, given
 
 
 class ExitStep(eqx.Module):
     """A step of an explicit scheme, and where it stands to the boundaries of a region.
 
-    Called as `step(t, state, (args, given))` with the flat state followed by two
-    numbers a boundary, which are written and not read: its level at the end of the
-    step, positive inside, and what a root of time moves that level at its start.
+    Called as `step(t, state, given)` with the flat state followed by two numbers a
+    boundary, which are written and not read: its level at the end of the step, positive
+    inside, and what a root of time moves that level at its start.
 
     **Arguments:** the problem; the scheme's name, one of `SCHEMES`; the levels, a
     function of the flat state; how many there are.
@@ -124,15 +113,11 @@ class ExitStep(eqx.Module):
     boundaries: int = eqx.field(static=True)
 
     def __call__(
-        self, t: Any, state: Float[Array, " entries"], args: tuple[PyTree, Array]
+        self, t: Any, state: Float[Array, " entries"], given: Float[Array, " given"]
     ) -> Float[Array, " entries"]:
-        own, given = args
-        problem = eqx.tree_at(
-            lambda p: p.args, self.problem, own, is_leaf=lambda leaf: leaf is None
-        )
         u = state[: state.size - 2 * self.boundaries]
-        end = SCHEMES[self.scheme](problem, t, u, given[0], given[1:])
-        moved = spread(problem, self.levels, t, u)[1]
+        end = SCHEMES[self.scheme](self.problem, t, u, given[0], given[1:])
+        moved = spread(self.problem, self.levels, t, u)[1]
         return jnp.concatenate([end, self.levels(end), moved])
 
 

@@ -50,9 +50,9 @@ def test_a_step_is_that_of_the_tangent_equation(scheme, noise):
     w = 0.3 * jnp.arange(1.0, 1 + m)
     path = StoredPath(w[None], t0=0.25, t1=0.35)
     expected = solve(tangent_problem(problem, directions), solver=scheme, path=path).ys
-    step, _, (args, _) = tangent_step(problem, scheme, 2)
+    step, _, _ = tangent_step(problem, scheme, 2)
     given = jnp.concatenate([jnp.array([0.1]), w])
-    found = step(problem.t0, (problem.y0, jnp.asarray(directions.T)), (args, given))
+    found = step(problem.t0, (problem.y0, jnp.asarray(directions.T)), given)
     # Sums in another order.
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b[-1], rtol=1e-13, atol=1e-14),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..problem import ODEProblem
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
     from ..stochastic_problem import SDEProblem
 
 DEFAULT_MAX_STEPS = 100_000
+
+NO_OPTIONS: Mapping[str, Any] = MappingProxyType(
+    {"saveat": None, "adjoint": None, "event": None, "progress": False, "extra": {}}
+)
+"""The options of a solve that a loop over steps has no use for."""
 
 
 @dataclasses.dataclass(frozen=True)

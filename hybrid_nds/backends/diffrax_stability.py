@@ -22,19 +22,11 @@ from ..solvers import SOLVERS
 from ..stability_flow import Stretch, tangent_problem
 from ..stochastic_options import check_stochastic_options
 from ..stochastic_problem import SDEProblem
-from .base import DEFAULT_MAX_STEPS, SolveOptions
+from .base import DEFAULT_MAX_STEPS, NO_OPTIONS, SolveOptions
 from .diffrax import plan
 from .diffrax_parts import make_solver
 from .diffrax_stochastic import plan_stochastic
 from .diffrax_tangent_steps import TangentPlan, advance
-
-_NO_OPTIONS: dict[str, Any] = {
-    "saveat": None,
-    "adjoint": None,
-    "event": None,
-    "progress": False,
-    "extra": {},
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +130,7 @@ def _ordinary(
     options = check_options(
         tangent,
         "diffrax",
-        **_NO_OPTIONS,
+        **NO_OPTIONS,
         solver=solver,
         rtol=rtol,
         atol=atol,
@@ -178,7 +170,7 @@ def _stochastic(
     options = check_stochastic_options(
         tangent,
         "diffrax",
-        **_NO_OPTIONS,
+        **NO_OPTIONS,
         solver=solver,
         rtol=None,
         atol=None,

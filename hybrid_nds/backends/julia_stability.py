@@ -27,7 +27,7 @@ from ..stability_map import SCHEMES, ExitStep, tangent_step
 from ..stochastic_options import check_stochastic_options
 from ..stochastic_problem import SDEProblem
 from ..stochastic_solvers import find_stochastic_solver
-from .base import DEFAULT_MAX_STEPS
+from .base import DEFAULT_MAX_STEPS, NO_OPTIONS
 from .julia_fields import FunctionCache, julia_type, memory_view, vector_view
 from .julia_prepared import FIXED_STEP_NEWTON, ParameterSource, parameter_count
 from .julia_report import PYTHON_VERSIONS
@@ -36,13 +36,6 @@ from .julia_stochastic import StochasticJulia
 # Explicit and of high order: tangent vectors are followed to tight tolerances.
 DEFAULT_SOLVER = "Vern7"
 _INTERRUPTED = 6
-_NO_OPTIONS: dict[str, Any] = {
-    "saveat": None,
-    "adjoint": None,
-    "event": None,
-    "progress": False,
-    "extra": {},
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +134,7 @@ def julia_tangent_flow(
     options = check_stochastic_options(
         tangent,
         "julia",
-        **_NO_OPTIONS,
+        **NO_OPTIONS,
         solver=solver,
         rtol=None,
         atol=None,
@@ -181,12 +174,11 @@ def julia_exit_loop(
     step = ExitStep(problem, levels, scheme, boundaries)
     entries = problem.dimension + 2 * boundaries
     given = jnp.zeros(1 + problem.noise_dimension, problem.dtype)
-    args = (problem.args, given)
     session = runtime.session()
     module, element = session.module, julia_type(session, problem.dtype)
     state = jnp.zeros(entries, problem.dtype)
-    made = _functions().get(session, lower(step, problem.t0, state, args))
-    weights = (step, args)
+    made = _functions().get(session, lower(step, problem.t0, state, given))
+    weights = (step, given)
     handle = module.Stability.StepMap(
         element, made, entries, parameter_count(weights), problem.noise_dimension
     )
@@ -220,18 +212,8 @@ def julia_exit_loop(
             raise KeyboardInterrupt
         return times, through
 
-    return JuliaExitLoop(
-        run,
-        Provenance(
-            "julia",
-            f"{scheme} (HybridNDS)",
-            tuple(sorted((*PYTHON_VERSIONS, *session.versions))),
-            None,
-            None,
-            dt,
-            "lowered",
-        ),
-    )
+    name = f"{scheme} (HybridNDS)"
+    return JuliaExitLoop(run, _provenance(name, _versions(session), dt=dt))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -271,7 +253,7 @@ def _ordinary(
     options = check_options(
         tangent,
         "julia",
-        **_NO_OPTIONS,
+        **NO_OPTIONS,
         solver=DEFAULT_SOLVER if solver is None else solver,
         rtol=rtol,
         atol=atol,
@@ -309,6 +291,9 @@ def _ordinary(
         float(options.dt) if fixed else 0.0,
         DEFAULT_MAX_STEPS if max_steps is None else int(max_steps),
     )
+    tolerances = (
+        {"dt": numbers[2]} if fixed else {"rtol": numbers[0], "atol": numbers[1]}
+    )
     begin = float(tangent.t0)
     call = getattr(module.Stability, "grow!")
 
@@ -331,15 +316,7 @@ def _ordinary(
         vector_view(session, handle.start, tangent.dtype),
         vector_view(session, handle.report, np.dtype(np.int64)),
         count,
-        Provenance(
-            "julia",
-            str(info.julia),
-            tuple(sorted((*PYTHON_VERSIONS, *session.versions))),
-            None if fixed else numbers[0],
-            None if fixed else numbers[1],
-            numbers[2] if fixed else None,
-            "lowered",
-        ),
+        _provenance(str(info.julia), _versions(session), **tolerances),
     )
 
 
@@ -352,11 +329,11 @@ def _mapped(
     path: Any,
     dt: float,
 ) -> JuliaTangentFlow:
-    step, state, args = tangent_step(problem, scheme, count)
+    step, state, given = tangent_step(problem, scheme, count)
     session = runtime.session()
     module, element = session.module, julia_type(session, problem.dtype)
-    made = _functions().get(session, lower(step, problem.t0, state, args))
-    weights = (step, args)
+    made = _functions().get(session, lower(step, problem.t0, state, given))
+    weights = (step, given)
     handle = module.Stability.StepMap(
         element,
         made,
@@ -380,15 +357,7 @@ def _mapped(
         vector_view(session, handle.start, problem.dtype),
         vector_view(session, handle.report, np.dtype(np.int64)),
         count,
-        Provenance(
-            "julia",
-            f"{scheme} (HybridNDS)",
-            tuple(sorted((*PYTHON_VERSIONS, *session.versions))),
-            None,
-            None,
-            dt,
-            "lowered",
-        ),
+        _provenance(f"{scheme} (HybridNDS)", _versions(session), dt=dt),
     )
 
 
@@ -420,15 +389,24 @@ def _stochastic(
         vector_view(session, handle.start, tangent.dtype),
         vector_view(session, handle.report, np.dtype(np.int64)),
         count,
-        Provenance(
-            "julia",
-            str(info.julia),
-            tuple(sorted(versions)),
-            None,
-            None,
-            float(options.dt),
-            "lowered",
-        ),
+        _provenance(str(info.julia), versions, dt=float(options.dt)),
+    )
+
+
+def _versions(session: Any) -> tuple[tuple[str, str], ...]:
+    return (*PYTHON_VERSIONS, *session.versions)
+
+
+def _provenance(
+    method: str,
+    versions: tuple[tuple[str, str], ...],
+    *,
+    rtol: float | None = None,
+    atol: float | None = None,
+    dt: float | None = None,
+) -> Provenance:
+    return Provenance(
+        "julia", method, tuple(sorted(versions)), rtol, atol, dt, "lowered"
     )
 
 
