@@ -10,6 +10,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
@@ -163,13 +164,12 @@ def _ordinary(
     choices = list(rtols if counts is None else counts)
     with progress_bar(progress, "Solves", len(pairs) * len(choices)) as advance:
         for backend, solver in pairs:
+            limit = max_steps if counts is None else max(counts) + 16
+            run = _solver_of(backend, solver, limit)
             for choice in choices:
-                options: dict[str, Any] = {"rtol": choice, "atol": choice}
-                limit = max_steps
-                if counts is not None:
-                    options = {"dt": span / choice}
-                    limit = int(choice) + 16
-                call = _solver_of(problem, backend, solver, options, limit)
+                given = ("rtol", "atol") if counts is None else ("dt",)
+                length = float(choice) if counts is None else span / choice
+                call = functools.partial(run, problem, dict.fromkeys(given, length))
                 solution = call()
                 good = bool(solution.succeeded)
                 gap = np.linalg.norm(flat_end(solution) - truth) if good else math.inf
@@ -192,27 +192,31 @@ def _ordinary(
 
 
 def _solver_of(
-    problem: ODEProblem,
-    backend: str,
-    solver: str,
-    options: Mapping[str, Any],
-    max_steps: int,
-) -> Callable[[], Any]:
-    def run(problem: ODEProblem) -> Any:
+    backend: str, solver: str, max_steps: int
+) -> Callable[[ODEProblem, Mapping[str, float]], Any]:
+    """A solve as a function of the problem and of its tolerances or its step."""
+
+    def run(problem: ODEProblem, lengths: Mapping[str, Any]) -> Any:
         return solve(
             problem,
             backend,
             solver=solver,
             throw=False,
             max_steps=max_steps,
-            **options,
+            **lengths,
         )
 
     if backend == "julia":
-        return lambda: run(problem)
+        return run
     # Compiled with the state as an argument: it must not be folded away.
     compiled = eqx.filter_jit(run)
-    return lambda: jax.block_until_ready(compiled(problem))
+
+    def timed(problem: ODEProblem, lengths: Mapping[str, float]) -> Any:
+        # As arrays, all tolerances share one compilation.
+        given = {n: jnp.asarray(x, problem.dtype) for n, x in lengths.items()}
+        return jax.block_until_ready(compiled(problem, given))
+
+    return timed
 
 
 def _stochastic(

@@ -8,7 +8,7 @@ import math
 import numpy as np
 from jaxtyping import Float
 
-from ._chain_statistics import autocovariances
+from ._correlation import autocovariances
 
 # What a fit leaves out: autocorrelations that small, or so few errors from zero.
 _FLOOR = 0.1

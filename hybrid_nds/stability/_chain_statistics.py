@@ -10,24 +10,10 @@ import scipy.special
 import scipy.stats
 from jaxtyping import Float
 
-from ._lyapunov_statistics import correlation_time
+from ._correlation import autocovariances, correlation_time
 
 _R_HAT = 1.01
 _ALARM = 1e-3
-
-
-def autocovariances(
-    series: Float[np.ndarray, "chains samples"], mean: float | None = None
-) -> Float[np.ndarray, "chains lags"]:
-    """The autocovariance of each chain at every lag, divided by the number of samples.
-
-    **Arguments:** the chains; the mean to take from them, by default that of each.
-    """
-    samples = series.shape[1]
-    centre = series.mean(axis=1, keepdims=True) if mean is None else mean
-    size = 2 ** math.ceil(math.log2(2 * samples))
-    spectrum = np.abs(np.fft.rfft(series - centre, size, axis=1)) ** 2
-    return np.fft.irfft(spectrum, size, axis=1)[:, :samples] / samples
 
 
 def effective_samples(series: Float[np.ndarray, "chains samples"]) -> float:

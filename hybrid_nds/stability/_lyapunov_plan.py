@@ -88,6 +88,29 @@ def check_whole(owner: str, name: str, value: Any, most: int | None = None) -> i
     return int(value)
 
 
+def times_of(owner: str, span: float, time: Any, transient: Any) -> tuple[float, float]:
+    """The time that counts and the one before it, by default of a span.
+
+    **Raises:** `ValueError`, naming the argument.
+    """
+    if transient is not None:
+        transient = check_positive(owner, "transient", transient, zero=True)
+    if time is not None:
+        time = check_positive(owner, "time", time)
+        return time, time / 9 if transient is None else transient
+    if not math.isfinite(span):
+        raise ValueError(
+            f"{owner}: `time` must be given where the span of `problem` is infinite."
+        )
+    time = 0.9 * span if transient is None else span - transient
+    if time <= 0:
+        raise ValueError(
+            f"{owner}: `transient` of {transient:g} leaves nothing of the span of "
+            f"{span:g}; give a `time`, or a shorter `transient`."
+        )
+    return time, time / 9 if transient is None else transient
+
+
 def make_plan(
     owner: str,
     problem: ODEProblem | SDEProblem,
@@ -113,26 +136,11 @@ def make_plan(
             f"{owner}: a `path` is for one chain, got chains={number}; pass `key`, of "
             "which every chain gets noise of its own."
         )
-    if transient is not None:
-        transient = check_positive(owner, "transient", transient, zero=True)
-    if time is not None:
-        time = check_positive(owner, "time", time)
     if path is not None:
+        if transient is not None:
+            transient = check_positive(owner, "transient", transient, zero=True)
         return _along_path(owner, count, interval, transient, time, path)
-    if time is None:
-        if not math.isfinite(span):
-            raise ValueError(
-                f"{owner}: `time` must be given where the span of `problem` is "
-                "infinite."
-            )
-        time = 0.9 * span if transient is None else span - transient
-        if time <= 0:
-            raise ValueError(
-                f"{owner}: `transient` of {transient:g} leaves nothing of the span of "
-                f"{span:g}; give a `time`, or a shorter `transient`."
-            )
-    if transient is None:
-        transient = time / 9
+    time, transient = times_of(owner, span, time, transient)
     if interval is not None:
         interval = check_positive(owner, "interval", interval)
         _check_whole_steps(owner, interval, dt)

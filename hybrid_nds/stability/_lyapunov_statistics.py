@@ -9,7 +9,8 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Float
 
-_SOKAL = 5.0
+from ._correlation import correlation_time
+
 _BATCHES = 10
 _TARGET = 32
 _ALARM = 1e-3
@@ -41,23 +42,6 @@ class BatchMeans:
     def enough(self) -> bool:
         """Whether there are batches enough to judge by."""
         return len(self.batches) >= _BATCHES
-
-
-def correlation_time(series: Float[np.ndarray, "chains samples"]) -> float:
-    """The integrated autocorrelation time $1 + 2\\sum_t \\rho_t$, in samples, summed up
-    to the first window of five times itself (Sokal 1997, section 3), at least 1."""
-    samples = series.shape[1]
-    centred = series - series.mean(axis=1, keepdims=True)
-    size = 2 ** math.ceil(math.log2(2 * samples))
-    spectrum = np.abs(np.fft.rfft(centred, size, axis=1)) ** 2
-    covariance = np.fft.irfft(spectrum, size, axis=1)[:, :samples].sum(axis=0)
-    scale = np.max(np.abs(series)) ** 2 * series.size
-    if covariance[0] <= (_ROUND_OFF * np.finfo(float).eps) ** 2 * scale:
-        return 1.0
-    times = 2 * np.cumsum(covariance / covariance[0]) - 1
-    closed = np.flatnonzero(np.arange(samples) >= _SOKAL * times)
-    window = int(closed[0]) if closed.size else samples - 1
-    return max(1.0, float(times[window]))
 
 
 def batch_means(

@@ -22,7 +22,7 @@ from ..ensembles.layout import flatten_states, structure_of, unflatten
 from ..problem import ODEProblem
 from ..solution import Provenance
 from ..stochastic_problem import SDEProblem
-from ._lyapunov_plan import check_positive, check_whole
+from ._lyapunov_plan import check_positive, check_whole, times_of
 
 # States that a stretch computes: between two of them a run can be interrupted.
 _STATES = 2**22
@@ -105,22 +105,7 @@ def sample_plan(
     number = check_whole(owner, "chains", chains)
     step = None if dt is None else check_positive(owner, "dt", dt)
     span = abs(float(problem.t1) - float(problem.t0))
-    if transient is not None:
-        transient = check_positive(owner, "transient", transient, zero=True)
-    if time is None:
-        if not math.isfinite(span):
-            raise ValueError(
-                f"{owner}: `time` must be given where the span of `problem` is "
-                "infinite."
-            )
-        time = 0.9 * span if transient is None else span - transient
-        if time <= 0:
-            raise ValueError(
-                f"{owner}: `transient` of {transient:g} leaves nothing of the span of "
-                f"{span:g}; give a `time`, or a shorter `transient`."
-            )
-    time = check_positive(owner, "time", time)
-    transient = time / 9 if transient is None else transient
+    time, transient = times_of(owner, span, time, transient)
     if sampling is not None:
         interval = check_positive(owner, "sampling", sampling)
         steps = 1 if step is None else round(interval / step)
