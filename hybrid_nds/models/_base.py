@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 from jaxtyping import Array, ArrayLike, PyTree
 
 from ..problem import ODEProblem
 from ..stochastic_problem import Interpretation, NoiseKind, SDEProblem
+
+_Module = TypeVar("_Module", bound=eqx.Module)
 
 
 class ContinuousModel(eqx.Module):
@@ -81,3 +83,12 @@ class StochasticModel(eqx.Module):
             noise=self.noise,
             interpretation=self.interpretation,
         )
+
+
+def assemble(kind: type[_Module], **fields: Any) -> _Module:
+    """A module with these fields, its `__init__` passed over, as JAX makes modules of
+    their leaves."""
+    made = object.__new__(kind)
+    for name, value in fields.items():
+        object.__setattr__(made, name, value)
+    return made

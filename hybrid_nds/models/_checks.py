@@ -1,0 +1,87 @@
+"""Checks of what models are made with; each names the argument and what was given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+
+def check_size(owner: str, name: str, value: Any, least: int = 1) -> int:
+    """A whole number of at least `least`.
+
+    **Raises:** `ValueError` for anything else.
+    """
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or value < least:
+        raise ValueError(
+            f"{owner}: `{name}` must be a whole number of at least {least}, got "
+            f"{value!r}."
+        )
+    return int(value)
+
+
+def check_number(
+    owner: str, name: str, value: Any, low: float = -math.inf, high: float = math.inf
+) -> float:
+    """A finite number above `low` and below `high`.
+
+    **Raises:** `ValueError` for anything else.
+    """
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or not low < value < high:
+        bounds = [f"above {low:g}"] if low > -math.inf else []
+        bounds += [f"below {high:g}"] if high < math.inf else []
+        wanted = " ".join(["a finite number", " and ".join(bounds)]).strip()
+        raise ValueError(f"{owner}: `{name}` must be {wanted}, got {value!r}.")
+    return float(value)
+
+
+def check_choice(owner: str, name: str, value: Any, known: tuple[str, ...]) -> str:
+    """One of the texts that are known.
+
+    **Raises:** `ValueError` for anything else.
+    """
+    if value not in known:
+        raise ValueError(
+            f"{owner}: `{name}` must be one of {', '.join(known)}, got {value!r}."
+        )
+    return value
+
+
+def check_function(owner: str, name: str, value: Any) -> Callable:
+    """A callable.
+
+    **Raises:** `TypeError` for anything else.
+    """
+    if not callable(value):
+        raise TypeError(
+            f"{owner}: `{name}` must be a callable, got {type(value).__name__}."
+        )
+    return value
+
+
+def check_array(
+    owner: str, name: str, value: Any, shape: tuple[int | None, ...]
+) -> Array:
+    """A real floating-point array of a shape, `None` where any length will do.
+
+    **Raises:** `ValueError` for another shape or for numbers that are not finite.
+    """
+    array = jnp.asarray(value)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        array = jnp.asarray(array, float)
+    fits = array.ndim == len(shape) and all(
+        wanted is None or wanted == found
+        for wanted, found in zip(shape, array.shape, strict=True)
+    )
+    if not fits:
+        wanted = ", ".join("any" if n is None else str(n) for n in shape)
+        raise ValueError(
+            f"{owner}: `{name}` must have shape ({wanted}), got {array.shape}."
+        )
+    return array
