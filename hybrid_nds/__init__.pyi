@@ -8,6 +8,7 @@ from . import (
     reconcile as reconcile,
     runtime as runtime,
     stability as stability,
+    training as training,
 )
 from .ensembles import (
     Ensemble as Ensemble,

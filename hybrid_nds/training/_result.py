@@ -1,0 +1,133 @@
+"""What a training returns, and how it fails."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import PyTree
+
+from ..analysis import AnalysisResult
+from ..solution import Provenance
+from ._history import History
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Fit(AnalysisResult):
+    """A trained model, and how it came about.
+
+    **Fields:**
+
+    - `model`: after the last step; `best_model`: at its least validation loss, the
+        last one without validation.
+    - `steps`: how many were taken; `best_step`: how many until `best_model`.
+    - `stopped_early`: whether patience ended it before all steps were taken.
+    - `history`: a [`History`][hybrid_nds.training.History].
+    - `optimizer_state`: after the last step.
+    - `checkpoint`: the folder of its checkpoints, `None` for none.
+    - `settings`, `provenance`: see
+        [`AnalysisResult`][hybrid_nds.analysis.AnalysisResult].
+    """
+
+    model: PyTree
+    best_model: PyTree
+    steps: int
+    best_step: int
+    stopped_early: bool
+    history: History
+    optimizer_state: PyTree
+    checkpoint: Path | None
+    settings: Mapping[str, Any]
+    provenance: Provenance
+
+    def variables(self) -> Mapping[str, tuple[tuple[str, ...], Any]]:
+        history = self.history
+        found = {
+            "step": (("step",), history.steps),
+            "loss": (("step",), history.loss),
+            "best_step": ((), self.best_step),
+        }
+        if len(history.validation_steps):
+            axes = ("validation_step",)
+            found["validation_step"] = (axes, history.validation_steps)
+            found["validation_loss"] = (axes, history.validation_loss)
+        return found | {n: (("step",), x) for n, x in history.parts.items()}
+
+    def summary(self) -> str:
+        early = ", stopped early" if self.stopped_early else ""
+        lines = [f"{self.steps} steps{early}"]
+        if self.steps:
+            lines.append(f"loss {self.history.loss[-1]:.6g} at the last of them")
+        if len(self.history.validation_loss):
+            at = int(np.searchsorted(self.history.validation_steps, self.best_step))
+            best, last = self.history.validation_loss[[at, -1]]
+            lines.append(
+                f"validation {last:.6g} at the end, least {best:.6g} after "
+                f"{self.best_step} steps"
+            )
+        return "\n".join(lines)
+
+    def draw(self, figure: Figure) -> None:
+        axes = figure.subplots()
+        history = self.history
+        steps, mean = _smoothed(history.steps, history.loss)
+        pale = 0.35 if len(steps) < len(history) else 1.0
+        axes.plot(history.steps, history.loss, color="C0", alpha=pale, label="loss")
+        if pale < 1:
+            axes.plot(steps, mean, color="C0", label="loss, running mean")
+        for k, (name, values) in enumerate(history.parts.items()):
+            axes.plot(history.steps, values, f"C{k + 2}", lw=0.8, label=name)
+        if len(history.validation_steps):
+            axes.plot(
+                history.validation_steps,
+                history.validation_loss,
+                "C1.-",
+                label="validation",
+            )
+            axes.axvline(self.best_step, color="C1", ls=":", label="best model")
+        drawn = [history.loss, history.validation_loss, *history.parts.values()]
+        if all(np.all(values > 0) for values in drawn):
+            axes.set_yscale("log")
+        axes.set_xlabel("step")
+        axes.legend(frameon=False)
+
+
+def _smoothed(steps: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A running mean over a fiftieth of the steps."""
+    window = max(len(loss) // 50, 1)
+    mean = np.convolve(loss, np.full(window, 1 / window), "valid")
+    return steps[window // 2 :][: len(mean)], mean
+
+
+class TrainingError(RuntimeError):
+    """A training that met a number that is not finite.
+
+    **Fields:**
+
+    - `step`: the step, from 0; `loss`: its loss.
+    - `batch`: which samples its batch holds, `None` for batches from an iterable, whose
+        batch it is number `step` of.
+    - `model`: before that step; `history`: up to it.
+    - `checkpoint`: the folder of the last good checkpoint, `None` for none.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        step: int,
+        loss: float,
+        batch: np.ndarray | None,
+        model: PyTree,
+        history: History,
+        checkpoint: Path | None,
+    ):
+        super().__init__(message)
+        self.step, self.loss, self.batch = step, loss, batch
+        self.model, self.history, self.checkpoint = model, history, checkpoint
