@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import equinox as eqx
 import jax
@@ -158,7 +158,7 @@ def input_at(owner: str, args: Any, t: Any) -> Array:
             f"{owner}: `args` must be a function of time that returns the input, such "
             f"as diffrax.LinearInterpolation, got {type(args).__name__}."
         )
-    return evaluate(t)
+    return cast(Callable[[Any], Array], evaluate)(t)
 
 
 def _energy(network: eqx.nn.MLP, y: Array) -> Array:

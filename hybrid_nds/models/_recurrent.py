@@ -16,11 +16,12 @@ from ._hamiltonian import input_at
 
 class RecurrentODE(ContinuousModel):
     """A recurrent network in continuous time,
-    $\\tau_i\\dot x_i = -x_i + \\sum_j W_{ij}\\,\\sigma(x_j) + \\sum_k B_{ik}u_k(t) + b_i$
-    (Funahashi & Nakamura 1993, equation 1; Sompolinsky, Crisanti & Sommers 1988).
+    $\\tau_i\\dot x_i = -x_i + \\sum_j W_{ij}\\,\\sigma(x_j) +
+    \\sum_k B_{ik}u_k(t) + b_i$ (Funahashi & Nakamura 1993).
 
     With independent weights of variance $g^2/n$, no input and $\\sigma = \\tanh$, the
-    state at rest loses stability near $g = 1$, and large networks become chaotic.
+    state at rest loses stability near $g = 1$, and large networks become chaotic
+    (Sompolinsky, Crisanti & Sommers 1988).
 
     **Arguments:**
 
@@ -91,8 +92,8 @@ class HopfieldODE(ContinuousModel):
     - `size`: how many neurons, shape `(size,)`.
     - `gain`: $\\beta$ to start with, positive.
     - `patterns`: to be remembered, shape `(patterns, size)` with entries ±1: the
-        weights start as Hebb's, $n^{-1}\\sum_\\mu \\xi^\\mu\\xi^{\\mu\\top}$ without the
-        diagonal (Hopfield 1982, equation 2); by default they are independent, of
+        weights start as Hebb's, $n^{-1}\\sum_\\mu \\xi^\\mu\\xi^{\\mu\\top}$ without
+        the diagonal (Hopfield 1982, equation 2); by default they are independent, of
         variance $1/n$.
     - `key`, `dtype`: as of [`NeuralODE`][hybrid_nds.models.NeuralODE].
 
