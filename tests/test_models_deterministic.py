@@ -1,4 +1,4 @@
-"""Equations of deterministic models against NumPy, and what their structure promises."""
+"""Deterministic models: their equations in NumPy, and what their structure promises."""
 
 import diffrax
 import equinox as eqx
@@ -272,6 +272,6 @@ def test_weights_have_the_precision_asked_for(dtype):
     y = jnp.ones(2, dtype)
     for model in kinds:
         leaves = jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array))
-        assert {leaf.dtype for leaf in leaves} == {dtype}
+        assert {leaf.dtype for leaf in leaves} == {jnp.dtype(dtype)}
         if isinstance(model, models.ContinuousModel):
             assert model(jnp.asarray(0.0, dtype), y).dtype == dtype
