@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,7 +87,7 @@ class Checkpoints:
         try:
             found = json.loads(path.read_text())
             theirs, known = dict(found["fingerprint"]), found["format"] == _FORMAT
-            same_versions = found["versions"] == versions
+            before = dict(found["versions"])
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"fit: `checkpoint` holds a manifest that cannot be read, {path}: "
@@ -99,7 +100,7 @@ class Checkpoints:
         names = [
             name
             for name in sorted(theirs.keys() | ours.keys())
-            if same_versions or name not in _TRACED
+            if before == versions or name not in _TRACED
         ]
         other = [name for name in names if theirs.get(name) != ours.get(name)]
         if "model" in other:
@@ -110,6 +111,17 @@ class Checkpoints:
                 f"fit: `checkpoint` holds another training: {self.folder} was written "
                 f"with another {', '.join(other)}. Make the same call to go on with "
                 "it; take another folder, or remove this one, to start anew."
+            )
+        if before != versions:
+            changed = [
+                f"{name} {before.get(name)}, now {version}"
+                for name, version in versions.items()
+                if before.get(name) != version
+            ]
+            warnings.warn(
+                f"fit: the checkpoints in {self.folder} are of {'; '.join(changed)}. "
+                "The training goes on, but perhaps not to the same bits.",
+                stacklevel=4,
             )
 
     def latest(self) -> int | None:
