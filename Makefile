@@ -4,7 +4,7 @@ VENV ?= .venv
 RUN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: validate test slow-test lint julia
+.PHONY: validate test slow-test lint julia docs
 
 validate: $(READY)
 	$(RUN)/hybrid-nds validate --output report
@@ -22,6 +22,9 @@ lint: $(READY)
 
 julia: $(READY)
 	$(RUN)/hybrid-nds julia install
+
+docs: $(READY)
+	$(RUN)/mkdocs build --strict
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

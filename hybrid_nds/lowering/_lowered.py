@@ -16,6 +16,7 @@ from ._loops import Form as Form
 from ._program import LoweringError
 
 Part = Literal["field", "jacobian", "time_gradient"]
+"""What of a function is lowered: itself, or a derivative of it."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

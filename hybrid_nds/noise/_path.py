@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ..problem_checks import is_concrete, require_real_scalar
 
 LevyArea = Literal["none", "space-time", "space-time-time"]
+"""Which iterated integrals of a path are drawn along with its increments."""
 _AREAS: dict[LevyArea, Any] = {
     "none": diffrax.BrownianIncrement,
     "space-time": diffrax.SpaceTimeLevyArea,

@@ -1,0 +1,18 @@
+"""What a room re-exports as `X as X` is public, and belongs in the reference."""
+
+import ast
+from typing import Any
+
+import griffe
+
+
+class Exports(griffe.Extension):
+    """Marks names imported under their own name as public, as type checkers do."""
+
+    def on_alias_instance(
+        self, *, node: ast.AST | griffe.ObjectNode, alias: griffe.Alias, **kwargs: Any
+    ) -> None:
+        """Mark one imported name."""
+        if isinstance(node, ast.ImportFrom):
+            same = {one.name for one in node.names if one.asname == one.name}
+            alias.public = alias.name in same
