@@ -5,6 +5,7 @@ of a span from 0 on, and what the field needs beside.
 """
 
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -30,6 +31,31 @@ def _path(channels):
     values = jnp.stack([times, *(jnp.sin(k * times) for k in range(1, channels))], -1)
     slopes = diffrax.backward_hermite_coefficients(times, values)
     return diffrax.CubicInterpolation(times, slopes)
+
+
+def _sphere(tokens, dimension):
+    points = _state(tokens, dimension)
+    return points / jnp.linalg.norm(points, axis=1, keepdims=True)
+
+
+class Bowl(eqx.Module):
+    """A loss with a parameter, quartic."""
+
+    centre: jax.Array
+
+    def __call__(self, x):
+        away = x - self.centre
+        return 0.25 * jnp.sum(away**4) + 0.5 * jnp.sum(away**2)
+
+
+class Metric(eqx.Module):
+    """A metric with a parameter, positive definite everywhere."""
+
+    tilt: jax.Array
+
+    def __call__(self, x):
+        along = self.tilt + jnp.tanh(x)
+        return jnp.eye(x.size, dtype=x.dtype) + jnp.outer(along, along)
 
 
 CASES = {
@@ -62,5 +88,46 @@ CASES = {
     ),
     "NeuralCDE": lambda: _case(
         models.NeuralCDE(3, 4, 2, 8, key=_key()), _state(4), 1.0, _path(3)
+    ),
+    "Lorenz": lambda: _case(models.Lorenz(), 0.1 + _state(3), 0.3),
+    "VanDerPol": lambda: _case(models.VanDerPol(), _state(2)),
+    "Robertson": lambda: _case(
+        models.Robertson(0.4, 3.0, 2.0), jnp.array([1.0, 0.1, 0.2])
+    ),
+    "FitzHughNagumo": lambda: _case(models.FitzHughNagumo(), _state(2)),
+    "Duffing": lambda: _case(models.Duffing(), _state(2)),
+    "DoubleWell": lambda: _case(models.DoubleWell(), _state(2)),
+    "StochasticHopf": lambda: _case(models.StochasticHopf(), _state(2)),
+    "Kuramoto": lambda: _case(models.Kuramoto(_state(4), 1.5), _state(4)),
+    "NoisyKuramoto": lambda: _case(models.NoisyKuramoto(_state(4), 1.5), _state(4)),
+    "Attention": lambda: _case(
+        models.Attention(3, 2.0, causal=True, value=0.5 * jnp.eye(3)), _sphere(4, 3)
+    ),
+    "Attention, unnormalized": lambda: _case(
+        models.Attention(3, 2.0, normalization="mean"), _sphere(4, 3)
+    ),
+    "NoisyAttention": lambda: _case(
+        models.NoisyAttention(models.Attention(2, 1.0), 0.1), _sphere(3, 2)
+    ),
+    "CircleAttention": lambda: _case(models.CircleAttention(2.0, 1.5), _state(4)),
+    "MeanFieldLangevin": lambda: _case(
+        models.MeanFieldLangevin(_state(5, 2), jnp.sin(jnp.arange(5.0))), _state(6, 4)
+    ),
+    "MeanFieldODE": lambda: _case(
+        models.MeanFieldODE(_state(5, 2), -_state(5, 2)), _state(2)
+    ),
+    "GradientFlow": lambda: _case(models.GradientFlow(Bowl(_state(3))), _state(3)),
+    "NaturalGradientFlow": lambda: _case(
+        models.NaturalGradientFlow(Bowl(_state(3)), Metric(_state(3))), _state(3)
+    ),
+    "MirrorFlow": lambda: _case(
+        models.MirrorFlow(Bowl(_state(3)), models.HyperbolicEntropy(0.5)),
+        _state(3),
+        0.5,
+    ),
+    "BuresWassersteinFlow": lambda: _case(
+        models.BuresWassersteinFlow(Bowl(_state(2)), 2, nodes=3),
+        (_state(2), jnp.eye(2)),
+        0.5,
     ),
 }
