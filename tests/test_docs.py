@@ -11,20 +11,22 @@ import pytest
 from hybrid_nds import double_precision
 
 DOCS = Path(__file__).parent.parent / "docs"
+# Examples run, in order, a page in a module; those fenced as `py` need Julia.
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+WITH_JULIA = re.compile(r"^```py(?:thon)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # Every tool in these rooms is shown at work.
 ROOMS = ("stability", "discretization", "measures")
 
 
-def blocks(text):
+def blocks(text, fences=BLOCK):
     """The examples of a page, each with the number of its first line."""
     return [
         (text.count("\n", 0, found.start(1)) + 1, found[1])
-        for found in BLOCK.finditer(text)
+        for found in fences.finditer(text)
     ]
 
 
-def run_page(path, monkeypatch):
+def run_page(path, monkeypatch, fences=BLOCK):
     """Run the examples of a page, one after the other, in one module.
 
     In a module that can be imported by name, as dataclasses and pickle want it.
@@ -32,7 +34,7 @@ def run_page(path, monkeypatch):
     module = types.ModuleType("page_of_docs")
     monkeypatch.setitem(sys.modules, module.__name__, module)
     with double_precision():
-        for line, source in blocks(path.read_text()):
+        for line, source in blocks(path.read_text(), fences):
             # Blank lines before it: errors name the line of the page.
             code = compile("\n" * (line - 1) + source, str(path), "exec")
             exec(code, module.__dict__)
@@ -47,6 +49,22 @@ def test_the_examples_of_a_page_run(page, tmp_path, monkeypatch):
     if Path(page).parts[0] in ROOMS:
         assert blocks((DOCS / page).read_text()), f"docs/{page} shows no example"
     run_page(DOCS / page, monkeypatch)
+
+
+@pytest.mark.julia
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "page",
+    sorted(
+        str(path.relative_to(DOCS))
+        for path in DOCS.rglob("*.md")
+        if "```py\n" in path.read_text()
+    ),
+)
+def test_the_examples_of_a_page_run_with_julia(page, julia, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    matplotlib.use("Agg")
+    run_page(DOCS / page, monkeypatch, WITH_JULIA)
 
 
 def test_an_example_that_fails_names_its_line(tmp_path, monkeypatch):
