@@ -1,5 +1,6 @@
 """Training against loops written out in NumPy, and what it refuses."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -391,10 +392,10 @@ def test_double_precision_is_not_cut_silently():
         assert small().history.loss.dtype == np.float64
 
 
-def test_a_mesh_splits_the_batch():
+def test_a_mesh_splits_the_batch(tmp_path):
     """The same losses on two devices; a batch that they do not divide is refused."""
     program = """
-        import jax, numpy as np, optax, pytest
+        import sys, jax, numpy as np, optax, pytest
         import test_training_fit as cases
         jax.config.update("jax_enable_x64", True)
         assert len(jax.devices()) == 2
@@ -416,18 +417,38 @@ def test_a_mesh_splits_the_batch():
             assert len(two.model.weight.sharding.device_set) == 2
         assert any(s.shard_shape((4, 3)) == (2, 3) for s in seen), seen
         cases.small(data=loader, devices=mesh)
+        kept = {"devices": mesh, "steps": 20, "batch_size": 4}
+        cases.small(**kept | {"steps": 9}, checkpoint=sys.argv[1])
+        two = cases.small(**kept, checkpoint=sys.argv[1])
+        one = cases.small(**kept)
+        np.testing.assert_array_equal(two.history.loss, one.history.loss)
+        assert len(two.model.weight.sharding.device_set) == 2
         with pytest.raises(ValueError, match="2 `devices` do not divide a batch of 3"):
             cases.small(batch_size=3, devices=mesh)
     """
     flags = "--xla_force_host_platform_device_count=2"
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
+        [sys.executable, "-c", textwrap.dedent(program), str(tmp_path)],
         cwd=Path(__file__).parent,
         env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_progress_counts_all_steps(monkeypatch):
+    bars = []
+
+    @contextlib.contextmanager
+    def bar(shown, title, total, done):
+        bars.append([shown, total, done])
+        yield bars[-1].append
+
+    monkeypatch.setattr("hybrid_nds.training._training.progress_bar", bar)
+    small(steps=40, progress=True)
+    ((shown, total, done, *counts),) = bars
+    assert (shown, total, done, sum(counts)) == (True, 40, 0, 40)
 
 
 def test_orbax_is_imported_by_checkpoints_alone():

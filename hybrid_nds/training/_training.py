@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import math
 import time
 from collections.abc import Callable
@@ -105,13 +106,18 @@ class Training:
                 while self._go_on():
                     bar(self._advance())
         except KeyboardInterrupt as stop:
-            self._save()
+            try:
+                self._save()
+            except Exception as error:
+                # The interrupt may have come while Orbax was writing.
+                stop.add_note(f"fit: the last steps could not be kept: {error}")
             stop.add_note(
                 f"fit: interrupted after {self._now.step} steps; {self._kept()}"
             )
             raise
         now = self._now
         judged = self.validate is not None
+        versions = {"optax": importlib.metadata.version("optax")}
         return Fit(
             model=self.parts.model(now.parameters),
             best_model=self.parts.model(now.best if judged else now.parameters),
@@ -122,7 +128,7 @@ class Training:
             optimizer_state=now.optimizer_state,
             checkpoint=None if self.store is None else self.store.folder,
             settings=settings,
-            provenance=analysis_provenance("jax", "fit"),
+            provenance=analysis_provenance("jax", "fit", versions=versions),
         )
 
     def _go_on(self) -> bool:
