@@ -38,6 +38,10 @@ def _sphere(tokens, dimension):
     return points / jnp.linalg.norm(points, axis=1, keepdims=True)
 
 
+def _one(t, y, args):
+    return 0.5 * jnp.ones_like(y)
+
+
 class Bowl(eqx.Module):
     """A loss with a parameter, quartic."""
 
@@ -129,5 +133,43 @@ CASES = {
         models.BuresWassersteinFlow(Bowl(_state(2)), 2, nodes=3),
         (_state(2), jnp.eye(2)),
         0.5,
+    ),
+    **{
+        f"NeuralSDE, {noise}": lambda noise=noise: _case(
+            models.NeuralSDE(3, 6, 1, noise=noise, key=_key()), _state(3)
+        )
+        for noise in ("additive", "scalar", "diagonal", "commutative", "general")
+    },
+    "NeuralSDE, of time": lambda: _case(
+        models.NeuralSDE(2, 6, 1, noise="additive", time=True, scale=0.5, key=_key()),
+        _state(2),
+    ),
+    "CommonNoiseSDE": lambda: _case(
+        models.CommonNoiseSDE(3, 8, strength=0.7, key=_key()), _state(3)
+    ),
+    "PathDivergence": lambda: _case(
+        models.PathDivergence(
+            models.NeuralODE(2, 6, 1, key=_key(1)),
+            models.NeuralODE(2, 6, 1, key=_key(2)),
+            _one,
+        ),
+        (_state(2), jnp.array(0.0)),
+    ),
+    "LatentODE": lambda: _case(models.LatentODE(2, 3, 6, 1, key=_key()), _state(3)),
+    "LatentSDE": lambda: _case(
+        models.LatentSDE(2, 3, 6, 1, context=2, key=_key()),
+        (_state(3), jnp.array(0.0)),
+        1.0,
+        _path(2),
+    ),
+    "ContinuousNormalizingFlow": lambda: _case(
+        models.ContinuousNormalizingFlow(2, 8, 1, key=_key()),
+        (_state(2), jnp.array(0.0)),
+    ),
+    "ContinuousNormalizingFlow, probed": lambda: _case(
+        models.ContinuousNormalizingFlow(2, 8, 1, key=_key()),
+        (_state(2), jnp.array(0.0)),
+        1.0,
+        jnp.array([1.0, -1.0]),
     ),
 }

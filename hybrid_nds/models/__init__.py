@@ -38,6 +38,11 @@ from ._kuramoto import (
     NoisyKuramoto as NoisyKuramoto,
     order_parameter as order_parameter,
 )
+from ._latent import (
+    EvidenceBound as EvidenceBound,
+    LatentODE as LatentODE,
+    LatentSDE as LatentSDE,
+)
 from ._mean_field import (
     MeanFieldLangevin as MeanFieldLangevin,
     MeanFieldODE as MeanFieldODE,
@@ -51,5 +56,8 @@ from ._neural_ode import (
     DepthVaryingODE as DepthVaryingODE,
     NeuralODE as NeuralODE,
 )
+from ._neural_sde import CommonNoiseSDE as CommonNoiseSDE, NeuralSDE as NeuralSDE
+from ._normalizing_flow import ContinuousNormalizingFlow as ContinuousNormalizingFlow
+from ._path_divergence import PathDivergence as PathDivergence
 from ._recurrent import HopfieldODE as HopfieldODE, RecurrentODE as RecurrentODE
 from ._resnet import ResNet as ResNet
