@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from ..noise import StoredPath
 from ..solve import solve
 from ..stochastic_problem import Interpretation, NoiseKind
 from ._base import ContinuousModel, StochasticModel
@@ -258,17 +259,13 @@ class LatentSDE(StochasticModel):
         start = mean + deviation * jr.normal(first, mean.shape, mean.dtype)
         began = (start, jnp.zeros((), start.dtype))
         problem = self.problem(began, ts[0], ts[-1], context)
-        step = (ts[-1] - ts[0]) / steps
-        found = solve(
-            problem, solver=solver, dt=step, key=noise, saveat="steps", **options
-        )
+        path = _drawn(noise, self.latent + 1, ts, steps)
+        found = solve(problem, solver=solver, path=path, saveat="steps", **options)
         zs, divergence = found.ys
-        places = jnp.round((ts - ts[0]) / step).astype(int)
-        decoded = jax.vmap(self.decoder)(zs[places])
+        decoded = jax.vmap(self.decoder)(zs[_places(ts, steps)])
         seen = _log_likelihood(decoded, xs, self.log_deviation)
-        initial = _divergence(mean, deviation)
-        path = divergence[-1]
-        return EvidenceBound(seen - initial - path, seen, initial, path)
+        initial, along = _divergence(mean, deviation), divergence[-1]
+        return EvidenceBound(seen - initial - along, seen, initial, along)
 
     def generate(
         self,
@@ -283,14 +280,10 @@ class LatentSDE(StochasticModel):
         `evidence`."""
         first, noise = jr.split(key)
         start = jr.normal(first, (self.latent,), self.log_deviation.dtype)
-        step = (ts[-1] - ts[0]) / steps
-        prior = _Prior(self)
-        problem = prior.problem(start, ts[0], ts[-1])
-        zs = solve(
-            problem, solver=solver, dt=step, key=noise, saveat="steps", **options
-        ).ys
-        places = jnp.round((ts - ts[0]) / step).astype(int)
-        return jax.vmap(self.decoder)(zs[places])
+        path = _drawn(noise, self.latent, ts, steps)
+        problem = _Prior(self).problem(start, ts[0], ts[-1])
+        found = solve(problem, solver=solver, path=path, saveat="steps", **options)
+        return jax.vmap(self.decoder)(found.ys[_places(ts, steps)])
 
 
 class _Prior(StochasticModel):
@@ -338,6 +331,18 @@ class Encoder(eqx.Module):
 
         blank = jnp.zeros(self.cell.hidden_size, xs.dtype)
         return jax.lax.scan(read, blank, rows, reverse=True)[1]
+
+
+def _drawn(key: PRNGKeyArray, motions: int, ts: Array, steps: int) -> StoredPath:
+    """A Brownian path over the times, which may be traced."""
+    scale = jnp.sqrt((ts[-1] - ts[0]) / steps)
+    increments = scale * jr.normal(key, (steps, motions), ts.dtype)
+    return StoredPath(increments, t0=ts[0], t1=ts[-1])
+
+
+def _places(ts: Array, steps: int) -> Array:
+    """The steps that end at the times."""
+    return jnp.round((ts - ts[0]) / (ts[-1] - ts[0]) * steps).astype(int)
 
 
 def _log_deviation(owner: str, value: Any, like: eqx.nn.Linear) -> Array:
