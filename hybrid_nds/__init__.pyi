@@ -27,6 +27,7 @@ from .noise import BrownianPath as BrownianPath, StoredPath as StoredPath
 from .precision import double_precision as double_precision
 from .problem import ODEProblem as ODEProblem
 from .runtime import JuliaWorker as JuliaWorker
+from .saving import load as load, save as save
 from .solution import (
     Outcome as Outcome,
     Provenance as Provenance,
