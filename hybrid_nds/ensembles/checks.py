@@ -49,7 +49,7 @@ def check_count(name: str, value: Any) -> int:
     return int(value)
 
 
-def check_key(key: Any) -> PRNGKeyArray:
+def check_key(key: Any, owner: str = "ensemble") -> PRNGKeyArray:
     """One random key, in the new style."""
     if not isinstance(key, jax.Array | np.ndarray) or not is_concrete(key):
         given = type(key).__name__
@@ -60,7 +60,7 @@ def check_key(key: Any) -> PRNGKeyArray:
     else:
         given = f"dtype {key.dtype}, shape {key.shape}"
     raise TypeError(
-        "ensemble: `key` must be one random key, such as jax.random.key(0), got "
+        f"{owner}: `key` must be one random key, such as jax.random.key(0), got "
         f"{given}."
     )
 

@@ -106,7 +106,7 @@ def fit(
     for path, leaf in jtu.tree_leaves_with_path(model):
         require_precision(f"fit: `model{jtu.keystr(path)}`", leaf)
     placement = Placement(devices)
-    data_key, loss_key, validation_key = jr.split(_key(key), 3)
+    data_key, loss_key, validation_key = jr.split(check_key(key, "fit"), 3)
     parts = Parts.of(model, trainable)
     source = batches(data, batch_size, data_key, steps)
     example = source.example()
@@ -156,13 +156,6 @@ def fit(
     finally:
         if store is not None:
             store.close()
-
-
-def _key(key: Any) -> PRNGKeyArray:
-    try:
-        return check_key(key)
-    except TypeError as error:
-        raise TypeError(str(error).replace("ensemble:", "fit:")) from None
 
 
 def _validation(
