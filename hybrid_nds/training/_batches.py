@@ -1,0 +1,55 @@
+"""What batches of trajectories must be like, for losses that read them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import jax.numpy as jnp
+import jax.tree_util as jtu
+from jaxtyping import PyTree
+
+
+def check_times(owner: str, times: Any, least: int = 2) -> tuple[float, ...]:
+    """Times as plain numbers, in order, forward or backward.
+
+    **Raises:** `ValueError` for anything else.
+    """
+    try:
+        values = tuple(float(t) for t in times)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{owner}: `times` must be numbers, in order, got {times!r}."
+        ) from error
+    steps = [b - a for a, b in itertools.pairwise(values)]
+    ordered = all(s > 0 for s in steps) or all(s < 0 for s in steps)
+    if len(values) < least or not all(map(math.isfinite, values)) or not ordered:
+        raise ValueError(
+            f"{owner}: `times` must be at least {least} finite numbers, each later (or "
+            f"each earlier) than the one before, got {_few(values)}."
+        )
+    return values
+
+
+def check_trajectories(owner: str, ys: PyTree, times: int) -> int:
+    """See that the leaves have axes of samples and of times; how many samples."""
+    leaves = jtu.tree_leaves(ys)
+    shapes = [jnp.shape(leaf) for leaf in leaves]
+    if (
+        not shapes
+        or any(len(shape) < 2 or shape[1] != times for shape in shapes)
+        or len({shape[0] for shape in shapes}) > 1
+    ):
+        raise ValueError(
+            f"{owner}: `batch` must hold trajectories, arrays of shape (samples, "
+            f"{times}, …) for {times} times, got "
+            f"{_few(shapes) if shapes else 'no arrays'}."
+        )
+    return shapes[0][0]
+
+
+def _few(values: Iterable[Any]) -> str:
+    shown = [str(value) for value in values]
+    return ", ".join(shown[:8]) + (", …" if len(shown) > 8 else "")
