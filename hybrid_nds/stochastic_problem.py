@@ -156,8 +156,9 @@ class SDEProblem(eqx.Module):
 def to_ito(problem: SDEProblem) -> SDEProblem:
     """The Itô equation with the same solutions.
 
-    $f^{Itô} = f^{Strat} + \\tfrac12 \\sum_j Dg_j\\, g_j$ with $g_j$ the columns of the
-    diffusion (Kloeden & Platen 1992, equation 4.9.11), by JAX's own derivatives.
+    $f^\\text{Itô} = f^\\text{Strat} + \\tfrac12 \\sum_j Dg_j\\, g_j$ with $g_j$ the
+    columns of the diffusion (Kloeden & Platen 1992, equation 4.9.11), by JAX's own
+    derivatives.
 
     **Arguments:** `problem`, an [`SDEProblem`][hybrid_nds.SDEProblem].
 
