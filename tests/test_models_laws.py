@@ -80,8 +80,8 @@ def test_common_noise_shifts_every_exponent():
     model = models.CommonNoiseSDE(2, 8, 1, strength=1.4, key=jr.key(1))
     np.testing.assert_array_equal(model.drift(0.0, jnp.zeros(2)), np.zeros(2))
     y = np.array([0.4, -0.9])
-    layers = model.network.layers
-    expected = dense(layers, y) - dense(layers, np.zeros(2))
+    inner, outer = (np.asarray(layer.weight) for layer in model.network.layers)
+    expected = outer @ np.tanh(inner @ y)
     np.testing.assert_allclose(model.drift(0.0, jnp.asarray(y)), expected, rtol=1e-12)
     np.testing.assert_allclose(model.diffusion(0.0, jnp.asarray(y)), 1.4 * y)
     # At rest the tangent equation is dv = A v dt + sigma v dW: the exponents are the
@@ -317,6 +317,10 @@ def test_bounds_are_jitted_and_differentiated(kind):
     [
         (lambda k: models.NeuralSDE(2, noise="red", key=k), "`noise` must be one of"),
         (lambda k: models.NeuralSDE(2, motions=3, key=k), "`motions` is of commut"),
+        (
+            lambda k: models.CommonNoiseSDE(2, activation=jnp.cos, key=k),
+            "`activation` must be zero at zero",
+        ),
         (lambda k: models.LatentODE(2, deviation=0.0, key=k), "`deviation` must be"),
         (
             lambda k: models.LatentODE(2, key=k).evidence(jnp.ones(3), jnp.ones(3), k),

@@ -203,6 +203,7 @@ def make_network(
     *,
     inputs: int = 0,
     outputs: int | Literal["scalar"] | None = None,
+    biases: bool = True,
 ) -> eqx.nn.MLP:
     """A network of a state of `size`, with the time and `inputs` more where it sees
     them, to `outputs` (by default as the state)."""
@@ -216,6 +217,8 @@ def make_network(
         width,
         depth,
         activation=activation,
+        use_bias=biases,
+        use_final_bias=biases,
         dtype=dtype,
         key=key,
     )

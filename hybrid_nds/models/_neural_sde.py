@@ -149,7 +149,7 @@ class NeuralSDE(StochasticModel):
 
 class CommonNoiseSDE(StochasticModel):
     """A network that rests at zero, stabilized by noise common to all its neurons,
-    $dy = \\bigl(N_\\theta(y) - N_\\theta(0)\\bigr)dt + \\sigma y\\,dW$ in Itô's sense
+    $dy = N_\\theta(y)\\,dt + \\sigma y\\,dW$ in Itô's sense with $N_\\theta(0) = 0$
     (Arnold, Crauel & Wihstutz 1983, Stabilization of linear systems by noise).
 
     At rest the noise multiplies every tangent vector by $e^{\\sigma W_t -
@@ -160,6 +160,8 @@ class CommonNoiseSDE(StochasticModel):
 
     - `size`, `width`, `depth`, `activation`, `key`, `dtype`: as of
         [`NeuralODE`][hybrid_nds.models.NeuralODE].
+        The network has no biases, and its activation must be zero at zero: so rest is
+        kept to the last bit.
     - `strength`: $\\sigma$, a number.
 
     **Raises:** `ValueError`, naming the argument.
@@ -183,8 +185,13 @@ class CommonNoiseSDE(StochasticModel):
     ):
         owner = "CommonNoiseSDE"
         self.network = make_network(
-            owner, size, width, depth, activation, False, key, dtype
+            owner, size, width, depth, activation, False, key, dtype, biases=False
         )
+        if activation(jnp.zeros(())) != 0:
+            raise ValueError(
+                f"{owner}: `activation` must be zero at zero, such as jnp.tanh or "
+                f"jax.nn.silu, got {activation(jnp.zeros(()))} there."
+            )
         kind = self.network.layers[0].weight.dtype
         self.strength = check_array(owner, "strength", strength, ()).astype(kind)
         self.noise, self.interpretation = "scalar", "ito"
@@ -192,7 +199,7 @@ class CommonNoiseSDE(StochasticModel):
     def drift(
         self, t: Any, y: Float[Array, " size"], args: PyTree = None
     ) -> Float[Array, " size"]:
-        return self.network(y) - self.network(jnp.zeros_like(y))
+        return self.network(y)
 
     def diffusion(
         self, t: Any, y: Float[Array, " size"], args: PyTree = None
