@@ -24,7 +24,7 @@ julia: $(READY)
 	$(RUN)/hybrid-nds julia install
 
 docs: $(READY)
-	$(RUN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
