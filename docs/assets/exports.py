@@ -1,4 +1,4 @@
-"""What a room re-exports as `X as X` is public, and belongs in the reference."""
+"""How the reference reads the package, where that is not how Griffe does."""
 
 import ast
 from typing import Any
@@ -16,3 +16,8 @@ class Exports(griffe.Extension):
         if isinstance(node, ast.ImportFrom):
             same = {one.name for one in node.names if one.asname == one.name}
             alias.public = alias.name in same
+
+    def on_attribute_instance(self, *, attr: griffe.Attribute, **kwargs: Any) -> None:
+        """Keep class variables without a type out of the arguments of dataclasses."""
+        if str(attr.annotation) == "ClassVar":
+            attr.annotation = None
