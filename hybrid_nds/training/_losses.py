@@ -12,6 +12,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from ..problem import ODEProblem
+from ._training import loss_at
 
 Value = tuple[Float[Array, ""], dict[str, Array]]
 
@@ -125,12 +126,6 @@ class WeightedSum(Loss):
         factor = _weight(weight)
         weights = tuple(factor * one for one in self.weights)
         return WeightedSum(self.terms, weights, self.names)
-
-
-def loss_at(loss: Any, step: int) -> Any:
-    """The loss of a step, for losses that change."""
-    at = getattr(loss, "at", None)
-    return loss if at is None else at(step)
 
 
 def _sum(first: Any, second: Any) -> WeightedSum:
