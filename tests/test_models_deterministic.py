@@ -201,6 +201,7 @@ def test_the_energy_of_a_hopfield_network_falls(seed):
     model = eqx.tree_at(lambda m: m.bias, model, jr.normal(jr.key(seed + 2), (4,)))
     y = jr.normal(jr.key(seed + 1), (4,))
     field = np.asarray(model(0.0, y))
+    assert model.gain > 0
     change = np.asarray(jax.grad(model.energy)(y)) @ field
     # Each neuron loses its squared velocity times the slope of its response.
     slopes = 1.7 / np.cosh(1.7 * np.asarray(y)) ** 2

@@ -124,8 +124,9 @@ def test_the_density_of_an_affine_flow(seed):
     points = jr.normal(jr.key(7), (4, 2))
     found = jax.vmap(lambda x: flow.log_prob(x, **TIGHT))(points)
     np.testing.assert_allclose(found, law.logpdf(points), atol=1e-8)
-    # For an affine field Hutchinson's probe is not exact, but for two components of a
-    # diagonal matrix it is: squares of Rademacher's numbers are one.
+    # Fixed steps are lengths, though the solve goes backward: Heun's, of order two.
+    rough = flow.log_prob(points[0], solver="Heun", dt=1 / 64)
+    np.testing.assert_allclose(rough, found[0], atol=1e-2)
     samples = np.asarray(flow.sample(jr.key(8), 4000, **TIGHT))
     # Five standard errors of mean and covariance.
     deviations = np.sqrt(np.diag(law.cov))
@@ -325,6 +326,10 @@ def test_bounds_are_jitted_and_differentiated(kind):
         (
             lambda k: models.LatentODE(2, key=k).evidence(jnp.ones(3), jnp.ones(3), k),
             r"must have shapes \(times,\) and \(times, 2\)",
+        ),
+        (
+            lambda k: models.LatentSDE(2, key=k).generate(jnp.arange(3.0), k, steps=3),
+            r"`ts` must be whole steps .* but 1 is 1.5 of 3 steps",
         ),
         (lambda k: models.PathDivergence(1, 2, 3), "`drift_of` must be a callable"),
     ],

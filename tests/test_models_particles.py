@@ -334,7 +334,7 @@ def test_squares_of_weights_are_a_hyperbolic_mirror():
 
 def test_newtons_flow_forgets_at_rate_one():
     loss = lambda x: jnp.sum(jnp.cosh(x - jnp.arange(3.0)))
-    flow = models.NaturalGradientFlow(loss, jax.hessian(loss))
+    flow = models.NaturalGradientFlow(loss)
     x = jnp.array([0.5, 0.5, 0.5])
     end = solve(flow.problem(x, 0.0, 2.0), **TIGHT).ys[-1]
     before, after = (jax.grad(loss)(u) for u in (x, end))
@@ -381,6 +381,8 @@ def test_expectations_of_quartics_are_exact():
             "`inner` must have shape",
         ),
         (lambda: models.GradientFlow(3), "`loss` must be a callable"),
+        (lambda: models.Kuramoto(jnp.array([jnp.nan])), "`frequencies` must be finite"),
+        (lambda: models.CircleAttention(temperature=-1.0), "must not be negative"),
         (lambda: models.MirrorFlow(jnp.sum, None), "must be a MirrorMap"),
         (lambda: models.BuresWassersteinFlow(jnp.sum, 20), "100000 points at most"),
     ],

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from ..stochastic_problem import Interpretation, NoiseKind
-from ._base import ContinuousModel, StochasticModel
-from ._checks import check_array, check_choice, check_size
+from ._base import ContinuousModel, StochasticModel, noise_strength
+from ._checks import check_array, check_choice, check_size, check_temperature
 
 Normalization = Literal["softmax", "mean"]
 
@@ -23,7 +23,8 @@ class Attention(ContinuousModel):
     perspective on transformers, equations SA and USA).
 
     $Z_i = \\sum_j e^{\\beta\\langle Qx_i, Kx_j\\rangle}$ with softmax (SA), and the
-    number of tokens without (USA). A causal mask leaves $j \\le i$ in both.
+    number of tokens that are seen without (USA). A causal mask leaves $j \\le i$ in
+    both.
 
     **Arguments:**
 
@@ -127,7 +128,7 @@ class NoisyAttention(StochasticModel):
             )
         self.attention = attention
         dtype = attention.query.dtype
-        given = check_array("NoisyAttention", "temperature", temperature, ())
+        given = check_temperature("NoisyAttention", temperature)
         self.temperature = given.astype(dtype)
         self.noise, self.interpretation = "general", "stratonovich"
 
@@ -144,7 +145,7 @@ class NoisyAttention(StochasticModel):
         # Each token has motions of its own.
         own = jnp.eye(tokens, dtype=y.dtype)[:, None, :, None]
         whole = own * across[:, :, None, :]
-        scale = jnp.sqrt(2 * self.temperature)
+        scale = noise_strength(self.temperature)
         return scale * whole.reshape(tokens, dimension, tokens * dimension)
 
 
@@ -177,7 +178,7 @@ class CircleAttention(StochasticModel):
         self.inverse_temperature = check_array(
             owner, "inverse_temperature", inverse_temperature, ()
         )
-        self.temperature = check_array(owner, "temperature", temperature, ())
+        self.temperature = check_temperature(owner, temperature)
         self.noise, self.interpretation = "additive", "ito"
 
     def drift(
@@ -190,7 +191,7 @@ class CircleAttention(StochasticModel):
     def diffusion(
         self, t: Any, y: Float[Array, " tokens"], args: PyTree = None
     ) -> Float[Array, " tokens"]:
-        return jnp.sqrt(2 * self.temperature) * jnp.ones_like(y)
+        return noise_strength(self.temperature) * jnp.ones_like(y)
 
 
 def tangent(

@@ -6,7 +6,8 @@ from abc import abstractmethod
 from typing import Any, TypeVar
 
 import equinox as eqx
-from jaxtyping import Array, ArrayLike, PyTree
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from ..problem import ODEProblem
 from ..stochastic_problem import Interpretation, NoiseKind, SDEProblem
@@ -83,6 +84,12 @@ class StochasticModel(eqx.Module):
             noise=self.noise,
             interpretation=self.interpretation,
         )
+
+
+def noise_strength(temperature: Float[Array, ""]) -> Float[Array, ""]:
+    """$\\sqrt{2\\tau}$, zero where training takes a temperature below zero."""
+    above = temperature > 0
+    return jnp.where(above, jnp.sqrt(2 * jnp.where(above, temperature, 1)), 0)
 
 
 def assemble(kind: type[_Module], **fields: Any) -> _Module:

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from ..problem_checks import is_concrete
+
 
 def check_size(owner: str, name: str, value: Any, least: int = 1) -> int:
     """A whole number of at least `least`.
@@ -84,4 +86,21 @@ def check_array(
         raise ValueError(
             f"{owner}: `{name}` must have shape ({wanted}), got {array.shape}."
         )
+    if is_concrete(array) and not np.all(np.isfinite(np.asarray(array))):
+        raise ValueError(
+            f"{owner}: `{name}` must be finite, but contains NaN or infinity."
+        )
     return array
+
+
+def check_temperature(owner: str, value: Any) -> Array:
+    """The strength of a noise, a number that is not negative.
+
+    **Raises:** `ValueError` for another one.
+    """
+    found = check_array(owner, "temperature", value, ())
+    if is_concrete(found) and found < 0:
+        raise ValueError(
+            f"{owner}: `temperature` must not be negative, got {float(found):g}."
+        )
+    return found

@@ -41,8 +41,8 @@ class NaturalGradientFlow(ContinuousModel):
     $\\dot x = -G(x)^{-1}\\nabla f(x)$ (Amari 1998, Natural gradient works efficiently
     in learning, theorem 1).
 
-    With $G = \\nabla^2 f$ it is Newton's flow, along which $\\nabla f$ decays as
-    $e^{-t}$.
+    With $G = \\nabla^2 f$, which is the `metric` where none is given, it is Newton's
+    flow, along which $\\nabla f$ decays as $e^{-t}$.
 
     **Arguments:** `loss`, a function of the state, shape `(n,)`, that returns a scalar;
     `metric`, a function of the state that returns a symmetric positive definite matrix
@@ -52,17 +52,20 @@ class NaturalGradientFlow(ContinuousModel):
     """
 
     loss: Loss
-    metric: Callable[[Array], Array]
+    metric: Callable[[Array], Array] | None
 
-    def __init__(self, loss: Loss, metric: Callable[[Array], Array]):
+    def __init__(self, loss: Loss, metric: Callable[[Array], Array] | None = None):
         owner = "NaturalGradientFlow"
         self.loss = check_function(owner, "loss", loss)
-        self.metric = check_function(owner, "metric", metric)
+        if metric is not None:
+            check_function(owner, "metric", metric)
+        self.metric = metric
 
     def __call__(
         self, t: Any, y: Float[Array, " n"], args: PyTree = None
     ) -> Float[Array, " n"]:
-        factor = jax.scipy.linalg.cho_factor(self.metric(y), lower=True)
+        metric = jax.hessian(self.loss) if self.metric is None else self.metric
+        factor = jax.scipy.linalg.cho_factor(metric(y), lower=True)
         return -jax.scipy.linalg.cho_solve(factor, jax.grad(self.loss)(y))
 
 

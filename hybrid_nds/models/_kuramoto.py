@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from ..stochastic_problem import Interpretation, NoiseKind
-from ._base import ContinuousModel, StochasticModel
-from ._checks import check_array
+from ._base import ContinuousModel, StochasticModel, noise_strength
+from ._checks import check_array, check_temperature
 
 
 class Kuramoto(ContinuousModel):
@@ -74,7 +74,7 @@ class NoisyKuramoto(StochasticModel):
         owner = "NoisyKuramoto"
         self.frequencies = check_array(owner, "frequencies", frequencies, (None,))
         self.coupling = check_array(owner, "coupling", coupling, ())
-        self.temperature = check_array(owner, "temperature", temperature, ())
+        self.temperature = check_temperature(owner, temperature)
         self.noise, self.interpretation = "additive", "ito"
 
     def drift(
@@ -85,7 +85,7 @@ class NoisyKuramoto(StochasticModel):
     def diffusion(
         self, t: Any, y: Float[Array, " oscillators"], args: PyTree = None
     ) -> Float[Array, " oscillators"]:
-        return jnp.sqrt(2 * self.temperature) * jnp.ones_like(y)
+        return noise_strength(self.temperature) * jnp.ones_like(y)
 
 
 def order_parameter(y: Float[Array, "*batch oscillators"]) -> Float[Array, "*batch"]:

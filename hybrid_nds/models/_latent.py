@@ -10,9 +10,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from ..noise import StoredPath
+from ..problem_checks import is_concrete
 from ..solve import solve
 from ..stochastic_problem import Interpretation, NoiseKind
 from ._base import ContinuousModel, StochasticModel
@@ -253,7 +255,7 @@ class LatentSDE(StochasticModel):
         **Returns:** an [`EvidenceBound`][hybrid_nds.models.EvidenceBound].
         """
         _check_series("LatentSDE", ts, xs, self.decoder.out_size)
-        check_size("LatentSDE", "steps", steps)
+        _check_steps(ts, steps)
         first, noise = jr.split(key)
         mean, deviation, context = self.posterior(ts, xs)
         start = mean + deviation * jr.normal(first, mean.shape, mean.dtype)
@@ -278,6 +280,7 @@ class LatentSDE(StochasticModel):
     ) -> Float[Array, "times observed"]:
         """A series of the prior, without the noise of observations; arguments as of
         `evidence`."""
+        _check_steps(ts, steps)
         first, noise = jr.split(key)
         start = jr.normal(first, (self.latent,), self.log_deviation.dtype)
         path = _drawn(noise, self.latent, ts, steps)
@@ -363,6 +366,23 @@ def _divergence(mean: Array, deviation: Array) -> Array:
 def _log_likelihood(means: Array, xs: Array, log_deviation: Array) -> Array:
     gaps = (xs - means) * jnp.exp(-log_deviation)
     return -jnp.sum(gaps**2 / 2 + log_deviation + jnp.log(2 * jnp.pi) / 2)
+
+
+def _check_steps(ts: Any, steps: Any) -> None:
+    """Refuse times that are known and fall between the steps."""
+    check_size("LatentSDE", "steps", steps)
+    if not is_concrete(ts):
+        return
+    times = np.asarray(ts, float)
+    places = (times - times[0]) / (times[-1] - times[0]) * steps
+    worst = int(np.argmax(np.abs(places - np.round(places))))
+    # The times may be of single precision.
+    if abs(places[worst] - round(places[worst])) > 1e-4:
+        raise ValueError(
+            f"LatentSDE: `ts` must be whole steps after the first time, but "
+            f"{times[worst]:g} is {places[worst]:g} of {steps} steps after it; take "
+            "more `steps`."
+        )
 
 
 def _check_series(owner: str, ts: Any, xs: Any, observed: Any) -> None:

@@ -12,8 +12,8 @@ import jax.random as jr
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from ..stochastic_problem import Interpretation, NoiseKind
-from ._base import ContinuousModel, StochasticModel
-from ._checks import check_array, check_function, check_size
+from ._base import ContinuousModel, StochasticModel, noise_strength
+from ._checks import check_array, check_function, check_size, check_temperature
 
 
 def linear_unit(x: Float[Array, " size"], z: Float[Array, " size"]) -> Float[Array, ""]:
@@ -77,7 +77,7 @@ class MeanFieldLangevin(StochasticModel):
         self.unit = check_function(owner, "unit", unit)
         dtype = self.inputs.dtype
         self.decay = check_array(owner, "decay", decay, ()).astype(dtype)
-        given = check_array(owner, "temperature", temperature, ())
+        given = check_temperature(owner, temperature)
         self.temperature = given.astype(dtype)
         self.noise, self.interpretation = "additive", "ito"
 
@@ -102,7 +102,7 @@ class MeanFieldLangevin(StochasticModel):
     def diffusion(
         self, t: Any, y: Float[Array, "particles size"], args: PyTree = None
     ) -> Float[Array, "particles size"]:
-        return jnp.sqrt(2 * self.temperature) * jnp.ones_like(y)
+        return noise_strength(self.temperature) * jnp.ones_like(y)
 
 
 class MeanFieldODE(ContinuousModel):

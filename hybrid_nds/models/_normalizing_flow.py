@@ -87,7 +87,7 @@ class ContinuousNormalizingFlow(ContinuousModel):
 
         **Arguments:** the point, shape `(size,)` (`jax.vmap` for more of them); a JAX
         random key for Hutchinson's estimate, `None` for the exact trace; options of
-        [`solve`][hybrid_nds.solve].
+        [`solve`][hybrid_nds.solve]; a `dt` is a length, and taken backward.
 
         **Raises:** `ValueError` for another shape.
         """
@@ -97,6 +97,8 @@ class ContinuousNormalizingFlow(ContinuousModel):
                 f"{jnp.shape(x)}; use jax.vmap for several points."
             )
         probe = None if key is None else jr.rademacher(key, (self.size,), x.dtype)
+        if options.get("dt") is not None:
+            options["dt"] = -abs(options["dt"])
         start = (x, jnp.zeros((), x.dtype))
         base, fall = solve(self.problem(start, 1.0, 0.0, probe), **options).ys
         # Solved from t = 1 down to 0, the integral of the trace has the other sign.

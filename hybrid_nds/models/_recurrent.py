@@ -90,7 +90,7 @@ class HopfieldODE(ContinuousModel):
     **Arguments:**
 
     - `size`: how many neurons, shape `(size,)`.
-    - `gain`: $\\beta$ to start with, positive.
+    - `gain`: $\\beta$ to start with, positive, and kept so.
     - `patterns`: to be remembered, shape `(patterns, size)` with entries ±1: the
         weights start as Hebb's, $n^{-1}\\sum_\\mu \\xi^\\mu\\xi^{\\mu\\top}$ without
         the diagonal (Hopfield 1982, equation 2); by default they are independent, of
@@ -104,8 +104,8 @@ class HopfieldODE(ContinuousModel):
     """$V$, of which the symmetric part counts."""
     bias: Float[Array, " size"]
     """$b$."""
-    gain: Float[Array, ""]
-    """$\\beta$."""
+    log_gain: Float[Array, ""]
+    """$\\log\\beta$."""
 
     def __init__(
         self,
@@ -135,7 +135,12 @@ class HopfieldODE(ContinuousModel):
             weight = weight - jnp.diag(jnp.diag(weight))
         self.weight = weight
         self.bias = jnp.zeros(size, weight.dtype)
-        self.gain = jnp.asarray(beta, weight.dtype)
+        self.log_gain = jnp.log(jnp.asarray(beta, weight.dtype))
+
+    @property
+    def gain(self) -> Float[Array, ""]:
+        """$\\beta$, positive whatever training does."""
+        return jnp.exp(self.log_gain)
 
     def energy(self, y: Float[Array, " size"]) -> Float[Array, ""]:
         """The energy $E$ of a state."""
