@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from hybrid_nds import compare_laws
 from hybrid_nds.models import ContinuousNormalizingFlow
-from hybrid_nds.training import fit
+from hybrid_nds.training import NegativeLogLikelihood, fit
 
 SOLVER = {"solver": "Tsit5", "rtol": 1e-3, "atol": 1e-4}
 JUDGE = {"solver": "Tsit5", "rtol": 1e-5, "atol": 1e-7}
@@ -37,30 +37,19 @@ def moons(key, count):
     return 1.5 * points + 0.1 * jr.normal(noise, (count, 2))
 
 
-def loss(flow, batch, key):
-    """Minus the mean log-density, with a probe of its own for each point."""
-    keys = jr.split(key, batch.shape[0])
-    return -jnp.mean(jax.vmap(lambda x, k: flow.log_prob(x, k, **SOLVER))(batch, keys))
-
-
-def exact(flow, batch, key):
-    """The same with the exact trace."""
-    return -jnp.mean(jax.vmap(lambda x: flow.log_prob(x, **JUDGE))(batch))
-
-
 def example(quick: bool):
     data, unseen = moons(jr.key(0), 4096), moons(jr.key(1), 500)
     steps = 60 if quick else 1500
     trained = fit(
         ContinuousNormalizingFlow(2, 32, 2, key=jr.key(2), dtype=jnp.float64),
         data,
-        loss,
+        NegativeLogLikelihood(hutchinson=True, **SOLVER),
         optax.adam(optax.cosine_decay_schedule(3e-3, steps)),
         steps=steps,
         batch_size=128,
         key=jr.key(3),
         validation=unseen,
-        validation_loss=exact,
+        validation_loss=NegativeLogLikelihood(**JUDGE),
         validate_every=max(steps // 5, 1),
     )
     flow = trained.model
