@@ -88,6 +88,10 @@ VALUES = {
     "partial": lambda: functools.partial(jax.nn.leaky_relu, negative_slope=0.3),
     "types of numbers": lambda: [jnp.dtype("float32"), np.int16],
     "own function": lambda: triple,
+    "residual networks": lambda: (
+        models.ResNet(2, 3, 4, key=jr.key(0)),
+        models.MeanFieldResNet(jnp.ones((2, 3, 2)), jnp.ones((2, 3, 2))),
+    ),
     "module in module": lambda: Holder(eqx.nn.Linear(2, 2, key=jr.key(0)), "other"),
 }
 

@@ -21,6 +21,7 @@ from hybrid_nds.training import EvidenceLoss, LawLoss, NegativeLogLikelihood, fi
 
 KEY = jr.key(2)
 TIMES = [0.0, 0.5, 1.0]
+TIMES_ARRAY = jnp.asarray(TIMES)
 
 
 def random(*shape, seed=0):
@@ -108,26 +109,30 @@ def test_simulations_are_compared_at_each_time():
     by_time = [
         measures.energy_distance(x, data[:, k + 1]).value for k, x in enumerate(moved)
     ]
-    loss = LawLoss(TIMES, dt=0.25)
+    loss = eqx.filter_jit(LawLoss(TIMES, dt=0.5))
     value, parts = loss(model, jnp.asarray(data), KEY)
     assert parts == {}
     np.testing.assert_allclose(value, np.mean(by_time), rtol=1e-11)
     paths = np.stack(moved, axis=1).reshape(20, -1)
     whole = measures.energy_distance(paths, data[:, 1:].reshape(20, -1)).value
-    joint = LawLoss(TIMES, joint=True, dt=0.25)(model, jnp.asarray(data), KEY)[0]
+    joint = eqx.filter_jit(LawLoss(TIMES, joint=True, dt=0.5))(
+        model, jnp.asarray(data), KEY
+    )[0]
     np.testing.assert_allclose(joint, whole, rtol=1e-11)
     twice = [
         measures.energy_distance(np.repeat(x, 2, axis=0), data[:, k + 1]).value
         for k, x in enumerate(moved)
     ]
-    repeated = LawLoss(TIMES, repeats=2, dt=0.25)(model, jnp.asarray(data), KEY)[0]
+    repeated = eqx.filter_jit(LawLoss(TIMES, repeats=2, dt=0.5))(
+        model, jnp.asarray(data), KEY
+    )[0]
     np.testing.assert_allclose(repeated, np.mean(twice), rtol=1e-11)
 
 
 def test_noise_is_its_own_in_each_solution():
     model = drifting(0.0, 0.0)
     data = jnp.zeros((400, 2, 1)).at[:, 1, 0].set(jnp.asarray(random(400)))
-    loss = LawLoss([0.0, 1.0], dt=0.5)
+    loss = eqx.filter_jit(LawLoss([0.0, 1.0], dt=1.0))
     # The energy distance of 400 normal numbers from 400 others under one law: mean 0,
     # deviation about 0.003; of 400 that are all one number, 0.4 or more.
     assert abs(loss(model, data, KEY)[0]) < 0.02
@@ -221,6 +226,53 @@ def test_the_evidence_is_put_together():
     quarter = warm.at(5)(Series(jnp.asarray(2.0)), jnp.asarray(xs), KEY)[0]
     np.testing.assert_allclose(quarter, (2.0 + path) / 2 - seen, rtol=1e-13)
     assert warm.at(10) is warm
+
+
+EULER = {"solver": "Euler", "dt": 0.5}
+REAL = {
+    "flow": (
+        lambda: models.ContinuousNormalizingFlow(2, 4, 1, key=KEY),
+        NegativeLogLikelihood(hutchinson=True, solver="Euler", dt=-0.5),
+        lambda model, x, key: -model.log_prob(x[0], key, solver="Euler", dt=-0.5),
+    ),
+    "latent ODE": (
+        lambda: models.LatentODE(2, 3, 4, 1, key=KEY),
+        EvidenceLoss(TIMES, **EULER),
+        lambda model, x, key: -model.evidence(TIMES_ARRAY, x, key, **EULER).bound,
+    ),
+    "latent SDE": (
+        lambda: models.LatentSDE(2, 3, width=4, depth=1, key=KEY),
+        EvidenceLoss(TIMES, steps=4),
+        lambda model, x, key: -model.evidence(TIMES_ARRAY, x, key, steps=4).bound,
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "flow",
+        pytest.param("latent ODE", marks=pytest.mark.slow),
+        pytest.param("latent SDE", marks=pytest.mark.slow),
+    ],
+)
+def test_models_of_laws_are_trained_by_them(name):
+    make, loss, one = REAL[name]
+    model, data = make(), jnp.asarray(random(3, 3, 2))
+    batch = data[:, 0] if name == "flow" else data
+    keys = jr.split(KEY, 3)
+    expected = np.mean(
+        [eqx.filter_jit(one)(model, x, k) for x, k in zip(data, keys, strict=True)]
+    )
+    step = eqx.filter_jit(eqx.filter_value_and_grad(loss, has_aux=True))
+    (value, _), slope = step(model, batch, KEY)
+    # Rounding of sums in another order.
+    np.testing.assert_allclose(value, expected, rtol=1e-10)
+    assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(slope))
+    rate = 1e-4 / sum(jnp.sum(x**2) for x in jax.tree.leaves(slope))
+    lower = eqx.apply_updates(model, jax.tree.map(lambda g: -rate * g, slope))
+    # So short a step that the first order decides: a fall of 1e-4.
+    np.testing.assert_allclose(value - step(lower, batch, KEY)[0][0], 1e-4, rtol=0.2)
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,9 @@ def test_the_error_of_a_linear_equation_in_closed_form():
     np.testing.assert_allclose(met, 0, atol=1e-18)
 
 
-@pytest.mark.parametrize("adjoint", [None, "backsolve"])
+@pytest.mark.parametrize(
+    "adjoint", [None, pytest.param("backsolve", marks=pytest.mark.slow)]
+)
 def test_the_gradient_is_that_of_differences(adjoint):
     loss = TrajectoryLoss(TIMES, adjoint=adjoint, **TIGHT)
     ours, differences = slope_along(loss, linear(), jnp.asarray(random(3, 4, 2)))
