@@ -1,12 +1,36 @@
 """Double precision throughout, and the live Julia where one is configured."""
 
+import ctypes
+import gc
 import os
 import random
+import sys
+from pathlib import Path
 
+import equinox as eqx
 import jax
 import pytest
 
 jax.config.update("jax_enable_x64", True)
+
+
+# More than this, and what JAX has compiled is let go: a whole run compiles thousands of
+# functions, which would fill the memory of a small machine.
+MOST_BYTES = 4 * 2**30
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown():
+    statistics = Path("/proc/self/statm")
+    if not sys.platform.startswith("linux") or not statistics.exists():
+        return
+    resident = int(statistics.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    if resident > MOST_BYTES:
+        eqx.clear_caches()
+        gc.collect()
+        # Freed blocks go back to the system, and not only to the allocator.
+        if hasattr(library := ctypes.CDLL(None), "malloc_trim"):
+            library.malloc_trim(0)
 
 
 @pytest.fixture

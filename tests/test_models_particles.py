@@ -390,3 +390,28 @@ def test_expectations_of_quartics_are_exact():
 def test_bad_arguments_are_named(make, message):
     with pytest.raises((ValueError, TypeError), match=message):
         make()
+
+
+def test_states_of_single_precision_stay_so():
+    single = jnp.float32
+    kinds = {
+        "lorenz": (models.Lorenz(dtype=single), 3),
+        "van der pol": (models.VanDerPol(dtype=single), 2),
+        "robertson": (models.Robertson(dtype=single), 3),
+        "fitzhugh": (models.FitzHughNagumo(dtype=single), 2),
+        "duffing": (models.Duffing(dtype=single), 2),
+        "double well": (models.DoubleWell(dtype=single), 2),
+        "hopf": (models.StochasticHopf(dtype=single), 2),
+        "kuramoto": (models.Kuramoto(jnp.ones(2, single)), 2),
+        "noisy kuramoto": (models.NoisyKuramoto(jnp.ones(2, single)), 2),
+        "circle": (models.CircleAttention(dtype=single), 2),
+        "mirror": (
+            models.MirrorFlow(jnp.sum, models.HyperbolicEntropy(0.3, dtype=single)),
+            2,
+        ),
+    }
+    for name, (model, size) in kinds.items():
+        problem = model.problem(0.1 * jnp.ones(size, single), 0.0, 0.25)
+        options = {"key": jr.key(0)} if hasattr(model, "drift") else {}
+        end = solve(problem, solver="Euler", dt=1 / 8, **options).ys
+        assert end.dtype == single, name

@@ -158,7 +158,7 @@ class CircleAttention(StochasticModel):
     large $N$ the uniform law loses stability at $K = \\tau\\beta/I_1(\\beta)$.
 
     **Arguments:** `coupling`, `inverse_temperature` and `temperature`: $K$, $\\beta$
-    and $\\tau$, numbers.
+    and $\\tau$, numbers; `dtype`, that of the state, JAX's default if `None`.
     """
 
     coupling: Float[Array, ""]
@@ -172,13 +172,16 @@ class CircleAttention(StochasticModel):
         coupling: ArrayLike = 1.0,
         inverse_temperature: ArrayLike = 1.0,
         temperature: ArrayLike = 0.1,
+        *,
+        dtype: Any = None,
     ):
         owner = "CircleAttention"
-        self.coupling = check_array(owner, "coupling", coupling, ())
-        self.inverse_temperature = check_array(
-            owner, "inverse_temperature", inverse_temperature, ()
+        strength = check_array(owner, "coupling", coupling, ())
+        beta = check_array(owner, "inverse_temperature", inverse_temperature, ())
+        tau = check_temperature(owner, temperature)
+        self.coupling, self.inverse_temperature, self.temperature = (
+            x if dtype is None else x.astype(dtype) for x in (strength, beta, tau)
         )
-        self.temperature = check_temperature(owner, temperature)
         self.noise, self.interpretation = "additive", "ito"
 
     def drift(

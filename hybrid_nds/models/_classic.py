@@ -1,4 +1,8 @@
-"""Classic systems of dynamics, with their parameters as arrays."""
+"""Classic systems of dynamics, with their parameters as arrays.
+
+All take a `dtype`, that of the state they are for; JAX's default floating point if
+`None`.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +17,9 @@ from ._base import ContinuousModel, StochasticModel
 from ._checks import check_array
 
 
-def _number(owner: str, name: str, value: ArrayLike) -> Float[Array, ""]:
-    return check_array(owner, name, value, ())
+def _number(owner: str, name: str, value: ArrayLike, dtype: Any) -> Float[Array, ""]:
+    number = check_array(owner, name, value, ())
+    return number if dtype is None else number.astype(dtype)
 
 
 class Lorenz(ContinuousModel):
@@ -34,10 +39,12 @@ class Lorenz(ContinuousModel):
         sigma: ArrayLike = 10.0,
         rho: ArrayLike = 28.0,
         beta: ArrayLike = 8.0 / 3.0,
+        *,
+        dtype: Any = None,
     ):
-        self.sigma = _number("Lorenz", "sigma", sigma)
-        self.rho = _number("Lorenz", "rho", rho)
-        self.beta = _number("Lorenz", "beta", beta)
+        self.sigma = _number("Lorenz", "sigma", sigma, dtype)
+        self.rho = _number("Lorenz", "rho", rho, dtype)
+        self.beta = _number("Lorenz", "beta", beta, dtype)
 
     def __call__(
         self, t: Any, y: Float[Array, " 3"], args: PyTree = None
@@ -57,8 +64,8 @@ class VanDerPol(ContinuousModel):
 
     mu: Float[Array, ""]
 
-    def __init__(self, mu: ArrayLike = 1.0):
-        self.mu = _number("VanDerPol", "mu", mu)
+    def __init__(self, mu: ArrayLike = 1.0, *, dtype: Any = None):
+        self.mu = _number("VanDerPol", "mu", mu, dtype)
 
     def __call__(
         self, t: Any, y: Float[Array, " 2"], args: PyTree = None
@@ -82,11 +89,16 @@ class Robertson(ContinuousModel):
     back: Float[Array, ""]
 
     def __init__(
-        self, slow: ArrayLike = 0.04, fast: ArrayLike = 3e7, back: ArrayLike = 1e4
+        self,
+        slow: ArrayLike = 0.04,
+        fast: ArrayLike = 3e7,
+        back: ArrayLike = 1e4,
+        *,
+        dtype: Any = None,
     ):
-        self.slow = _number("Robertson", "slow", slow)
-        self.fast = _number("Robertson", "fast", fast)
-        self.back = _number("Robertson", "back", back)
+        self.slow = _number("Robertson", "slow", slow, dtype)
+        self.fast = _number("Robertson", "fast", fast, dtype)
+        self.back = _number("Robertson", "back", back, dtype)
 
     def __call__(
         self, t: Any, y: Float[Array, " 3"], args: PyTree = None
@@ -117,12 +129,14 @@ class FitzHughNagumo(ContinuousModel):
         rate: ArrayLike = 0.08,
         offset: ArrayLike = 0.7,
         damping: ArrayLike = 0.8,
+        *,
+        dtype: Any = None,
     ):
         owner = "FitzHughNagumo"
-        self.current = _number(owner, "current", current)
-        self.rate = _number(owner, "rate", rate)
-        self.offset = _number(owner, "offset", offset)
-        self.damping = _number(owner, "damping", damping)
+        self.current = _number(owner, "current", current, dtype)
+        self.rate = _number(owner, "rate", rate, dtype)
+        self.offset = _number(owner, "offset", offset, dtype)
+        self.damping = _number(owner, "damping", damping, dtype)
 
     def __call__(
         self, t: Any, y: Float[Array, " 2"], args: PyTree = None
@@ -155,12 +169,14 @@ class Duffing(ContinuousModel):
         cubic: ArrayLike = 1.0,
         amplitude: ArrayLike = 0.5,
         frequency: ArrayLike = 1.2,
+        *,
+        dtype: Any = None,
     ):
-        self.damping = _number("Duffing", "damping", damping)
-        self.stiffness = _number("Duffing", "stiffness", stiffness)
-        self.cubic = _number("Duffing", "cubic", cubic)
-        self.amplitude = _number("Duffing", "amplitude", amplitude)
-        self.frequency = _number("Duffing", "frequency", frequency)
+        self.damping = _number("Duffing", "damping", damping, dtype)
+        self.stiffness = _number("Duffing", "stiffness", stiffness, dtype)
+        self.cubic = _number("Duffing", "cubic", cubic, dtype)
+        self.amplitude = _number("Duffing", "amplitude", amplitude, dtype)
+        self.frequency = _number("Duffing", "frequency", frequency, dtype)
 
     def __call__(
         self, t: Any, y: Float[Array, " 2"], args: PyTree = None
@@ -183,8 +199,8 @@ class DoubleWell(StochasticModel):
     noise: NoiseKind = eqx.field(static=True)
     interpretation: Interpretation = eqx.field(static=True)
 
-    def __init__(self, sigma: ArrayLike = 0.5):
-        self.sigma = _number("DoubleWell", "sigma", sigma)
+    def __init__(self, sigma: ArrayLike = 0.5, *, dtype: Any = None):
+        self.sigma = _number("DoubleWell", "sigma", sigma, dtype)
         self.noise, self.interpretation = "additive", "ito"
 
     def potential(self, y: Float[Array, " n"]) -> Float[Array, ""]:
@@ -230,13 +246,15 @@ class StochasticHopf(StochasticModel):
         saturation: ArrayLike = 1.0,
         shear: ArrayLike = 1.0,
         sigma: ArrayLike = 1.0,
+        *,
+        dtype: Any = None,
     ):
         owner = "StochasticHopf"
-        self.growth = _number(owner, "growth", growth)
-        self.rotation = _number(owner, "rotation", rotation)
-        self.saturation = _number(owner, "saturation", saturation)
-        self.shear = _number(owner, "shear", shear)
-        self.sigma = _number(owner, "sigma", sigma)
+        self.growth = _number(owner, "growth", growth, dtype)
+        self.rotation = _number(owner, "rotation", rotation, dtype)
+        self.saturation = _number(owner, "saturation", saturation, dtype)
+        self.shear = _number(owner, "shear", shear, dtype)
+        self.sigma = _number(owner, "sigma", sigma, dtype)
         self.noise, self.interpretation = "additive", "ito"
 
     def drift(

@@ -128,13 +128,15 @@ class HyperbolicEntropy(MirrorMap):
     The gradient flow of $f(u^2 - v^2)$ from $u = v = a$ is this mirror flow of $4f$
     with $b = 2a^2$ (Woodworth et al. 2020, Kernel and rich regimes).
 
-    **Arguments:** `scale`, $b$, a number.
+    **Arguments:** `scale`, $b$, a number; `dtype`, that of the state, JAX's default if
+    `None`.
     """
 
     scale: Float[Array, ""]
 
-    def __init__(self, scale: ArrayLike = 1.0):
-        self.scale = check_array("HyperbolicEntropy", "scale", scale, ())
+    def __init__(self, scale: ArrayLike = 1.0, *, dtype: Any = None):
+        number = check_array("HyperbolicEntropy", "scale", scale, ())
+        self.scale = number if dtype is None else number.astype(dtype)
 
     def potential(self, x: Float[Array, " n"]) -> Float[Array, ""]:
         b = self.scale

@@ -36,7 +36,8 @@ class Kuramoto(ContinuousModel):
         self, frequencies: Float[Array, " oscillators"], coupling: ArrayLike = 1.0
     ):
         self.frequencies = check_array("Kuramoto", "frequencies", frequencies, (None,))
-        self.coupling = check_array("Kuramoto", "coupling", coupling, ())
+        dtype = self.frequencies.dtype
+        self.coupling = check_array("Kuramoto", "coupling", coupling, ()).astype(dtype)
 
     def __call__(
         self, t: Any, y: Float[Array, " oscillators"], args: PyTree = None
@@ -73,8 +74,9 @@ class NoisyKuramoto(StochasticModel):
     ):
         owner = "NoisyKuramoto"
         self.frequencies = check_array(owner, "frequencies", frequencies, (None,))
-        self.coupling = check_array(owner, "coupling", coupling, ())
-        self.temperature = check_temperature(owner, temperature)
+        dtype = self.frequencies.dtype
+        self.coupling = check_array(owner, "coupling", coupling, ()).astype(dtype)
+        self.temperature = check_temperature(owner, temperature).astype(dtype)
         self.noise, self.interpretation = "additive", "ito"
 
     def drift(
