@@ -4,6 +4,7 @@ import ctypes
 import gc
 import os
 import random
+import signal
 import sys
 from pathlib import Path
 
@@ -12,6 +13,11 @@ import jax
 import pytest
 
 jax.config.update("jax_enable_x64", True)
+
+# Programs started in the background of a script ignore Ctrl-C, and so do theirs: the
+# tests of interrupts would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # More than this, and what JAX has compiled is let go: a whole run compiles thousands of
