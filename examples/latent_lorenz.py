@@ -91,7 +91,9 @@ def example(quick: bool):
     final = {name: float(np.mean(x[-20:])) for name, x in history.parts.items()}
     return figure, {
         "log-likelihood, last 20 steps": final["log_likelihood"],
-        "divergence, last 20 steps": final["initial"] + final["path"],
+        "bound, last 20 steps": final["log_likelihood"]
+        - final["initial"]
+        - final["path"],
         "spread of x at t = 1, data": float(np.std(data[:, 20, 0])),
         "spread of x at t = 1, prior": float(np.std(prior[:, 20, 0])),
     }

@@ -40,10 +40,9 @@ def classic(name, y, t):
     return [y[1], 0.5 * np.cos(1.2 * t) - 0.3 * y[1] + y[0] - y[0] ** 3]
 
 
-@given(
-    st.sampled_from(["Lorenz", "VanDerPol", "Robertson", "FitzHughNagumo", "Duffing"])
+@pytest.mark.parametrize(
+    "name", ["Lorenz", "VanDerPol", "Robertson", "FitzHughNagumo", "Duffing"]
 )
-@settings(max_examples=10, deadline=None)
 def test_classic_equations(name):
     model = models.VanDerPol(5.0) if name == "VanDerPol" else getattr(models, name)()
     size = 3 if name in ("Lorenz", "Robertson") else 2

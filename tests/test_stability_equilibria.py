@@ -178,7 +178,7 @@ def test_a_field_that_depends_on_time_is_frozen_on_request():
         ({"region": (np.zeros(2), 1.0)}, r"region\[0\].*shapes of `problem.y0`"),
         ({"region": (0.0, np.nan)}, "finite"),
         ({"region": ({"x": 0.0}, 1.0)}, "structure of `problem.y0`"),
-        ({"starts": 0}, "`starts` must be a whole number of 1 or more"),
+        ({"starts": 0}, "`starts` must be a whole number of at least 1"),
         ({"max_steps": 2.5}, "`max_steps`"),
         ({"rtol": -1.0}, "`rtol` must be positive"),
         ({"merge": np.inf}, "`merge`"),

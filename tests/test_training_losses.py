@@ -7,25 +7,13 @@ import jax.random as jr
 import numpy as np
 import pytest
 import scipy.linalg
+from linear_model import MATRIX, TIGHT, linear
 
 from hybrid_nds import models
 from hybrid_nds.training import TrajectoryLoss, WeightedSum
 
 KEY = jr.key(11)
 TIMES = np.array([0.0, 0.3, 0.5, 1.2])
-MATRIX = np.array([[-0.3, 1.0], [-1.0, -0.1]])
-TIGHT = {"rtol": 1e-10, "atol": 1e-12}
-
-
-class Linear(eqx.Module):
-    matrix: jax.Array
-
-    def __call__(self, t, y, args):
-        return self.matrix @ y
-
-
-def linear():
-    return Linear(jnp.asarray(MATRIX))
 
 
 def exact(matrix, times, starts):

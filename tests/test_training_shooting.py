@@ -1,13 +1,13 @@
 """Long trajectories in pieces, against closed forms and whole trainings."""
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
 import pytest
 import scipy.linalg
+from linear_model import MATRIX, TIGHT, Linear, linear
 
 from hybrid_nds.training import (
     GrowingHorizon,
@@ -19,19 +19,6 @@ from hybrid_nds.training import (
 
 KEY = jr.key(8)
 TIMES = np.array([0.0, 0.2, 0.5, 0.6, 1.0, 1.3, 1.5])
-MATRIX = np.array([[-0.3, 1.0], [-1.0, -0.1]])
-TIGHT = {"rtol": 1e-10, "atol": 1e-12}
-
-
-class Linear(eqx.Module):
-    matrix: jax.Array
-
-    def __call__(self, t, y, args):
-        return self.matrix @ y
-
-
-def linear():
-    return Linear(jnp.asarray(MATRIX))
 
 
 def random(*shape, seed=0):

@@ -17,6 +17,7 @@ from jaxtyping import PRNGKeyArray
 from matplotlib.figure import Figure
 
 from ..analysis import AnalysisResult, analysis_provenance
+from ..argument_checks import check_whole
 from ..precision import precision_of
 from ..problem import ODEProblem
 from ..solution import Provenance
@@ -180,10 +181,7 @@ def _scaling(
             f"{owner}: `network` must be a function, got {type(network).__name__}."
         )
     counts = check_sizes(owner, argument, sizes)
-    if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1:
-        raise ValueError(
-            f"{owner}: `draws` must be a whole number of one or more, got {draws!r}."
-        )
+    check_whole(owner, "draws", draws)
     if draws > 1 and key is None:
         raise ValueError(f"{owner}: random networks need a JAX random `key`.")
     reference = "the limit of the same draw"

@@ -8,9 +8,10 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
+from ..argument_checks import check_whole
 from ..stochastic_problem import Interpretation, NoiseKind
 from ._base import ContinuousModel, StochasticModel, noise_strength
-from ._checks import check_array, check_choice, check_size, check_temperature
+from ._checks import check_array, check_choice, check_temperature
 
 Normalization = Literal["softmax", "mean"]
 
@@ -60,7 +61,7 @@ class Attention(ContinuousModel):
         dtype: Any = None,
     ):
         owner = "Attention"
-        n = check_size(owner, "dimension", dimension)
+        n = check_whole(owner, "dimension", dimension)
         given = {"query": query, "key": key, "value": value}
         self.query, self.key, self.value = (
             jnp.eye(n, dtype=dtype)

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from ..argument_checks import check_whole
 from ._base import ContinuousModel
-from ._checks import check_function, check_size
+from ._checks import check_function
 
 Gaussian = tuple[Float[Array, " n"], Float[Array, "n n"]]
 """Mean and covariance."""
@@ -52,8 +53,8 @@ class BuresWassersteinFlow(ContinuousModel):
     ):
         owner = "BuresWassersteinFlow"
         self.potential = check_function(owner, "potential", potential)
-        size = check_size(owner, "size", size)
-        nodes = check_size(owner, "nodes", nodes)
+        size = check_whole(owner, "size", size)
+        nodes = check_whole(owner, "nodes", nodes)
         if nodes**size > 100_000:
             raise ValueError(
                 f"{owner}: `nodes` ** `size` must be 100000 points at most, got "

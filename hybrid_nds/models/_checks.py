@@ -13,20 +13,6 @@ from jaxtyping import Array
 from ..problem_checks import is_concrete
 
 
-def check_size(owner: str, name: str, value: Any, least: int = 1) -> int:
-    """A whole number of at least `least`.
-
-    **Raises:** `ValueError` for anything else.
-    """
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or value < least:
-        raise ValueError(
-            f"{owner}: `{name}` must be a whole number of at least {least}, got "
-            f"{value!r}."
-        )
-    return int(value)
-
-
 def check_number(
     owner: str, name: str, value: Any, low: float = -math.inf, high: float = math.inf
 ) -> float:

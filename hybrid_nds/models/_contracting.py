@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from ..argument_checks import check_whole
 from ._base import ContinuousModel
-from ._checks import check_choice, check_number, check_size
+from ._checks import check_choice, check_number
 from ._hamiltonian import input_at
 
 ContractionNorm = Literal["1", "2", "inf"]
@@ -65,9 +66,9 @@ class ContractingODE(ContinuousModel):
         dtype: Any = None,
     ):
         owner = "ContractingODE"
-        size = check_size(owner, "size", size)
-        inner = [check_size(owner, "widths", width) for width in widths]
-        inputs = check_size(owner, "inputs", inputs, 0)
+        size = check_whole(owner, "size", size)
+        inner = [check_whole(owner, "widths", width) for width in widths]
+        inputs = check_whole(owner, "inputs", inputs, 0)
         self.rate = check_number(owner, "rate", rate, 0.0, 1.0)
         check_choice(owner, "norm", norm, get_args(ContractionNorm))
         self.norm = norm

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from ..argument_checks import check_whole
 from ._base import ContinuousModel
-from ._checks import check_size
 from ._neural_ode import make_network
 
 
@@ -47,7 +47,7 @@ class HamiltonianODE(ContinuousModel):
         key: PRNGKeyArray,
         dtype: Any = None,
     ):
-        self.degrees = check_size("HamiltonianODE", "degrees", degrees)
+        self.degrees = check_whole("HamiltonianODE", "degrees", degrees)
         self.network = make_network(
             "HamiltonianODE",
             2 * self.degrees,
@@ -112,8 +112,8 @@ class PortHamiltonianODE(ContinuousModel):
         dtype: Any = None,
     ):
         owner = "PortHamiltonianODE"
-        size = check_size(owner, "size", size)
-        inputs = check_size(owner, "inputs", inputs, 0)
+        size = check_whole(owner, "size", size)
+        inputs = check_whole(owner, "inputs", inputs, 0)
         keys = jr.split(key, 4)
         self.network = make_network(
             owner,

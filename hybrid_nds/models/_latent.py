@@ -13,12 +13,13 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from ..argument_checks import check_whole
 from ..noise import StoredPath
 from ..problem_checks import is_concrete
 from ..solve import solve
 from ..stochastic_problem import Interpretation, NoiseKind
 from ._base import ContinuousModel, StochasticModel
-from ._checks import check_number, check_size
+from ._checks import check_number
 from ._neural_ode import make_network, with_time
 from ._path_divergence import Followed, PathDivergence
 
@@ -77,8 +78,8 @@ class LatentODE(ContinuousModel):
         dtype: Any = None,
     ):
         owner = "LatentODE"
-        observed = check_size(owner, "observed", observed)
-        self.latent = check_size(owner, "latent", latent)
+        observed = check_whole(owner, "observed", observed)
+        self.latent = check_whole(owner, "latent", latent)
         keys = jr.split(key, 4)
         shared = (width, depth, activation, False)
         self.network = make_network(owner, latent, *shared, keys[0], dtype)
@@ -180,9 +181,9 @@ class LatentSDE(StochasticModel):
         dtype: Any = None,
     ):
         owner = "LatentSDE"
-        observed = check_size(owner, "observed", observed)
-        self.latent = check_size(owner, "latent", latent)
-        context = check_size(owner, "context", context)
+        observed = check_whole(owner, "observed", observed)
+        self.latent = check_whole(owner, "latent", latent)
+        context = check_whole(owner, "context", context)
         keys = jr.split(key, 7)
 
         def network(size: int, time: bool, key: PRNGKeyArray, **more: Any) -> Any:
@@ -370,7 +371,7 @@ def _log_likelihood(means: Array, xs: Array, log_deviation: Array) -> Array:
 
 def _check_steps(ts: Any, steps: Any) -> None:
     """Refuse times that are known and fall between the steps."""
-    check_size("LatentSDE", "steps", steps)
+    check_whole("LatentSDE", "steps", steps)
     if not is_concrete(ts):
         return
     times = np.asarray(ts, float)

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
+from ..argument_checks import check_whole
 from ..stochastic_problem import Interpretation, NoiseKind
 from ._base import ContinuousModel, StochasticModel, noise_strength
-from ._checks import check_array, check_function, check_size, check_temperature
+from ._checks import check_array, check_function, check_temperature
 
 
 def linear_unit(x: Float[Array, " size"], z: Float[Array, " size"]) -> Float[Array, ""]:
@@ -173,7 +174,7 @@ class MeanFieldResNet(eqx.Module):
         $u = cv + \\xi$, with $c$ the `correlation`."""
         owner = "MeanFieldResNet.independent"
         sizes = {"depth": depth, "width": width, "size": size}
-        shape = tuple(check_size(owner, name, n) for name, n in sizes.items())
+        shape = tuple(check_whole(owner, name, n) for name, n in sizes.items())
         first, second = jr.split(key)
         inner = jr.normal(first, shape, dtype)
         return cls(correlation * inner + jr.normal(second, shape, dtype), inner)

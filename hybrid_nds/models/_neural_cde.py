@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from ..argument_checks import check_whole
 from ..problem import ODEProblem
 from ._base import ContinuousModel
-from ._checks import check_size
 from ._neural_ode import make_network
 
 
@@ -59,9 +59,9 @@ class NeuralCDE(ContinuousModel):
         dtype: Any = None,
     ):
         owner = "NeuralCDE"
-        self.channels = check_size(owner, "channels", channels)
-        self.size = check_size(owner, "size", size)
-        outputs = check_size(owner, "outputs", outputs)
+        self.channels = check_whole(owner, "channels", channels)
+        self.size = check_whole(owner, "size", size)
+        outputs = check_whole(owner, "outputs", outputs)
         keys = jr.split(key, 3)
         shared = (width, depth, activation, False)
         self.initial = make_network(

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from ..argument_checks import check_whole
 from ._base import ContinuousModel
-from ._checks import check_function, check_number, check_size
+from ._checks import check_function, check_number
 
 if TYPE_CHECKING:
     from ._resnet import ResNet
@@ -93,7 +94,7 @@ class DepthVaryingODE(ContinuousModel):
         dtype: Any = None,
     ):
         owner = "DepthVaryingODE"
-        knots = check_size(owner, "knots", knots, 2)
+        knots = check_whole(owner, "knots", knots, 2)
         self.spacing = check_number(owner, "duration", duration, 0.0) / (knots - 1)
         self.networks = eqx.filter_vmap(
             lambda key: make_network(
@@ -164,8 +165,8 @@ class AugmentedNeuralODE(ContinuousModel):
         dtype: Any = None,
     ):
         owner = "AugmentedNeuralODE"
-        self.size = check_size(owner, "size", size)
-        self.augmented = check_size(owner, "augmented", augmented)
+        self.size = check_whole(owner, "size", size)
+        self.augmented = check_whole(owner, "augmented", augmented)
         whole = self.size + self.augmented
         self.network = make_network(
             owner, whole, width, depth, activation, False, key, dtype
@@ -207,9 +208,9 @@ def make_network(
 ) -> eqx.nn.MLP:
     """A network of a state of `size`, with the time and `inputs` more where it sees
     them, to `outputs` (by default as the state)."""
-    size = check_size(owner, "size", size)
-    width = check_size(owner, "width", width)
-    depth = check_size(owner, "depth", depth, 0)
+    size = check_whole(owner, "size", size)
+    width = check_whole(owner, "width", width)
+    depth = check_whole(owner, "depth", depth, 0)
     check_function(owner, "activation", activation)
     return eqx.nn.MLP(
         size + int(bool(time)) + inputs,

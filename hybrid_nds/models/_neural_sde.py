@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
+from ..argument_checks import check_whole
 from ..stochastic_problem import Interpretation, NoiseKind
 from ._base import StochasticModel
-from ._checks import check_array, check_choice, check_size
+from ._checks import check_array, check_choice
 from ._neural_ode import make_network, with_time
 
 
@@ -72,7 +73,7 @@ class NeuralSDE(StochasticModel):
         dtype: Any = None,
     ):
         owner = "NeuralSDE"
-        size = check_size(owner, "size", size)
+        size = check_whole(owner, "size", size)
         check_choice(owner, "noise", noise, get_args(NoiseKind))
         check_choice(owner, "interpretation", interpretation, get_args(Interpretation))
         matrix = noise in ("commutative", "general")
@@ -81,7 +82,7 @@ class NeuralSDE(StochasticModel):
                 f"{owner}: `motions` is of commutative and general noise alone, got "
                 f"{motions!r} with noise={noise!r}."
             )
-        self.motions = check_size(
+        self.motions = check_whole(
             owner, "motions", size if motions is None else motions
         )
         drift, outer, mixed = jr.split(key, 3)

@@ -12,9 +12,9 @@ import jax.random as jr
 import jax.scipy.stats
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ..argument_checks import check_whole
 from ..solve import solve
 from ._base import ContinuousModel
-from ._checks import check_size
 from ._neural_ode import make_network, with_time
 
 Moving = tuple[Float[Array, " size"], Float[Array, ""]]
@@ -56,7 +56,7 @@ class ContinuousNormalizingFlow(ContinuousModel):
         dtype: Any = None,
     ):
         owner = "ContinuousNormalizingFlow"
-        self.size = check_size(owner, "size", size)
+        self.size = check_whole(owner, "size", size)
         self.network = make_network(
             owner, size, width, depth, activation, True, key, dtype
         )
@@ -112,7 +112,7 @@ class ContinuousNormalizingFlow(ContinuousModel):
         **Arguments:** a JAX random key; how many; options of
         [`solve`][hybrid_nds.solve].
         """
-        check_size("ContinuousNormalizingFlow.sample", "count", count)
+        check_whole("ContinuousNormalizingFlow.sample", "count", count)
         dtype = self.network.layers[0].weight.dtype
         starts = jr.normal(key, (count, self.size), dtype)
 

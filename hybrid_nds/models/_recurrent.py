@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from ..argument_checks import check_whole
 from ._base import ContinuousModel
-from ._checks import check_function, check_number, check_size
+from ._checks import check_function, check_number
 from ._hamiltonian import input_at
 
 
@@ -58,8 +59,8 @@ class RecurrentODE(ContinuousModel):
         dtype: Any = None,
     ):
         owner = "RecurrentODE"
-        size = check_size(owner, "size", size)
-        inputs = check_size(owner, "inputs", inputs, 0)
+        size = check_whole(owner, "size", size)
+        inputs = check_whole(owner, "inputs", inputs, 0)
         gain = check_number(owner, "gain", gain, 0.0)
         tau = check_number(owner, "time_constant", time_constant, 0.0)
         self.activation = check_function(owner, "activation", activation)
@@ -117,7 +118,7 @@ class HopfieldODE(ContinuousModel):
         dtype: Any = None,
     ):
         owner = "HopfieldODE"
-        size = check_size(owner, "size", size)
+        size = check_whole(owner, "size", size)
         beta = check_number(owner, "gain", gain, 0.0)
         weight = jr.normal(key, (size, size), dtype) / size**0.5
         if patterns is not None:

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ..argument_checks import check_whole
 from ._base import assemble
-from ._checks import check_number, check_size
+from ._checks import check_number
 from ._neural_ode import DepthVaryingODE, make_network
 
 
@@ -48,7 +49,7 @@ class ResNet(eqx.Module):
         key: PRNGKeyArray,
         dtype: Any = None,
     ):
-        blocks = check_size("ResNet", "blocks", blocks)
+        blocks = check_whole("ResNet", "blocks", blocks)
         self.duration = check_number("ResNet", "duration", duration, 0.0)
         self.networks = eqx.filter_vmap(
             lambda key: make_network(
@@ -67,7 +68,7 @@ class ResNet(eqx.Module):
                 "ResNet.of: `ode` must be a DepthVaryingODE, whose weights are a path "
                 f"over depth, got {type(ode).__name__}."
             )
-        blocks = check_size("ResNet.of", "blocks", blocks)
+        blocks = check_whole("ResNet.of", "blocks", blocks)
         duration = check_number("ResNet.of", "duration", duration, 0.0)
         networks = eqx.filter_vmap(ode.at)(jnp.arange(blocks) * (duration / blocks))
         return assemble(cls, networks=networks, duration=duration)

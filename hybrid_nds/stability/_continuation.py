@@ -19,6 +19,7 @@ from ..analysis import (
     analysis_provenance,
     progress_bar,
 )
+from ..argument_checks import check_whole
 from ..fingerprints import digest, traced_text
 from ..precision import precision_of
 from ..problem import ODEProblem
@@ -26,7 +27,6 @@ from ..solution import Provenance
 from ._arclength import Place, System, Walker
 from ._bifurcations import Bifurcation, bifurcations
 from ._field import (
-    check_count,
     check_positive,
     check_problem,
     flat_state,
@@ -214,7 +214,7 @@ def continue_equilibria(
             f"ODEProblem, got {type(problem_of).__name__}."
         )
     low, high = _check_interval(owner, start, interval)
-    check_count(owner, "max_points", max_points, 2)
+    check_whole(owner, "max_points", max_points, 2)
     lengths = [
         check_positive(owner, name, value)
         for name, value in (

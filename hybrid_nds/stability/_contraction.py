@@ -15,12 +15,12 @@ import scipy.optimize
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from ..analysis import AnalysisError, AnalysisResult, analysis_provenance
+from ..argument_checks import check_whole
 from ..precision import precision_of
 from ..problem import ODEProblem
 from ..problem_checks import require_precision
 from ..solution import Provenance
 from ._field import (
-    check_count,
     check_problem,
     flat_box,
     flat_field,
@@ -171,8 +171,8 @@ def contraction_rate(
     owner = "contraction_rate"
     check_problem(owner, problem)
     check_norm(owner, norm)
-    check_count(owner, "samples", samples)
-    check_count(owner, "refine", refine, 0)
+    check_whole(owner, "samples", samples)
+    check_whole(owner, "refine", refine, 0)
     if isinstance(level, bool) or not 0 < level < 1:
         raise ValueError(f"{owner}: `level` must be between 0 and 1, got {level!r}.")
     with precision_of(problem):

@@ -14,12 +14,12 @@ import optimistix as optx
 from jaxtyping import Array, ArrayLike, Complex, Float, Int, PRNGKeyArray, PyTree
 
 from ..analysis import AnalysisError, AnalysisResult, analysis_provenance
+from ..argument_checks import check_whole
 from ..precision import precision_of
 from ..problem import ODEProblem
 from ..solution import Provenance
 from ._field import (
     Spectrum,
-    check_count,
     check_positive,
     check_problem,
     classify,
@@ -181,8 +181,8 @@ def equilibria(
     """
     owner = "equilibria"
     check_problem(owner, problem)
-    check_count(owner, "starts", starts)
-    check_count(owner, "max_steps", max_steps)
+    check_whole(owner, "starts", starts)
+    check_whole(owner, "max_steps", max_steps)
     precision = float(np.finfo(problem.dtype).eps)
     default = 1e-12 if problem.dtype == np.float64 else 1e-5
     relative = check_positive(owner, "rtol", default if rtol is None else rtol)

@@ -21,6 +21,7 @@ from jaxtyping import PRNGKeyArray
 from matplotlib.figure import Figure
 
 from ..analysis import AnalysisError, AnalysisResult, SavedProgress, progress_bar
+from ..argument_checks import check_whole
 from ..ensembles import ensemble
 from ..fingerprints import arrays_text, digest, problem_fingerprint
 from ..precision import precision_of
@@ -394,10 +395,7 @@ def _check(problem: Any, n: Any, dt: Any, correction: Any, level: Any) -> None:
             "mean_exit_time: `problem` must be an SDEProblem, got "
             f"{type(problem).__name__}."
         )
-    if isinstance(n, bool) or not isinstance(n, int) or n < 2:
-        raise ValueError(
-            f"mean_exit_time: `n` must be a whole number of two or more, got {n!r}."
-        )
+    check_whole("mean_exit_time", "n", n, 2)
     if not isinstance(dt, float | int) or not 0 < dt < math.inf:
         raise ValueError(f"mean_exit_time: `dt` must be a positive step, got {dt!r}.")
     if correction not in ("bridge", "shift", "none"):

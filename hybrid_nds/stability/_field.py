@@ -232,17 +232,6 @@ def frozen_time(
     return np.asarray(problem.t0, problem.dtype)
 
 
-def check_count(owner: str, name: str, value: Any, least: int = 1) -> int:
-    """Refuse what is no whole number of at least `least`."""
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or value < least:
-        raise ValueError(
-            f"{owner}: `{name}` must be a whole number of {least} or more, got "
-            f"{value!r}."
-        )
-    return int(value)
-
-
 def check_positive(owner: str, name: str, value: Any) -> float:
     """Refuse what is no positive finite number."""
     try:

@@ -13,6 +13,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from ..argument_checks import check_whole
 from ..ensembles.checks import check_initial
 from ..noise import BrownianPath, StoredPath
 from ..problem import ODEProblem
@@ -76,18 +77,6 @@ def check_positive(owner: str, name: str, value: Any, *, zero: bool = False) -> 
     return found
 
 
-def check_whole(owner: str, name: str, value: Any, most: int | None = None) -> int:
-    """A whole number of at least one."""
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or value < 1 or (most is not None and value > most):
-        upto = "" if most is None else f" and at most {most}"
-        raise ValueError(
-            f"{owner}: `{name}` must be a whole number of at least 1{upto}, got "
-            f"{value!r}."
-        )
-    return int(value)
-
-
 def times_of(owner: str, span: float, time: Any, transient: Any) -> tuple[float, float]:
     """The time that counts and the one before it, by default of a span.
 
@@ -128,7 +117,9 @@ def make_plan(
     **Raises:** `ValueError`, naming the argument.
     """
     n = problem.dimension
-    count = n if exponents is None else check_whole(owner, "exponents", exponents, n)
+    count = (
+        n if exponents is None else check_whole(owner, "exponents", exponents, most=n)
+    )
     number = check_whole(owner, "chains", chains)
     span = float(problem.t1) - float(problem.t0)
     if path is not None and number > 1:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from ..analysis import AnalysisError, SavedProgress, analysis_provenance
+from ..argument_checks import check_whole
 from ..ensembles.checks import check_key
 from ..fingerprints import arrays_text, digest, problem_fingerprint
 from ..precision import precision_of
@@ -20,7 +21,6 @@ from ._lyapunov_plan import (
     LyapunovPlan,
     check_lyapunov_problem,
     check_positive,
-    check_whole,
     start_states,
 )
 from ._moment_operator import moment_operator

@@ -17,12 +17,13 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from ..analysis import AnalysisError, SavedProgress, progress_bar
+from ..argument_checks import check_whole
 from ..ensembles import EnsembleError, ensemble
 from ..ensembles.layout import flatten_states, structure_of, unflatten
 from ..problem import ODEProblem
 from ..solution import Provenance
 from ..stochastic_problem import SDEProblem
-from ._lyapunov_plan import check_positive, check_whole, times_of
+from ._lyapunov_plan import check_positive, times_of
 
 # States that a stretch computes: between two of them a run can be interrupted.
 _STATES = 2**22

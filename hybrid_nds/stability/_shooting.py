@@ -14,12 +14,13 @@ import scipy.optimize
 from jaxtyping import Array, PyTree
 
 from ..analysis import AnalysisError
+from ..argument_checks import check_whole
 from ..problem import ODEProblem
 from ..problem_checks import VectorField
 from ..solution import Provenance, SolveError
 from ..solve import solve
 from ..stability_flow import tangent_problem
-from ._field import check_count, field_values, flat_field, shaped, time_slopes
+from ._field import field_values, flat_field, shaped, time_slopes
 
 DEFAULT_SOLVERS = {"diffrax": "Dopri8", "julia": "Vern9"}
 _SAMPLES = 2000
@@ -170,7 +171,7 @@ def shoot(
 
     **Raises:** `AnalysisError` where the search does not converge.
     """
-    check_count("periodic_orbit", "max_shots", max_shots)
+    check_whole("periodic_orbit", "max_shots", max_shots)
     anchor = start.astype(float)
     phase = target.speed(anchor)
     if not target.forced and not np.any(phase):

@@ -17,13 +17,13 @@ import scipy.optimize
 from jaxtyping import Array, ArrayLike, Float
 
 from ..analysis import AnalysisError, AnalysisResult, analysis_provenance
+from ..argument_checks import check_whole
 from ..precision import precision_of
 from ..problem import ODEProblem
 from ..solution import Provenance, Solution, SolveError
 from ..solve import solve
 from ..tolerances import default_tolerances
 from ._field import (
-    check_count,
     check_problem,
     flat_field,
     spectrum,
@@ -202,8 +202,8 @@ def stiffness(
     """
     owner = "stiffness"
     check_problem(owner, problem)
-    check_count(owner, "samples", samples, 2)
-    check_count(owner, "max_steps", max_steps)
+    check_whole(owner, "samples", samples, 2)
+    check_whole(owner, "max_steps", max_steps)
     span = float(problem.t1) - float(problem.t0)
     if not (math.isfinite(span) and span > 0):
         raise ValueError(

@@ -12,6 +12,7 @@ import jax.random as jr
 import jax.tree_util as jtu
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from ..argument_checks import check_whole
 from ..measures._differentiable import (
     discrepancy_statistic,
     energy_statistic,
@@ -86,13 +87,7 @@ class LawLoss(Loss):
                 f"{', '.join(get_args(LawDistance))}, got {distance!r}."
             )
         self.distance, self.joint = distance, bool(joint)
-        whole = isinstance(repeats, int) and not isinstance(repeats, bool)
-        if not whole or repeats < 1:
-            raise ValueError(
-                f"{owner}: `repeats` must be a whole number of at least 1, got "
-                f"{repeats!r}."
-            )
-        self.repeats = repeats
+        self.repeats = check_whole(owner, "repeats", repeats)
         scales = {"mmd": ("bandwidth", bandwidth), "sinkhorn": ("epsilon", epsilon)}
         for kind, (name, value) in scales.items():
             if value is None:

@@ -16,6 +16,7 @@ from jax.flatten_util import ravel_pytree
 from jax.lax import stop_gradient
 from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
 
+from ..argument_checks import check_whole
 from ..stability._matrix_measure import Norm, check_norm, check_weight
 from ._abscissa import excess, measures, smoothed_abscissa
 from ._losses import Loss, Value
@@ -79,13 +80,7 @@ class ContractionPenalty(Loss):
         check_norm(owner, norm)
         self.norm = norm
         self.weight = None if weight is None else jnp.asarray(weight)
-        whole = isinstance(samples, int) and not isinstance(samples, bool)
-        if not whole or samples < 1:
-            raise ValueError(
-                f"{owner}: `samples` must be a whole number of at least 1, got "
-                f"{samples!r}."
-            )
-        self.samples = samples
+        self.samples = check_whole(owner, "samples", samples)
         first, last = times if isinstance(times, tuple | list) else (times, times)
         self.times = (float(first), float(last))
         self.args = args
