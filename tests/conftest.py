@@ -20,10 +20,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# So much more than before, and what JAX has compiled is let go: a whole run compiles
-# thousands of functions, which would fill the memory of a small machine, and the number
-# of mappings that Linux grants a process.
-MOST_BYTES = 3 * 2**30
+# So much more than before, and what JAX has compiled is let go. A whole run compiles
+# thousands of functions of three memory mappings or more each; at the 65530 that Linux
+# grants a process, XLA's next compilation crashes. Two gigabytes are some 15000.
+MOST_BYTES = 2 * 2**30
 _least = [0]
 
 
@@ -34,6 +34,7 @@ def pytest_runtest_teardown():
         return
     if _resident(statistics) > _least[0] + MOST_BYTES:
         eqx.clear_caches()
+        jax.clear_caches()
         gc.collect()
         # Freed blocks go back to the system, and not only to the allocator.
         if hasattr(library := ctypes.CDLL(None), "malloc_trim"):

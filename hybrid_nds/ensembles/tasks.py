@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import hashlib
-import multiprocessing
 import pickle
 import threading
 from collections.abc import Iterator
@@ -20,7 +18,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
 
-from ..runtime import JuliaWorker
+from ..executors import julia_beside
 from ..solution import Provenance
 from .diffrax_blocks import DiffraxBlocks
 from .julia_blocks import JuliaBlocks
@@ -117,18 +115,6 @@ def pack(plan: Plan, threads: int | None) -> Parcel:
     return Parcel(data, digest, double, plan.backend == "julia", threads)
 
 
-@functools.cache
-def _beside(threads: int | None) -> JuliaWorker:
-    if multiprocessing.current_process().daemon:
-        raise RuntimeError(
-            "ensemble: Julia needs a process of its own beside this worker's threads, "
-            "which a daemonic process may not start. Configure Dask's workers with "
-            'dask.config.set({"distributed.worker.daemon": False}) before the cluster '
-            "starts."
-        )
-    return JuliaWorker(threads=threads)
-
-
 # One plan at a time: a worker that gets another is done with the last.
 _UNPACKED: dict[str, tuple[Plan, Blocks]] = {}
 
@@ -141,7 +127,7 @@ def run_parcel(parcel: Parcel, batch: Batch) -> BatchResult:
     """
     main = threading.current_thread() is threading.main_thread()
     if parcel.julia and not main:
-        return _beside(parcel.threads).call(run_parcel, parcel, batch)
+        return julia_beside("ensemble", parcel.threads).call(run_parcel, parcel, batch)
     with _precision(parcel.double):
         if parcel.digest not in _UNPACKED:
             plan: Plan = pickle.loads(parcel.data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from jax.sharding import Mesh
 from jaxtyping import PRNGKeyArray, PyTree
 
 from ..analysis import progress_bar
+from ..executors import check_executor, run_tasks, workers_of
 from ..problem import ODEProblem
 from ..solve import get_backend
 from ..stochastic_problem import SDEProblem
@@ -31,13 +33,12 @@ from .checks import (
     check_solve,
 )
 from .collect import Collector
-from .executors import check_executor, run_on, workers_of
 from .fingerprint import fingerprint
 from .julia_blocks import why_not_together
 from .plan import Plan, block_size
 from .reduction import Reduction
 from .result import Ensemble, EnsembleError
-from .tasks import Batch, BatchResult, cut, make_blocks, pack, run_batch
+from .tasks import Batch, BatchResult, cut, make_blocks, pack, run_batch, run_parcel
 
 # Blocks in a batch by default: seconds of work, and files of moderate size.
 _BATCH = 8
@@ -123,7 +124,7 @@ def ensemble(
     check_choice("backend", get_backend(backend).name, ("diffrax", "julia"))
     for name, flag in (("progress", progress), ("throw", throw)):
         check_choice(name, flag, (True, False))
-    check_executor(executor, backend)
+    check_executor("ensemble", executor, backend)
     check_mesh(mesh, backend, executor)
     if threads is not None and check_count("threads", threads) and backend != "julia":
         raise ValueError(
@@ -226,7 +227,10 @@ def _run(
             else:
                 size = _blocks_in_batch(plan, batch_size, 1, executor)
                 batches = _batches(plan, given, missing, size)
-                incoming = run_on(executor, pack(plan, threads), batches)
+                task = functools.partial(run_parcel, pack(plan, threads))
+                pairs = run_tasks("ensemble", executor, task, batches, _dying)
+                stack.enter_context(contextlib.closing(pairs))
+                incoming = (result for _, result in pairs)
             stack.enter_context(contextlib.closing(incoming))
             for batch in _noting(incoming, checkpoint):
                 if checkpoint is not None:
@@ -249,6 +253,15 @@ def _run(
         provenance=provenance,
         runner=", ".join(runners),
         paths=plan.paths,
+    )
+
+
+def _dying(batch: Batch) -> str:
+    """What is said when workers keep dying, with a batch next."""
+    return (
+        f"one batch was finished, the last time with blocks {batch.first} to "
+        f"{batch.stop - 1} next. They may lack memory: take a smaller `batch_size`, or "
+        "fewer processes."
     )
 
 

@@ -1,8 +1,10 @@
-"""Running batches here, or as tasks of any `concurrent.futures.Executor`."""
+"""Many tasks on any `concurrent.futures.Executor`, through deaths of workers."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import multiprocessing
 import os
 import signal
 import warnings
@@ -16,18 +18,23 @@ from concurrent.futures import (
     ThreadPoolExecutor,
     wait,
 )
-from typing import Any
+from typing import Any, TypeVar
 
-from ..runtime import FreshContext, WorkerDiedError
-from .tasks import Batch, BatchResult, Parcel, run_parcel
+from .runtime import FreshContext, JuliaWorker, WorkerDiedError
 
-# A batch that kills its worker this often in a row, with nothing finished between,
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+# A task that kills its worker this often in a row, with nothing finished between,
 # would do so for ever.
 _ATTEMPTS = 3
 
 
-def check_executor(executor: Any, backend: str) -> None:
-    """Refuse executors that cannot run an ensemble.
+def check_executor(owner: str, executor: Any, backend: str) -> None:
+    """Refuse executors that cannot run tasks of JAX and Julia.
+
+    **Arguments:** who asks, for messages; the executor, or a number of worker
+    processes, or `None` for none; the backend of the tasks.
 
     **Raises:** `TypeError` or `ValueError`.
     """
@@ -36,7 +43,7 @@ def check_executor(executor: Any, backend: str) -> None:
     if isinstance(executor, int) and not isinstance(executor, bool):
         if executor < 1:
             raise ValueError(
-                "ensemble: `executor` must be at least 1 worker process, got "
+                f"{owner}: `executor` must be at least 1 worker process, got "
                 f"{executor}."
             )
         return
@@ -45,19 +52,19 @@ def check_executor(executor: Any, backend: str) -> None:
         if hasattr(executor, "get_executor"):
             hint = " Pass client.get_executor() for a Dask client."
         raise TypeError(
-            "ensemble: `executor` must be None, a number of worker processes or a "
+            f"{owner}: `executor` must be None, a number of worker processes or a "
             f"concurrent.futures.Executor, got {type(executor).__name__}.{hint}"
         )
     if isinstance(executor, ThreadPoolExecutor) and backend == "julia":
         raise ValueError(
-            "ensemble: Julia runs in the main thread of a process, so `executor` must "
+            f"{owner}: Julia runs in the main thread of a process, so `executor` must "
             "not be a ThreadPoolExecutor. Leave it out and pass `threads`, or pass a "
             "number of worker processes."
         )
     context = getattr(executor, "_mp_context", None)
     if context is not None and context.get_start_method() == "fork":
         raise ValueError(
-            "ensemble: the processes of `executor` are forked, which neither JAX nor "
+            f"{owner}: the processes of `executor` are forked, which neither JAX nor "
             "Julia survives. Make it with "
             'ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")).'
         )
@@ -77,27 +84,32 @@ def workers_of(executor: Any) -> int:
     return known if isinstance(known, int) and known > 0 else os.cpu_count() or 1
 
 
-def run_on(
-    executor: Executor | int, parcel: Parcel, batches: Sequence[Batch]
-) -> Generator[BatchResult]:
-    """Run batches on an executor.
+def run_tasks(
+    owner: str,
+    executor: Executor | int,
+    function: Callable[[Task], Result],
+    tasks: Sequence[Task],
+    dying: Callable[[Task], str],
+) -> Generator[tuple[Task, Result]]:
+    """Run a function of one task on an executor, for many tasks.
 
-    Batches lost with their workers are run again: on what a broken process pool is
+    Tasks lost with their workers are run again: on what a broken process pool is
     replaced with, or by the executor itself, as Dask does.
 
-    **Arguments:** the executor, or a number of worker processes to start for the run;
-    the plan, packed; the batches.
+    **Arguments:** who asks, for messages; the executor, or a number of worker
+    processes to start for the run; the function, which travels to the workers; the
+    tasks; what to say when workers keep dying, given the task that is next.
 
-    **Returns:** an iterator over results as they come in, in any order. Abandoning it
-    cancels what has not begun.
+    **Returns:** an iterator over tasks with their results as they come in, in any
+    order. Abandoning it cancels what has not begun.
 
-    **Raises:** what a batch raises; `RuntimeError` when workers keep dying.
+    **Raises:** what a task raises; `RuntimeError` when workers keep dying.
     """
     workers = workers_of(executor)
     own = _pool(workers) if isinstance(executor, int) else None
     used: Any = executor if own is None else own
-    waiting = list(reversed(batches))
-    running: dict[Future, Batch] = {}
+    waiting = list(reversed(range(len(tasks))))
+    running: dict[Future, int] = {}
     deaths = 0
     done = False
     try:
@@ -105,28 +117,30 @@ def run_on(
             try:
                 # Enough to keep all busy, and no more in memory.
                 while waiting and len(running) < 2 * workers:
-                    future = used.submit(run_parcel, parcel, waiting[-1])
+                    future = used.submit(function, tasks[waiting[-1]])
                     running[future] = waiting.pop()
                 finished, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in finished:
                     result = future.result()
-                    del running[future]
+                    number = running.pop(future)
                     deaths = 0
-                    yield result
+                    yield tasks[number], result
             except (BrokenExecutor, WorkerDiedError) as error:
                 deaths += 1
-                lost = sorted(running.values(), key=lambda batch: -batch.first)
-                waiting.extend(lost)
+                waiting.extend(sorted(running.values(), reverse=True))
                 running.clear()
                 if deaths == _ATTEMPTS:
-                    raise RuntimeError(_dying(waiting)) from error
+                    raise RuntimeError(
+                        f"{owner}: {_ATTEMPTS} times in a row worker processes died "
+                        f"before {dying(tasks[waiting[-1]])}"
+                    ) from error
                 if isinstance(error, WorkerDiedError):
                     # A JuliaWorker starts another process by itself.
                     continue
                 if own is None:
                     warnings.warn(
-                        "ensemble: a worker of `executor` died and broke it; the lost "
-                        f"batches are run again by {workers} processes of their own.",
+                        f"{owner}: a worker of `executor` died and broke it; what was "
+                        f"lost is run again by {workers} processes of their own.",
                         RuntimeWarning,
                         stacklevel=2,
                     )
@@ -144,14 +158,20 @@ def run_on(
                 _end(own)
 
 
-def _dying(waiting: Sequence[Batch]) -> str:
-    batch = waiting[-1]
-    return (
-        f"ensemble: {_ATTEMPTS} times in a row worker processes died before one batch "
-        f"was finished, the last time with blocks {batch.first} to {batch.stop - 1} "
-        "next. They may lack memory: take a smaller `batch_size`, or fewer "
-        "processes."
-    )
+@functools.cache
+def julia_beside(owner: str, threads: int | None) -> JuliaWorker:
+    """A process for Julia beside a worker that runs its tasks in other threads.
+
+    **Raises:** `RuntimeError` in a process that may not start one.
+    """
+    if multiprocessing.current_process().daemon:
+        raise RuntimeError(
+            f"{owner}: Julia needs a process of its own beside this worker's threads, "
+            "which a daemonic process may not start. Configure Dask's workers with "
+            'dask.config.set({"distributed.worker.daemon": False}) before the cluster '
+            "starts."
+        )
+    return JuliaWorker(threads=threads)
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
