@@ -8,6 +8,7 @@ from . import (
     reconcile as reconcile,
     runtime as runtime,
     stability as stability,
+    studies as studies,
     training as training,
 )
 from .ensembles import (

@@ -24,6 +24,7 @@ ROOMS = (
     "reconcile",
     "runtime",
     "stability",
+    "studies",
     "training",
 )
 # mkdocs in a process that refuses to talk to anyone.

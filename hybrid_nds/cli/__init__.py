@@ -7,6 +7,7 @@ import typer
 from .doctor import doctor
 from .julia import julia
 from .solve import solve
+from .study import study
 from .validate import validate
 
 app = typer.Typer(
@@ -20,6 +21,7 @@ app.command()(doctor)
 app.command()(solve)
 app.command()(validate)
 app.add_typer(julia, name="julia")
+app.add_typer(study, name="study")
 
 
 def main() -> None:

@@ -1,0 +1,109 @@
+"""`hybrid-nds study`: named experiments with claims, and their report."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ._report import fail
+
+if TYPE_CHECKING:
+    from ..studies import Study, StudyResult
+
+study = typer.Typer(help="Named experiments with claims.", no_args_is_help=True)
+
+
+@study.command("list")
+def list_studies() -> None:
+    """List all studies, those of other installed packages too."""
+    from ..studies import find_study, study_names
+
+    table = Table()
+    for head in ("study", "title", "direction", "backends"):
+        table.add_column(head, overflow="fold")
+    for name in study_names():
+        try:
+            found = find_study(name)
+        except Exception as error:
+            # One broken package must not hide the others.
+            table.add_row(name, f"{type(error).__name__}: {error}", "", "")
+            continue
+        backends = ", ".join(found.backends)
+        table.add_row(name, found.title, found.direction, backends)
+    Console().print(table)
+
+
+@study.command("run")
+def run_studies(
+    names: Annotated[list[str] | None, typer.Argument(help="Studies to run.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Run all studies.")] = False,
+    quick: Annotated[bool, typer.Option(help="Seconds a study; for tests.")] = False,
+    paper: Annotated[bool, typer.Option(help="For a larger machine.")] = False,
+    backend: Annotated[
+        str, typer.Option(help="diffrax, julia, or auto: those that are here.")
+    ] = "auto",
+    executor: Annotated[
+        str | None, typer.Option(help="processes:N or dask:ADDRESS, for sweeps.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="A folder for results.")] = Path("studies"),
+) -> None:
+    """Run studies, print their claims, write a report; goes on where it was cut off."""
+    from ..studies import run_study, write_report
+    from ..studies._executor import executor_of
+
+    if every == bool(names):
+        fail("name the studies to run, or say --all.", 2)
+    if quick and paper:
+        fail("--quick and --paper exclude each other.", 2)
+    backends = {"auto": None, "diffrax": ("diffrax",), "julia": ("julia",)}
+    if backend not in backends:
+        fail(f"--backend must be one of {', '.join(backends)}, got {backend!r}.", 2)
+    chosen = _chosen(names or [], every)
+    preset: Any = "quick" if quick else "paper" if paper else "default"
+    console = Console(soft_wrap=True)
+    results: list[StudyResult] = []
+    try:
+        with executor_of(executor) as where:
+            for number, one in enumerate(chosen, 1):
+                started = time.monotonic()
+                console.print(f"{number} of {len(chosen)}: {one.title}")
+                result = run_study(
+                    one,
+                    preset=preset,
+                    backends=backends[backend],
+                    executor=where,
+                    save=out / "saved",
+                    keep_errors=True,
+                    progress=console.is_terminal,
+                )
+                results.append(result)
+                console.print(str(result), markup=False, highlight=False)
+                console.print(f"  ({time.monotonic() - started:.0f} s)")
+    except KeyboardInterrupt:
+        fail(
+            f"interrupted; what is finished is in {out / 'saved'}, go on likewise.", 130
+        )
+    except (ValueError, ImportError, OSError) as error:
+        fail(str(error), 2)
+    console.print(f"Wrote {write_report(results, out)}, results.json and figures.")
+    ran = [result for result in results if result.findings or result.errors]
+    failed = [result.study.name for result in ran if not result.passed]
+    if failed:
+        fail(f"{len(failed)} of {len(ran)} studies failed: {', '.join(failed)}.")
+    if not ran:
+        fail(f"none of the studies runs on {backend}.")
+    console.print(f"All {len(ran)} studies hold.")
+
+
+def _chosen(names: list[str], every: bool) -> list[Study]:
+    from ..studies import find_study, study_names
+
+    try:
+        return [find_study(name) for name in (study_names() if every else names)]
+    except (ValueError, TypeError) as error:
+        fail(str(error), 2)

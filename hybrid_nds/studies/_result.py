@@ -1,0 +1,110 @@
+"""What a study found, on every backend it ran on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..files import save_figure
+from ._findings import Findings
+from ._study import Study
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyResult:
+    """The findings of one study by backend, and what they depend on.
+
+    **Fields:** `study`; `preset`, `"custom"` for a configuration of one's own;
+    `config`; `findings` by backend; `missing`, why a backend of the study did not run,
+    by backend; `errors`, what stopped a backend, by backend; `versions` by name.
+    """
+
+    study: Study
+    preset: str
+    config: Any
+    findings: Mapping[str, Findings]
+    missing: Mapping[str, str]
+    errors: Mapping[str, str]
+    versions: Mapping[str, str]
+
+    @property
+    def passed(self) -> bool:
+        """Whether it ran on a backend, none was stopped, and all claims hold."""
+        ran = bool(self.findings) and not self.errors
+        return ran and all(found.passed for found in self.findings.values())
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
+        """The figure of the study.
+
+        **Arguments:** `path`, where to write it (PNG, or by its suffix), whole or not
+        at all; `None` writes none.
+
+        **Returns:** the matplotlib figure.
+
+        **Raises:** `ValueError` where no backend has findings.
+        """
+        from matplotlib.figure import Figure
+
+        if not self.findings:
+            raise ValueError(
+                f"study {self.study.name!r} has no findings to draw; it ran on no "
+                "backend."
+            )
+        figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+        self.study.draw(figure, self.config, self.findings)
+        save_figure(figure, path)
+        return figure
+
+    def rows(self) -> list[tuple[str, dict[str, Any]]]:
+        """Claims with one statement side by side: statement, and claims by backend."""
+        rows: dict[str, dict[str, Any]] = {}
+        for backend, found in self.findings.items():
+            for claim in found.claims:
+                rows.setdefault(claim.statement, {})[backend] = claim
+        return list(rows.items())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain, JSON-ready data; arrays stay in the files beside it."""
+        config = dataclasses.asdict(self.config)
+        return {
+            "schema": 1,
+            "study": self.study.name,
+            "title": self.study.title,
+            "direction": self.study.direction,
+            "source": self.study.source,
+            "preset": self.preset,
+            "config": json.loads(json.dumps(config, default=str)),
+            "passed": self.passed,
+            "versions": dict(self.versions),
+            "missing": dict(self.missing),
+            "errors": dict(self.errors),
+            "findings": {
+                backend: {
+                    "passed": found.passed,
+                    "claims": [claim.to_dict() for claim in found.claims],
+                    "notes": list(found.notes),
+                }
+                for backend, found in self.findings.items()
+            },
+        }
+
+    def __str__(self) -> str:
+        lines = [f"{self.study.title} ({self.study.name}, {self.preset})"]
+        for backend, found in self.findings.items():
+            for claim in found.claims:
+                mark = "holds" if claim.holds else "FAILS"
+                error = "" if claim.error is None else f" ± {claim.error:.2g}"
+                lines.append(
+                    f"  {backend}: {claim.statement}: {claim.measured:.6g}{error} "
+                    f"({claim.relation} {claim.expected:.6g}, within "
+                    f"{claim.tolerance:.2g}): {mark}"
+                )
+        lines += [f"  {name}: not run, {why}" for name, why in self.missing.items()]
+        lines += [f"  {name}: stopped, {why}" for name, why in self.errors.items()]
+        return "\n".join(lines)

@@ -1,0 +1,339 @@
+"""Which of many minimizers a mirror flow finds; how fast Newton's diffusion mixes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float
+
+from ..models import GradientFlow, HyperbolicEntropy, MirrorFlow
+from ..problem import ODEProblem
+from ..solve import solve
+from ._claim import Claim
+from ._findings import Findings
+from ._study import study
+from ._sweep import Sweep
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_SOURCE = (
+    "Gunasekar, Lee, Soudry & Srebro 2018, Characterizing implicit bias; Woodworth et "
+    "al. 2020, Kernel and rich regimes; Chewi et al. 2020, Exponential ergodicity of "
+    "mirror-Langevin diffusions"
+)
+# Closed forms hold to the round-off and tolerances of the solves, 1e-12 a step.
+_SOLVERS = {"diffrax": "Dopri8", "julia": "Vern9"}
+_TOLERANCES: dict[str, Any] = {"rtol": 1e-12, "atol": 1e-13}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Data, unknowns, the scales of the start, and condition numbers."""
+
+    data: int = 3
+    unknowns: int = 8
+    starts: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0)
+    condition_numbers: tuple[float, ...] = (1.0, 1e3, 1e6)
+    end: float = 60.0
+    seed: int = 0
+
+
+class LeastSquares(eqx.Module):
+    """$f(x) = \\tfrac12|Ax - b|^2$."""
+
+    matrix: Float[Array, "m n"]
+    right: Float[Array, " m"]
+
+    def __call__(self, x: Float[Array, " n"]) -> Float[Array, ""]:
+        return 0.5 * jnp.sum((self.matrix @ x - self.right) ** 2)
+
+
+class Squares(eqx.Module):
+    """The loss of the network $x = u^2 - v^2$ in its weights $(u, v)$."""
+
+    loss: LeastSquares
+
+    def __call__(self, weights: tuple[Array, Array]) -> Float[Array, ""]:
+        u, v = weights
+        return self.loss(u**2 - v**2)
+
+
+def mirror_field(t: Any, y: tuple[Array, Array], args: Any) -> tuple[Array, Array]:
+    """The mirror flow in the dual, and beside it the integral of the gap."""
+    flow, best = args
+    dual, _ = y
+    x = flow.primal(dual)
+    return flow(t, dual), jax.grad(flow.loss)(x) @ (x - best)
+
+
+def newton_moments(t: Any, y: tuple[Array, Array], args: Any) -> tuple[Array, Array]:
+    """Mean and covariance of Newton's Langevin diffusion with potential $V$.
+
+    $dX = -(\\nabla^2V)^{-1}\\nabla V\\,dt + \\sqrt2(\\nabla^2V)^{-1/2}dW$, linear for a
+    quadratic $V$: $\\dot m = Jm$, $\\dot\\Sigma = J\\Sigma + \\Sigma J^\\top +
+    2(\\nabla^2V)^{-1}$.
+    """
+    mean, covariance = y
+    precision = args
+
+    def drift(x: Array) -> Array:
+        return -jnp.linalg.solve(precision, precision @ x)
+
+    jacobian = jax.jacfwd(drift)(mean)
+    spread = jacobian @ covariance
+    return drift(mean), spread + spread.T + 2 * jnp.linalg.inv(precision)
+
+
+def chi_square(
+    mean: Float[np.ndarray, " n"],
+    covariance: Float[np.ndarray, "n n"],
+    scale: Float[np.ndarray, "n n"],
+) -> float:
+    """$\\chi^2(N(m, \\Sigma)\\,|\\,N(0, (SS^\\top)^{-1}))$ for $S$ = `scale`.
+
+    With $\\mu = S^\\top m$ and $C = S^\\top\\Sigma S$ it is
+    $|C(2I - C)|^{-1/2}\\exp(\\mu^\\top(2I - C)^{-1}\\mu) - 1$, a Gaussian integral;
+    infinite where $C$ has an eigenvalue of 2 or more.
+    """
+    mu, c = scale.T @ mean, scale.T @ covariance @ scale
+    two = 2 * np.eye(mu.size)
+    if np.linalg.eigvalsh(two - c)[0] <= 0:
+        return math.inf
+    exponent = mu @ np.linalg.solve(two - c, mu)
+    _, logarithm = np.linalg.slogdet(c @ (two - c))
+    # Beyond the largest number it is infinite, too.
+    with np.errstate(over="ignore"):
+        return float(np.expm1(exponent - logarithm / 2))
+
+
+@study(
+    title="Mirror flows: implicit bias and Newton's mixing",
+    direction="algorithms",
+    source=_SOURCE,
+    quick=Config(starts=(0.3, 1.0), condition_numbers=(1.0, 1e6)),
+    paper=Config(
+        data=10,
+        unknowns=40,
+        starts=(0.03, 0.1, 0.3, 1.0, 3.0),
+        condition_numbers=(1.0, 1e2, 1e4, 1e6),
+    ),
+)
+def mirror_flow(config: Config, backend: str, sweep: Sweep) -> Findings:
+    """Which of the many solutions of an underdetermined problem does a flow find?
+
+    Along \\(\\tfrac{d}{dt}\\nabla\\varphi(x) = -\\nabla f(x)\\) with
+    \\(f = \\tfrac12|Ax-b|^2\\) the dual moves in the row space of \\(A\\) alone, which
+    picks the solution closest to the start in Bregman's divergence; and
+    \\(\\int\\langle\\nabla f, x - x^*\\rangle dt = D_\\varphi(x^*, x_0)\\) for the
+    solution \\(x^*\\) it tends to. The network \\(x = u^2 - v^2\\) trained by the
+    gradient flow from \\(u = v = a\\) is such a mirror flow of \\(4f\\), with the
+    hyperbolic entropy of scale \\(2a^2\\): small starts give sparse solutions.
+
+    Newton's Langevin diffusion of a quadratic potential contracts the
+    \\(\\chi^2\\)-divergence to its law as \\(e^{-2t}\\), at any condition number; its
+    mean and covariance are solved as an equation, the divergence is a closed form.
+    """
+    keys = jr.split(jr.key(config.seed), 3)
+    matrix = jr.normal(keys[0], (config.data, config.unknowns))
+    # Rows of length one and at right angles: the slowest rate is that of the mirror.
+    matrix = jnp.linalg.qr(matrix.T)[0].T
+    sparse = jnp.zeros(config.unknowns).at[0].set(1.0)
+    loss = LeastSquares(matrix, matrix @ sparse)
+    ends, rest, gap, parted = [], [], [], []
+    for start in config.starts:
+        end, off, difference = _mirror(config, backend, loss, start)
+        other = _network(config, backend, loss, start)
+        ends.append(end)
+        rest.append(off)
+        gap.append(difference)
+        parted.append(float(np.max(np.abs(other - end))))
+    left = np.array(ends) @ np.asarray(loss.matrix).T - np.asarray(loss.right)
+    times = np.linspace(0.0, 3.0, 31)
+    divergences = np.array(
+        [
+            _newton(backend, number, times, keys[2])
+            for number in config.condition_numbers
+        ]
+    )
+    share = divergences * np.exp(2 * times) / divergences[:, :1]
+    return Findings(
+        claims=(
+            Claim(
+                "the mirror flow ends in a solution",
+                expected=0.0,
+                source="the loss has minimum 0",
+                measured=float(np.max(np.abs(left))),
+                tolerance=1e-8,
+                reason="the slowest mode decays for sixty times its own time or more",
+            ),
+            Claim(
+                "the dual moves in the row space of the data alone",
+                expected=0.0,
+                source="Gunasekar et al. 2018, theorem 1: ∇φ(x_∞) − ∇φ(x₀) = Aᵀν",
+                measured=max(rest),
+                tolerance=1e-8,
+                reason="tolerances of 1e-12 a step over some hundred steps",
+            ),
+            Claim(
+                "the integral of the gap is Bregman's divergence from the start",
+                expected=0.0,
+                source="d/dt D_φ(x*, x) = −⟨∇f, x − x*⟩",
+                measured=max(gap),
+                tolerance=1e-6,
+                reason="tolerances of 1e-12 a step, divergences of order one to ten",
+            ),
+            Claim(
+                "the network u² − v² ends where the mirror flow ends",
+                expected=0.0,
+                source="Woodworth et al. 2020, theorem 1, with b = 2a²",
+                measured=max(parted),
+                tolerance=1e-8,
+                reason="two solves with tolerances of 1e-12 a step",
+            ),
+            Claim(
+                "χ² of Newton's diffusion times exp(2t), over its start, stays below 1",
+                expected=1.0,
+                source="Chewi et al. 2020, theorem 1, with Poincaré's constant 1",
+                measured=float(share.max()),
+                tolerance=1e-8,
+                reason="the bound is met at t = 0; inverses at condition number 1e6 "
+                "lose six of sixteen digits",
+                relation="≤",
+            ),
+        ),
+        data={
+            "start": np.array(config.starts),
+            "ends": np.array(ends),
+            "times": times,
+            "divergences": divergences,
+            "condition_numbers": np.array(config.condition_numbers),
+        },
+    )
+
+
+def _mirror(
+    config: Config, backend: str, loss: LeastSquares, start: float
+) -> tuple[np.ndarray, float, float]:
+    """The end of the mirror flow, its part outside of the row space, and the gap."""
+    scaled = LeastSquares(2 * loss.matrix, 2 * loss.right)
+    mirror = HyperbolicEntropy(2 * start**2)
+    flow = MirrorFlow(scaled, mirror)
+    origin = jnp.zeros(config.unknowns)
+    time = config.end * _slowness(start)
+
+    def run(best: Array) -> tuple[np.ndarray, np.ndarray]:
+        problem = ODEProblem(
+            mirror_field,
+            (flow.dual(origin), jnp.zeros(())),
+            0.0,
+            time,
+            args=(flow, best),
+        )
+        found = _solve(problem, backend)
+        return np.asarray(found[0])[-1], np.asarray(found[1])[-1]
+
+    # The first run finds the solution it tends to, the second integrates the gap to it.
+    best = flow.primal(jnp.asarray(run(origin)[0]))
+    dual, integral = run(best)
+    moved = dual - np.asarray(flow.dual(origin))
+    rows = np.asarray(loss.matrix)
+    off = moved - rows.T @ (rows @ moved)
+    divergence = float(mirror.divergence(best, origin))
+    end = np.asarray(flow.primal(jnp.asarray(dual)))
+    return end, float(np.max(np.abs(off))), abs(float(integral) - divergence)
+
+
+def _network(
+    config: Config, backend: str, loss: LeastSquares, start: float
+) -> np.ndarray:
+    weights = jnp.full(config.unknowns, start)
+    flow = GradientFlow(Squares(loss))
+    time = config.end * _slowness(start)
+    u, v = _solve(flow.problem((weights, weights), 0.0, time), backend)
+    return np.asarray(u)[-1] ** 2 - np.asarray(v)[-1] ** 2
+
+
+def _slowness(start: float) -> float:
+    """Small starts leave the saddle at the origin slowly, at the rate 4a²."""
+    return max(1.0, 0.05 / start**2)
+
+
+def _newton(
+    backend: str, condition_number: float, times: np.ndarray, key: Array
+) -> np.ndarray:
+    """The χ²-divergence to the law that Newton's diffusion tends to, over time."""
+    axes = jnp.linalg.qr(jr.normal(key, (3, 3)))[0]
+    roots = jnp.sqrt(jnp.geomspace(1.0, condition_number, 3))
+    scale = axes * roots
+    back = axes / roots
+    mean = back @ jnp.array([0.5, -1.0, 0.8])
+    covariance = back @ jnp.diag(jnp.array([0.5, 1.5, 1.2])) @ back.T
+    problem = ODEProblem(
+        newton_moments,
+        (mean, (covariance + covariance.T) / 2),
+        0.0,
+        float(times[-1]),
+        args=scale @ scale.T,
+    )
+    means, covariances = _solve(problem, backend, times)
+    return np.array(
+        [
+            chi_square(np.asarray(m), np.asarray(c), np.asarray(scale))
+            for m, c in zip(means, covariances, strict=True)
+        ]
+    )
+
+
+def _solve(problem: ODEProblem, backend: str, saveat: Any = None) -> Any:
+    solver = _SOLVERS[backend]
+    return solve(problem, backend, solver=solver, saveat=saveat, **_TOLERANCES).ys
+
+
+@mirror_flow.figure
+def draw(figure: Figure, config: Config, findings: Mapping[str, Findings]) -> None:
+    """Solutions by the scale of the start; divergences by condition number."""
+    figure.set_size_inches(8.4, 3.8)
+    left, right = figure.subplots(1, 2)
+    marks = {"diffrax": "o", "julia": "x"}
+    for backend, found in findings.items():
+        size = 4 if backend == "diffrax" else 8
+        for number, start in enumerate(found.data["start"]):
+            end = found.data["ends"][number]
+            label = f"$a = {start:g}$ ({backend})"
+            places = np.arange(1, end.size + 1)
+            left.plot(
+                places,
+                end,
+                marks[backend],
+                color=f"C{number}",
+                label=label,
+                markersize=size,
+            )
+        for number, condition in enumerate(found.data["condition_numbers"]):
+            values = found.data["divergences"][number]
+            right.semilogy(
+                found.data["times"],
+                values,
+                marks[backend],
+                color=f"C{number}",
+                label=f"condition {condition:.0e} ({backend})",
+                markersize=size,
+            )
+    found = next(iter(findings.values()))
+    times, first = found.data["times"], found.data["divergences"][0, 0]
+    right.semilogy(times, first * np.exp(-2 * times), "k--", label="$e^{-2t}$ bound")
+    left.set_xlabel("coordinate")
+    left.set_ylabel("solution found by $u^2 - v^2$")
+    right.set_xlabel("time")
+    right.set_ylabel("$\\chi^2$ divergence")
+    for axes in (left, right):
+        axes.legend(fontsize=7)
