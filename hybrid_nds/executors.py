@@ -58,8 +58,8 @@ def check_executor(owner: str, executor: Any, backend: str) -> None:
     if isinstance(executor, ThreadPoolExecutor) and backend == "julia":
         raise ValueError(
             f"{owner}: Julia runs in the main thread of a process, so `executor` must "
-            "not be a ThreadPoolExecutor. Leave it out and pass `threads`, or pass a "
-            "number of worker processes."
+            "not be a ThreadPoolExecutor. Leave it out, or pass a number of worker "
+            "processes."
         )
     context = getattr(executor, "_mp_context", None)
     if context is not None and context.get_start_method() == "fork":
@@ -71,7 +71,7 @@ def check_executor(owner: str, executor: Any, backend: str) -> None:
 
 
 def workers_of(executor: Any) -> int:
-    """How many batches an executor runs at a time, as far as it tells."""
+    """How many tasks an executor runs at a time, as far as it tells."""
     if executor is None:
         return 1
     if isinstance(executor, int):
@@ -158,7 +158,6 @@ def run_tasks(
                 _end(own)
 
 
-@functools.cache
 def julia_beside(owner: str, threads: int | None) -> JuliaWorker:
     """A process for Julia beside a worker that runs its tasks in other threads.
 
@@ -171,6 +170,12 @@ def julia_beside(owner: str, threads: int | None) -> JuliaWorker:
             'dask.config.set({"distributed.worker.daemon": False}) before the cluster '
             "starts."
         )
+    return _julia_worker(threads)
+
+
+@functools.cache
+def _julia_worker(threads: int | None) -> JuliaWorker:
+    # One for all who ask in this process.
     return JuliaWorker(threads=threads)
 
 

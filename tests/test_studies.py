@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from typer.testing import CliRunner
 
-from hybrid_nds import studies
+from hybrid_nds import executors, studies
 from hybrid_nds.studies import (
     Claim,
     Findings,
@@ -26,6 +26,7 @@ from hybrid_nds.studies import (
     study,
     write_report,
 )
+from hybrid_nds.studies._executor import executor_of
 
 numbers = st.floats(-1e6, 1e6)
 
@@ -75,6 +76,8 @@ def test_bad_claims_are_refused(changes, words):
 def test_findings_hold_what_a_report_needs():
     with pytest.raises(ValueError, match="`claims` is empty"):
         Findings(())
+    with pytest.raises(ValueError, match="'two and two are four' is there twice"):
+        Findings((claim(), claim(measured=5.0)))
     with pytest.raises(TypeError, match="must hold Claim objects, got str"):
         Findings(("four",))
     with pytest.raises(TypeError, match="must be an array of numbers or texts"):
@@ -233,16 +236,17 @@ def test_a_killed_process_loses_no_point(tmp_path):
 
 def test_a_killed_worker_of_dask_loses_no_point(tmp_path):
     distributed = pytest.importorskip("distributed")
+    points = [(number, str(tmp_path)) for number in range(6)]
     # One thread each, and a nanny that starts another worker in place of a dead one.
     with (
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, dashboard_address=None
         ) as cluster,
-        distributed.Client(cluster) as client,
     ):
-        sweep = Sweep("killing", "diffrax", client.get_executor(), tmp_path / "points")
-        points = [(number, str(tmp_path)) for number in range(6)]
-        found = sweep(kill_once, points)
+        address = f"dask:{cluster.scheduler_address}"
+        with executor_of(address) as executor:
+            sweep = Sweep("killing", "diffrax", executor, tmp_path / "points")
+            found = sweep(kill_once, points)
     assert (tmp_path / "killed").exists()
     assert [int(value) for value in found] == list(range(6))
     assert len(list((tmp_path / "points").glob("*.npz"))) == 6
@@ -279,6 +283,22 @@ def test_a_backend_that_stops_is_told_of(tmp_path):
     assert not result.passed
     page = write_report([result], tmp_path).read_text()
     assert "diffrax stopped: FileNotFoundError" in page
+
+
+def test_what_did_not_run_neither_holds_nor_fails(tmp_path):
+    alone = study(title="Alone", direction="algorithms", source="", backends=("julia",))
+    result = run_study(alone(doubling._run), backends=("diffrax",))
+    assert not result.ran
+    assert not result.passed
+    page = write_report([result], tmp_path).read_text()
+    assert "not run" in page
+    assert ">fails<" not in page
+    assert not json.loads((tmp_path / "results.json").read_text())["passed"]
+
+
+def test_one_julia_serves_all_who_ask():
+    one = executors.julia_beside("ensemble", None)
+    assert executors.julia_beside("study 'doubling'", None) is one
 
 
 class Point:

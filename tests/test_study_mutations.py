@@ -29,56 +29,63 @@ def _module(name):
     return importlib.import_module(f"hybrid_nds.studies.{name}")
 
 
-def fails(name, config):
-    result = run_study(name, config=config, backends=("diffrax",))
-    return not result.passed
+def reversed_sign(right):
+    return lambda t, y, args: -right(t, y, args)
 
 
-def test_every_study_has_a_mutation():
-    mutated = {"depth_limit", "chen_fliess", "mirror_flow"}
-    assert mutated == set(OWN)
+def doubled(right):
+    return lambda t, y, args: 2 * right(t, y, args)
 
 
-def test_the_depth_limit_of_another_equation(monkeypatch):
-    module = _module("depth_limit")
-    right = module.field
-    monkeypatch.setattr(module, "field", lambda t, y, args: -right(t, y, args))
-    config = module.Config(depths=(16, 32, 64), random_networks=50)
-    assert fails("depth_limit", config)
-
-
-def test_a_series_of_another_system(monkeypatch):
-    module = _module("chen_fliess")
-    right = module.field
-    monkeypatch.setattr(module, "field", lambda t, y, args: -right(t, y, args))
-    assert fails("chen_fliess", module.Config(longest=6, horizons=(1.0,), sample=4))
-
-
-def test_a_flow_with_the_bias_of_another_mirror(monkeypatch):
-    module = _module("mirror_flow")
-
-    class Shifted(module.HyperbolicEntropy):
-        """The entropy of another scale."""
-
-        def __init__(self, scale):
-            super().__init__(2 * scale)
-
-    monkeypatch.setattr(module, "HyperbolicEntropy", Shifted)
-    config = module.Config(starts=(0.5,), condition_numbers=(1.0,))
-    assert fails("mirror_flow", config)
-
-
-def test_newtons_diffusion_with_the_drift_reversed(monkeypatch):
-    module = _module("mirror_flow")
-    right = module.newton_moments
-
+def reversed_mean(right):
     def wrong(t, y, args):
         mean, covariance = right(t, y, args)
         return -mean, covariance
 
-    monkeypatch.setattr(module, "newton_moments", wrong)
-    config = module.Config(starts=(1.0,), condition_numbers=(1.0,))
-    assert fails("mirror_flow", config)
+    return wrong
+
+
+def other_scale(right):
+    class Other(right):
+        """The entropy of twice the scale."""
+
+        def __init__(self, scale):
+            super().__init__(2 * scale)
+
+    return Other
+
+
+ONE_EACH = {"starts": (1.0,), "condition_numbers": (1.0,)}
+# By study: what of it is made wrong, how, and a configuration that sees it.
+MUTATIONS = {
+    "depth_limit": [
+        ("field", reversed_sign, {"depths": (16, 32, 64), "random_networks": 50})
+    ],
+    "chen_fliess": [
+        ("field", reversed_sign, {"longest": 6, "horizons": (1.0,), "sample": 4}),
+        # Its controls have both signs: reversing one changes nothing.
+        ("scalar_field", doubled, {"longest": 2, "horizons": (1.0,), "sample": 4}),
+    ],
+    "mirror_flow": [
+        ("HyperbolicEntropy", other_scale, ONE_EACH),
+        ("newton_moments", reversed_mean, ONE_EACH),
+    ],
+}
+
+
+def test_every_study_has_a_mutation():
+    assert set(MUTATIONS) == set(OWN)
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "wrong", "changes"),
+    [(name, *mutation) for name, all_ in MUTATIONS.items() for mutation in all_],
+)
+def test_a_wrong_model_makes_the_study_fail(monkeypatch, name, part, wrong, changes):
+    module = _module(name)
+    monkeypatch.setattr(module, part, wrong(getattr(module, part)))
+    result = run_study(name, config=module.Config(**changes), backends=("diffrax",))
+    assert not result.passed, str(result)
 
 
 def test_chi_square_against_quadrature():

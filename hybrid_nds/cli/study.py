@@ -91,7 +91,7 @@ def run_studies(
     except (ValueError, ImportError, OSError) as error:
         fail(str(error), 2)
     console.print(f"Wrote {write_report(results, out)}, results.json and figures.")
-    ran = [result for result in results if result.findings or result.errors]
+    ran = [result for result in results if result.ran]
     failed = [result.study.name for result in ran if not result.passed]
     if failed:
         fail(f"{len(failed)} of {len(ran)} studies failed: {', '.join(failed)}.")

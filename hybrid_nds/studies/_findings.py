@@ -22,8 +22,8 @@ class Findings:
         the result, so that a figure is drawn again without a run.
     - `notes`: what a reader should know beside them, a sentence each.
 
-    **Raises:** `ValueError` without claims; `TypeError` for claims or data that are
-    something else.
+    **Raises:** `ValueError` without claims, or for two claims with one statement;
+    `TypeError` for claims or data that are something else.
     """
 
     claims: Sequence[Claim]
@@ -40,6 +40,13 @@ class Findings:
                     "Findings: `claims` must hold Claim objects, got "
                     f"{type(claim).__name__}."
                 )
+        statements = [claim.statement for claim in claims]
+        twice = [text for text in statements if statements.count(text) > 1]
+        if twice:
+            raise ValueError(
+                "Findings: every claim needs a statement of its own, by which reports "
+                f"set backends side by side; {twice[0]!r} is there twice."
+            )
         data = {name: np.asarray(value) for name, value in self.data.items()}
         for name, array in data.items():
             if array.dtype == object:

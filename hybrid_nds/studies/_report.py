@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..files import write_text
@@ -33,32 +32,37 @@ def write_report(
     if not results:
         raise ValueError("write_report: `results` is empty; run a study first.")
     folder = Path(folder)
-    for result in results:
-        if result.findings:
-            result.plot(folder / f"{result.study.name}.png")
+    ran = [result for result in results if result.ran]
     plain = {
         "schema": 1,
-        "passed": all(result.passed for result in results),
+        "passed": bool(ran) and all(result.passed for result in ran),
         "studies": [result.to_dict() for result in results],
     }
     write_text(folder / "results.json", json.dumps(plain, indent=1, allow_nan=False))
+    figures = {}
+    for result in results:
+        if result.findings:
+            path = folder / f"{result.study.name}.png"
+            result.plot(path)
+            figures[result.study.name] = path.read_bytes()
     page = folder / "report.html"
-    write_text(page, report_page(results))
+    write_text(page, _page(results, figures))
     return page
 
 
-def report_page(results: Sequence[StudyResult]) -> str:
-    """The report as the text of one HTML page."""
+def _page(results: Sequence[StudyResult], figures: Mapping[str, bytes]) -> str:
+    """The report as the text of one HTML page; figures by study, as PNG."""
     claims = [c for r in results for f in r.findings.values() for c in f.claims]
     held = sum(claim.holds for claim in claims)
     passed = sum(result.passed for result in results)
+    ran = sum(result.ran for result in results)
     versions = ", ".join(f"{n} {v}" for n, v in sorted(results[0].versions.items()))
     contents = "\n".join(
         f'<li><a href="#{_text(r.study.name)}">{_text(r.study.title)}</a> '
-        f"{_verdict(r.passed)}</li>"
+        f"{_outcome(r)}</li>"
         for r in results
     )
-    body = "\n".join(_section(result) for result in results)
+    body = "\n".join(_section(r, figures.get(r.study.name)) for r in results)
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -70,7 +74,7 @@ def report_page(results: Sequence[StudyResult]) -> str:
 <body>
 <main>
 <h1>Studies of neural dynamical systems</h1>
-<p class="sum">{passed} of {len(results)} studies hold; {held} of {len(claims)} claims.
+<p class="sum">{passed} of {ran} studies hold; {held} of {len(claims)} claims.
 </p>
 <p class="small">{_text(versions)}</p>
 <nav aria-label="Studies"><ol>
@@ -83,12 +87,12 @@ def report_page(results: Sequence[StudyResult]) -> str:
 """
 
 
-def _section(result: StudyResult) -> str:
+def _section(result: StudyResult, figure: bytes | None) -> str:
     study = result.study
     backends = list(result.findings)
     parts = [
         f'<section id="{_text(study.name)}">',
-        f"<h2>{_text(study.title)} {_verdict(result.passed)}</h2>",
+        f"<h2>{_text(study.title)} {_outcome(result)}</h2>",
         f'<p class="small">{_text(study.direction)}; preset {_text(result.preset)}; '
         f"{_text(study.source)}</p>",
         f"<p>{_text(study.question)}</p>",
@@ -101,21 +105,16 @@ def _section(result: StudyResult) -> str:
         f'<p class="small">{_text(backend)} did not run: {_text(why)}.</p>'
         for backend, why in result.missing.items()
     ]
-    if backends:
-        parts += [_picture(result), _table(result, backends)]
+    if figure is not None:
+        data = base64.b64encode(figure).decode()
+        parts += [
+            f'<img src="data:image/png;base64,{data}" '
+            f'alt="Figure: {_text(study.title)}">',
+            _table(result, backends),
+        ]
     notes = dict.fromkeys(n for f in result.findings.values() for n in f.notes)
     parts += [f'<p class="small">{_text(note)}</p>' for note in notes]
     return "\n".join([*parts, "</section>"])
-
-
-def _picture(result: StudyResult) -> str:
-    buffer = io.BytesIO()
-    result.plot().savefig(buffer, format="png", dpi=150)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return (
-        f'<img src="data:image/png;base64,{data}" '
-        f'alt="Figure: {_text(result.study.title)}">'
-    )
 
 
 def _table(result: StudyResult, backends: Sequence[str]) -> str:
@@ -148,6 +147,12 @@ def _measured(claim: Claim | None) -> str:
         return "–"
     error = "" if claim.error is None else f" ± {claim.error:.2g}"
     return f"{claim.measured:.6g}{error} {_verdict(claim.holds)}"
+
+
+def _outcome(result: StudyResult) -> str:
+    if not result.ran:
+        return '<span class="small">not run</span>'
+    return _verdict(result.passed)
 
 
 def _verdict(holds: bool) -> str:

@@ -34,10 +34,15 @@ class StudyResult:
     versions: Mapping[str, str]
 
     @property
+    def ran(self) -> bool:
+        """Whether any backend ran, to the end or not."""
+        return bool(self.findings or self.errors)
+
+    @property
     def passed(self) -> bool:
         """Whether it ran on a backend, none was stopped, and all claims hold."""
-        ran = bool(self.findings) and not self.errors
-        return ran and all(found.passed for found in self.findings.values())
+        whole = self.ran and not self.errors
+        return whole and all(found.passed for found in self.findings.values())
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
         """The figure of the study.

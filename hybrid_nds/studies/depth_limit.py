@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..discretization import fit_order
+from ..discretization import depth_scaling
 from ..problem import ODEProblem
-from ..solve import solve
 from ._claim import Claim
 from ._findings import Findings
+from ._marks import mark
+from ._precise import precise_end
 from ._study import study
 from ._sweep import Sweep
 
@@ -64,21 +64,16 @@ def network(
     return jax.lax.scan(layer, x, jnp.arange(depth))[0]
 
 
-def random_distance(
-    x: Float[Array, " d"], depth: int, networks: int, seed: int
-) -> Float[np.ndarray, " networks"]:
-    """Squared distances from the start after layers of independent weights."""
+def random_network(
+    x: Float[Array, " d"], depth: int, key: PRNGKeyArray
+) -> Float[Array, " d"]:
+    """The end of a network whose layers have weights of their own, of mean zero."""
 
-    def end(key: Array) -> Array:
-        def layer(x: Array, key: Array) -> tuple[Array, None]:
-            weights = jr.normal(key, (x.size, x.size)) / jnp.sqrt(x.size)
-            return x + weights @ jnp.tanh(x) / depth, None
+    def layer(x: Array, key: PRNGKeyArray) -> tuple[Array, None]:
+        weights = jr.normal(key, (x.size, x.size)) / jnp.sqrt(x.size)
+        return x + weights @ jnp.tanh(x) / depth, None
 
-        return jax.lax.scan(layer, x, jr.split(key, depth))[0]
-
-    keys = jr.split(jr.fold_in(jr.key(seed), depth), networks)
-    ends = jax.jit(jax.vmap(end))(keys)
-    return np.asarray(jnp.sum((ends - x) ** 2, axis=-1))
+    return jax.lax.scan(layer, x, jr.split(key, depth))[0]
 
 
 @study(
@@ -101,113 +96,93 @@ def depth_limit(config: Config, backend: str, sweep: Sweep) -> Findings:
     \\(L\\) independent terms divided by \\(L\\).
 
     The equation is solved on either backend with tolerances of 1e-12; networks run in
-    JAX.
+    JAX, and those with independent weights, which have no equation, along with Diffrax.
     """
-    keys = jr.split(jr.key(config.seed), 3)
+    keys = jr.split(jr.key(config.seed), 4)
     d = config.width
     # Of norm about one each, so that the constants of the rates are moderate.
     parts = tuple(jr.normal(key, (d, d)) / (2 * jnp.sqrt(d)) for key in keys[:2])
     x = jr.normal(keys[2], (d,))
-    problem = ODEProblem(field, x, 0.0, 1.0, args=parts)
-    solver = {"diffrax": "Dopri8", "julia": "Vern9"}[backend]
-    options: dict[str, Any] = {"rtol": 1e-12, "atol": 1e-12}
-    end = np.asarray(solve(problem, backend, solver=solver, **options).ys)[-1]
-    depths = np.array(config.depths)
-    errors = {}
-    for stages in (1, 2):
-        run = jax.jit(network, static_argnums=(2, 3))
-        ends = [np.asarray(run(x, parts, depth, stages)) for depth in config.depths]
-        errors[stages] = np.linalg.norm(np.array(ends) - end, axis=1)
+    end = precise_end(ODEProblem(field, x, 0.0, 1.0, args=parts), backend)
+    run = jax.jit(network, static_argnums=(2, 3))
     euler, heun = (
-        fit_order(1 / depths, errors[stages][:, None], kind="deterministic")
+        depth_scaling(
+            lambda depth, stages=stages: run(x, parts, depth, stages),
+            end,
+            depths=config.depths,
+        )
         for stages in (1, 2)
     )
-    squares = np.array(
-        sweep(
-            one_random_depth,
-            [
-                (depth, d, config.random_networks, config.seed)
-                for depth in config.depths
-            ],
+    claims = [
+        Claim(
+            "the distance of a network to its equation falls with depth as a power",
+            expected=-1.0,
+            source="Euler's method has order one",
+            measured=euler.slope,
+            error=(euler.high - euler.low) / 2,
+            tolerance=0.05,
+            reason="terms of the second order in 1/L bend the line at small L",
+        ),
+        Claim(
+            "with layers of Heun's method it falls as the square",
+            expected=-2.0,
+            source="Heun's method has order two",
+            measured=heun.slope,
+            error=(heun.high - heun.low) / 2,
+            tolerance=0.1,
+            reason="terms of the third order in 1/L bend the line at small L",
+        ),
+    ]
+    data = {"depth": euler.sizes, "euler": euler.errors, "heun": heun.errors}
+    if backend == "diffrax":
+        start = jnp.ones(d)
+        random = depth_scaling(
+            lambda depth, key: random_network(start, depth, key),
+            start,
+            depths=config.depths,
+            draws=config.random_networks,
+            key=keys[3],
         )
-    )
-    random = fit_order(1 / depths, squares)
-    # Root mean square distances fall at half the rate of mean squares.
-    slope, half = random.order / 2, (random.high - random.low) / 4
-    return Findings(
-        claims=(
-            Claim(
-                "the distance of a network to its equation falls with depth as a power",
-                expected=-1.0,
-                source="Euler's method has order one",
-                measured=-euler.order,
-                error=(euler.high - euler.low) / 2,
-                tolerance=0.05,
-                reason="terms of the second order in 1/L bend the line at small L",
-            ),
-            Claim(
-                "with layers of Heun's method it falls as the square",
-                expected=-2.0,
-                source="Heun's method has order two",
-                measured=-heun.order,
-                error=(heun.high - heun.low) / 2,
-                tolerance=0.1,
-                reason="terms of the third order in 1/L bend the line at small L",
-            ),
+        half = (random.high - random.low) / 2
+        data["random"] = random.errors
+        claims.append(
             Claim(
                 "with independent weights the distance to the start falls as a root",
                 expected=-0.5,
                 source="variance of a sum of independent terms",
-                measured=-slope,
+                measured=random.slope,
                 error=half / 1.96,
                 tolerance=2 * half + 0.1 / min(config.depths),
                 reason="twice the half width of the 95 % interval, and the relative "
                 "term of the next order of the mean square, below 0.2/L by Taylor's "
                 "expansion of tanh² at 1",
                 level=1e-4,
-            ),
-        ),
-        data={
-            "depth": depths,
-            "euler": errors[1],
-            "heun": errors[2],
-            "random": np.sqrt(squares.mean(axis=1)),
-        },
-    )
-
-
-def one_random_depth(point: tuple[int, int, int, int]) -> Float[np.ndarray, " n"]:
-    """Squared distances of one depth; one point of the sweep."""
-    depth, width, networks, seed = point
-    return random_distance(jnp.ones(width), depth, networks, seed)
+            )
+        )
+    return Findings(claims, data)
 
 
 @depth_limit.figure
 def draw(figure: Figure, config: Config, findings: Mapping[str, Findings]) -> None:
     """Distances over depth, with the slopes of the theory."""
-    # The independent ones' distance is that to the start.
     axes = figure.subplots()
-    marks = {"diffrax": "o", "julia": "x"}
     labels = {
         "euler": ("smooth weights", -1.0),
         "heun": ("Heun's layers", -2.0),
-        "random": ("independent weights", -0.5),
+        "random": ("independent weights, to the start", -0.5),
     }
     for number, (name, (label, slope)) in enumerate(labels.items()):
+        colour = f"C{number}"
         for backend, found in findings.items():
-            axes.loglog(
-                found.data["depth"],
-                found.data[name],
-                marks[backend],
-                color=f"C{number}",
-                label=f"{label} ({backend})",
-                markersize=5 if backend == "diffrax" else 9,
-            )
-        found = next(iter(findings.values()))
-        depths, values = found.data["depth"], found.data[name]
-        line = values[-1] * (depths / depths[-1]) ** slope
-        axes.loglog(depths, line, "--", color=f"C{number}", label=f"slope {slope:g}")
+            if name not in found.data:
+                continue
+            depths, values = found.data["depth"], found.data[name]
+            told = f"{label} ({backend})"
+            axes.loglog(depths, values, color=colour, label=told, **mark(backend))
+            line = values[-1] * (depths / depths[-1]) ** slope
+            axes.loglog(depths, line, "--", color=colour)
+        axes.plot([], [], "--", color=colour, label=f"slope {slope:g}")
     axes.set_xscale("log", base=2)
     axes.set_xlabel("depth $L$")
     axes.set_ylabel("distance")
-    figure.legend(loc="outside lower center", ncols=3, fontsize=7)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=7)

@@ -14,11 +14,17 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..models import GradientFlow, HyperbolicEntropy, MirrorFlow
+from ..models import (
+    GradientFlow,
+    HyperbolicEntropy,
+    MirrorFlow,
+    NaturalGradientFlow,
+)
 from ..problem import ODEProblem
-from ..solve import solve
 from ._claim import Claim
 from ._findings import Findings
+from ._marks import mark
+from ._precise import precise_end, precise_states
 from ._study import study
 from ._sweep import Sweep
 
@@ -30,9 +36,6 @@ _SOURCE = (
     "al. 2020, Kernel and rich regimes; Chewi et al. 2020, Exponential ergodicity of "
     "mirror-Langevin diffusions"
 )
-# Closed forms hold to the round-off and tolerances of the solves, 1e-12 a step.
-_SOLVERS = {"diffrax": "Dopri8", "julia": "Vern9"}
-_TOLERANCES: dict[str, Any] = {"rtol": 1e-12, "atol": 1e-13}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,15 +70,18 @@ class Squares(eqx.Module):
         return self.loss(u**2 - v**2)
 
 
-def mirror_field(t: Any, y: tuple[Array, Array], args: Any) -> tuple[Array, Array]:
-    """The mirror flow in the dual, and beside it the integral of the gap."""
-    flow, best = args
+def mirror_field(
+    t: Any, y: tuple[Array, Array], flow: MirrorFlow
+) -> tuple[Array, Array]:
+    """The mirror flow in the dual; beside it $\\int\\langle\\nabla f, x\\rangle dt$."""
     dual, _ = y
-    x = flow.primal(dual)
-    return flow(t, dual), jax.grad(flow.loss)(x) @ (x - best)
+    speed = flow(t, dual)
+    return speed, -(speed @ flow.primal(dual))
 
 
-def newton_moments(t: Any, y: tuple[Array, Array], args: Any) -> tuple[Array, Array]:
+def newton_moments(
+    t: Any, y: tuple[Array, Array], flow: NaturalGradientFlow
+) -> tuple[Array, Array]:
     """Mean and covariance of Newton's Langevin diffusion with potential $V$.
 
     $dX = -(\\nabla^2V)^{-1}\\nabla V\\,dt + \\sqrt2(\\nabla^2V)^{-1/2}dW$, linear for a
@@ -83,14 +89,9 @@ def newton_moments(t: Any, y: tuple[Array, Array], args: Any) -> tuple[Array, Ar
     2(\\nabla^2V)^{-1}$.
     """
     mean, covariance = y
-    precision = args
-
-    def drift(x: Array) -> Array:
-        return -jnp.linalg.solve(precision, precision @ x)
-
-    jacobian = jax.jacfwd(drift)(mean)
-    spread = jacobian @ covariance
-    return drift(mean), spread + spread.T + 2 * jnp.linalg.inv(precision)
+    spread = jax.jacfwd(lambda x: flow(t, x))(mean) @ covariance
+    noise = jnp.linalg.inv(jax.hessian(flow.loss)(mean))
+    return flow(t, mean), spread + spread.T + 2 * noise
 
 
 def chi_square(
@@ -164,7 +165,7 @@ def mirror_flow(config: Config, backend: str, sweep: Sweep) -> Findings:
             for number in config.condition_numbers
         ]
     )
-    share = divergences * np.exp(2 * times) / divergences[:, :1]
+    share = (divergences * np.exp(2 * times) / divergences[:, :1])[:, 1:]
     return Findings(
         claims=(
             Claim(
@@ -205,8 +206,7 @@ def mirror_flow(config: Config, backend: str, sweep: Sweep) -> Findings:
                 source="Chewi et al. 2020, theorem 1, with Poincaré's constant 1",
                 measured=float(share.max()),
                 tolerance=1e-8,
-                reason="the bound is met at t = 0; inverses at condition number 1e6 "
-                "lose six of sixteen digits",
+                reason="inverses at condition number 1e6 lose six of sixteen digits",
                 relation="≤",
             ),
         ),
@@ -230,26 +230,17 @@ def _mirror(
     origin = jnp.zeros(config.unknowns)
     time = config.end * _slowness(start)
 
-    def run(best: Array) -> tuple[np.ndarray, np.ndarray]:
-        problem = ODEProblem(
-            mirror_field,
-            (flow.dual(origin), jnp.zeros(())),
-            0.0,
-            time,
-            args=(flow, best),
-        )
-        found = _solve(problem, backend)
-        return np.asarray(found[0])[-1], np.asarray(found[1])[-1]
-
-    # The first run finds the solution it tends to, the second integrates the gap to it.
-    best = flow.primal(jnp.asarray(run(origin)[0]))
-    dual, integral = run(best)
+    problem = ODEProblem(
+        mirror_field, (flow.dual(origin), jnp.zeros(())), 0.0, time, args=flow
+    )
+    dual, integral = precise_end(problem, backend)
     moved = dual - np.asarray(flow.dual(origin))
     rows = np.asarray(loss.matrix)
     off = moved - rows.T @ (rows @ moved)
-    divergence = float(mirror.divergence(best, origin))
-    end = np.asarray(flow.primal(jnp.asarray(dual)))
-    return end, float(np.max(np.abs(off))), abs(float(integral) - divergence)
+    best = flow.primal(jnp.asarray(dual))
+    # The dual moves by minus the integral of the gradient.
+    gap = float(integral + moved @ best) - float(mirror.divergence(best, origin))
+    return np.asarray(best), float(np.max(np.abs(off))), abs(gap)
 
 
 def _network(
@@ -258,8 +249,8 @@ def _network(
     weights = jnp.full(config.unknowns, start)
     flow = GradientFlow(Squares(loss))
     time = config.end * _slowness(start)
-    u, v = _solve(flow.problem((weights, weights), 0.0, time), backend)
-    return np.asarray(u)[-1] ** 2 - np.asarray(v)[-1] ** 2
+    u, v = precise_end(flow.problem((weights, weights), 0.0, time), backend)
+    return u**2 - v**2
 
 
 def _slowness(start: float) -> float:
@@ -282,20 +273,11 @@ def _newton(
         (mean, (covariance + covariance.T) / 2),
         0.0,
         float(times[-1]),
-        args=scale @ scale.T,
+        # Half of |Sᵀx|², whose Hessian is SSᵀ.
+        args=NaturalGradientFlow(LeastSquares(scale.T, jnp.zeros(3))),
     )
-    means, covariances = _solve(problem, backend, times)
-    return np.array(
-        [
-            chi_square(np.asarray(m), np.asarray(c), np.asarray(scale))
-            for m, c in zip(means, covariances, strict=True)
-        ]
-    )
-
-
-def _solve(problem: ODEProblem, backend: str, saveat: Any = None) -> Any:
-    solver = _SOLVERS[backend]
-    return solve(problem, backend, solver=solver, saveat=saveat, **_TOLERANCES).ys
+    states = zip(*precise_states(problem, backend, times), strict=True)
+    return np.array([chi_square(m, c, np.asarray(scale)) for m, c in states])
 
 
 @mirror_flow.figure
@@ -303,30 +285,23 @@ def draw(figure: Figure, config: Config, findings: Mapping[str, Findings]) -> No
     """Solutions by the scale of the start; divergences by condition number."""
     figure.set_size_inches(8.4, 3.8)
     left, right = figure.subplots(1, 2)
-    marks = {"diffrax": "o", "julia": "x"}
     for backend, found in findings.items():
-        size = 4 if backend == "diffrax" else 8
         for number, start in enumerate(found.data["start"]):
             end = found.data["ends"][number]
-            label = f"$a = {start:g}$ ({backend})"
-            places = np.arange(1, end.size + 1)
             left.plot(
-                places,
+                np.arange(1, end.size + 1),
                 end,
-                marks[backend],
                 color=f"C{number}",
-                label=label,
-                markersize=size,
+                label=f"$a = {start:g}$ ({backend})",
+                **mark(backend),
             )
         for number, condition in enumerate(found.data["condition_numbers"]):
-            values = found.data["divergences"][number]
             right.semilogy(
                 found.data["times"],
-                values,
-                marks[backend],
+                found.data["divergences"][number],
                 color=f"C{number}",
                 label=f"condition {condition:.0e} ({backend})",
-                markersize=size,
+                **mark(backend),
             )
     found = next(iter(findings.values()))
     times, first = found.data["times"], found.data["divergences"][0, 0]

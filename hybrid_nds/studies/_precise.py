@@ -1,0 +1,36 @@
+"""Solves so precise that closed forms can be asked to hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from ..problem import ODEProblem
+from ..solve import solve
+
+# Of order eight and more on either backend.
+_SOLVERS = {"diffrax": "Dopri8", "julia": "Vern9"}
+
+
+def precise_states(
+    problem: ODEProblem, backend: str, saveat: Any = None
+) -> PyTree[np.ndarray]:
+    """The states of a problem, at tolerances of 1e-12 a step.
+
+    **Arguments:** the problem; the backend; the times to keep, of `solve`.
+
+    **Returns:** the states as NumPy arrays with a leading axis of times.
+    """
+    solver = _SOLVERS[backend]
+    found = solve(
+        problem, backend, solver=solver, saveat=saveat, rtol=1e-12, atol=1e-13
+    )
+    return jax.tree.map(np.asarray, found.ys)
+
+
+def precise_end(problem: ODEProblem, backend: str) -> PyTree[np.ndarray]:
+    """The state at the end of a problem, at tolerances of 1e-12 a step."""
+    return jax.tree.map(lambda states: states[-1], precise_states(problem, backend))
