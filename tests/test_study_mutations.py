@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hybrid_nds.studies import run_study
+from hybrid_nds.studies._levels import slope_error
 from hybrid_nds.studies._registry import OWN
 
 
@@ -37,6 +38,18 @@ def doubled(right):
     return lambda t, y, args: 2 * right(t, y, args)
 
 
+def all_doubled(right):
+    return lambda t, y, args: jax.tree.map(lambda x: 2 * x, right(t, y, args))
+
+
+def all_reversed(right):
+    return lambda t, y, args: jax.tree.map(lambda x: -x, right(t, y, args))
+
+
+def hardly_leaking(right):
+    return lambda t, y, args: right(t, y, args) + 0.95 * y
+
+
 def reversed_mean(right):
     def wrong(t, y, args):
         mean, covariance = right(t, y, args)
@@ -55,11 +68,57 @@ def other_scale(right):
     return Other
 
 
+FEW_NETWORKS = {
+    "width": 2,
+    "depths": (4, 16),
+    "powers": (0.5,),
+    "networks": 500,
+    "time": 4.0,
+    "chains": 16,
+}
+FEW_TOKENS = {
+    "tokens": 3,
+    "inverse_temperatures": (1.0,),
+    "cosines": (0.5,),
+    "starts": 1,
+    "splay": (-0.9, -0.4),
+}
+ONE_TARGET = {
+    "targets": ((1.0, 0.0),),
+    "heights": (0.5, 1.0),
+    "steps": 8,
+    "trajectories": 100,
+}
 ONE_EACH = {"starts": (1.0,), "condition_numbers": (1.0,)}
 # By study: what of it is made wrong, how, and a configuration that sees it.
 MUTATIONS = {
     "depth_limit": [
         ("field", reversed_sign, {"depths": (16, 32, 64), "random_networks": 50})
+    ],
+    "random_resnet": [("weights", doubled, FEW_NETWORKS)],
+    "hidden_width": [
+        (
+            "field",
+            reversed_sign,
+            {"depths": (16, 32, 64), "widths": (1, 2, 4), "networks": 50},
+        )
+    ],
+    "attention_clustering": [
+        ("tokens", reversed_sign, FEW_TOKENS),
+        ("circle", reversed_sign, FEW_TOKENS),
+    ],
+    "contracting_rnn": [
+        (
+            "network",
+            hardly_leaking,
+            {"neurons": 2, "horizon": 20.0, "settled": 1.0, "trajectories": 50},
+        )
+    ],
+    "controllability": [
+        ("steered", all_reversed, ONE_TARGET),
+        ("heisenberg", all_reversed, ONE_TARGET),
+        ("linear_noise", doubled, ONE_TARGET | {"trajectories": 1000}),
+        ("heisenberg_noise", doubled, ONE_TARGET | {"trajectories": 1000}),
     ],
     "chen_fliess": [
         ("field", reversed_sign, {"longest": 6, "horizons": (1.0,), "sample": 4}),
@@ -70,6 +129,8 @@ MUTATIONS = {
         ("HyperbolicEntropy", other_scale, ONE_EACH),
         ("newton_moments", reversed_mean, ONE_EACH),
     ],
+    # Reversed, covariances would cease to be positive before any claim is asked.
+    "bures_wasserstein": [("flow", all_doubled, {"sizes": (64, 128, 256)})],
 }
 
 
@@ -125,3 +186,64 @@ def test_a_deep_network_takes_the_layers_it_is_said_to():
         weights = np.cos(2 * s) * parts[0] + np.sin(3 * s) * parts[1]
         x = x + np.asarray(weights) @ np.tanh(x) / 3
     assert np.allclose(found, x, rtol=1e-14)
+
+
+@pytest.mark.parametrize("width", [2, 5])
+def test_the_logarithm_of_a_deep_networks_square_is_that_of_its_limit(width):
+    mean, variance = _module("random_resnet").mean_logarithm(width, 4096)
+    # Of a finite depth L both are off by a term in 1/L of moderate constant.
+    assert mean == pytest.approx(1 - 2 / width, abs=10 / 4096)
+    assert variance == pytest.approx(4 / width, abs=10 / 4096)
+
+
+@pytest.mark.parametrize("x", [0.3, 1.0, 2.0])
+def test_the_normal_rule_keeps_steins_identity(x):
+    nodes, shares = _module("hidden_width").normal_rule()
+    left = np.sum(shares * nodes * np.tanh(nodes * x))
+    right = x * np.sum(shares / np.cosh(nodes * x) ** 2)
+    assert left == pytest.approx(right, rel=1e-13)
+    assert np.sum(shares * nodes**4) == pytest.approx(3.0, rel=1e-13)
+
+
+@pytest.mark.parametrize("cosine", [0.2, 0.9, 0.999])
+def test_at_infinite_temperature_cosines_rise_logistically(cosine):
+    found = _module("attention_clustering").arrival("SA", 0.0, 5, cosine)
+    # Partial fractions of 5 / (2 (1 - c) (4 c + 1)).
+    expected = np.log((4 * cosine + 1) / (1 - cosine)) / 2
+    assert found == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize("height", [0.0, 0.5, 2.0])
+def test_the_density_above_the_origin_is_its_closed_form(height):
+    found = _module("controllability").density(height)
+    assert found == pytest.approx(1 / (4 * np.cosh(np.pi * height) ** 2), abs=1e-12)
+
+
+def test_eulers_covariance_of_a_double_integrator_is_a_sum_of_squares():
+    n = 7
+    found = _module("controllability").discrete_gramian(n)
+    assert found[0, 0] == pytest.approx((n - 1) * n * (2 * n - 1) / 6 / n**3)
+    assert found[1, 1] == pytest.approx(1.0)
+
+
+def test_the_posterior_of_few_answers_against_quadrature():
+    mean, deviation = _module("bures_wasserstein").posterior(5, 0.8)
+    # A logistic posterior's tails fall as exp(-x) here.
+    x = np.linspace(-60.0, 60.0, 400_001)
+    density = np.exp(4 * x - 5 * np.logaddexp(0.0, x))
+    density /= np.sum(density)
+    assert mean == pytest.approx(np.sum(x * density), rel=1e-9)
+    assert deviation**2 == pytest.approx(np.sum((x - mean) ** 2 * density), rel=1e-9)
+
+
+def test_the_distance_of_gaussian_laws_on_a_line():
+    distance = _module("bures_wasserstein").squared_distance
+    laws = [(np.array([m]), np.array([[s**2]])) for m, s in ((0.5, 2.0), (-1.0, 0.7))]
+    assert distance(*laws) == pytest.approx(1.5**2 + 1.3**2, rel=1e-12)
+
+
+def test_the_error_of_a_slope_through_two_points():
+    sizes, errors = np.array([1.0, np.e]), np.array([2.0, 4.0])
+    # The difference of two logarithms, with errors of 0.1 and 0.2.
+    found = slope_error(sizes, errors, np.array([0.2, 0.8]))
+    assert found == pytest.approx(np.hypot(0.1, 0.2), rel=1e-12)

@@ -12,7 +12,17 @@ from ._study import Study
 GROUP = "hybrid_nds.studies"
 """The entry points under which other packages register studies."""
 
-OWN = ("depth_limit", "chen_fliess", "mirror_flow")
+OWN = (
+    "depth_limit",
+    "random_resnet",
+    "hidden_width",
+    "attention_clustering",
+    "contracting_rnn",
+    "controllability",
+    "chen_fliess",
+    "mirror_flow",
+    "bures_wasserstein",
+)
 
 
 def study_names() -> tuple[str, ...]:

@@ -20,7 +20,7 @@ BACKENDS = ("diffrax", "julia")
 DIRECTIONS: tuple[Direction, ...] = typing.get_args(Direction)
 PRESETS: tuple[Preset, ...] = typing.get_args(Preset)
 
-Run = Callable[[Any, str, Sweep], Findings]
+Run = Callable[[Any, Any, Sweep], Findings]
 Draw = Callable[["Figure", Any, Mapping[str, Findings]], None]
 
 
