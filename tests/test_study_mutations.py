@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 
 from hybrid_nds.studies import run_study
 from hybrid_nds.studies._levels import slope_error
@@ -44,6 +45,22 @@ def all_doubled(right):
 
 def all_reversed(right):
     return lambda t, y, args: jax.tree.map(lambda x: -x, right(t, y, args))
+
+
+def halved(right):
+    return lambda t, y, args: right(t, y, args) / 2
+
+
+def damped(right):
+    return lambda **given: right(**given, growth=-1.0)
+
+
+def opposite_targets(right):
+    return lambda inputs, targets, **given: right(inputs, -targets, **given)
+
+
+def repelling(right):
+    return lambda coupling, *given, **more: right(-coupling, *given, **more)
 
 
 def hardly_leaking(right):
@@ -89,6 +106,23 @@ ONE_TARGET = {
     "steps": 8,
     "trajectories": 100,
 }
+FEW_PATHS = {
+    "steps": (16, 32, 64),
+    "weak_steps": (4, 8, 16),
+    "paths": 20,
+    "weak_paths": 100,
+    "frequencies": (2.0,),
+    "area_steps": 16,
+    "areas": 1000,
+}
+ONE_EQUATION = {
+    "moments": (2.0,),
+    "time": 5.0,
+    "chains": 16,
+    "trajectories": 4000,
+    "scheme_drifts": (-0.5,),
+    "scheme_noises": (0.3,),
+}
 ONE_EACH = {"starts": (1.0,), "condition_numbers": (1.0,)}
 # By study: what of it is made wrong, how, and a configuration that sees it.
 MUTATIONS = {
@@ -101,6 +135,51 @@ MUTATIONS = {
             "field",
             reversed_sign,
             {"depths": (16, 32, 64), "widths": (1, 2, 4), "networks": 50},
+        )
+    ],
+    "strong_weak_order": [("growth", reversed_sign, FEW_PATHS)],
+    "linear_stochastic_stability": [
+        ("drift", reversed_sign, ONE_EQUATION),
+        ("diffusion", halved, ONE_EQUATION),
+    ],
+    "noise_destabilised_oscillator": [
+        (
+            "diffusion",
+            halved,
+            {"noises": (3.0,), "step": 1 / 32, "time": 10.0, "chains": 16},
+        )
+    ],
+    "shear_induced_chaos": [
+        (
+            "StochasticHopf",
+            damped,
+            {"shears": (10.0,), "step": 1 / 128, "time": 10.0, "chains": 16},
+        )
+    ],
+    "follmer_sampler": [
+        (
+            "sampler",
+            reversed_sign,
+            {
+                "steps": 16,
+                "samples": 500,
+                "weak_steps": (8, 16, 32),
+                "weak_samples": 200,
+            },
+        )
+    ],
+    "mean_field_langevin": [
+        (
+            "MeanFieldLangevin",
+            opposite_targets,
+            {"particles": (2, 4, 8), "networks": 100, "many": 100},
+        )
+    ],
+    "noisy_attention": [
+        (
+            "CircleAttention",
+            repelling,
+            {"tokens": 16, "shares": (0.0, 0.5), "couplings": (4.0,), "draws": 100},
         )
     ],
     "attention_clustering": [
@@ -247,3 +326,83 @@ def test_the_error_of_a_slope_through_two_points():
     # The difference of two logarithms, with errors of 0.1 and 0.2.
     found = slope_error(sizes, errors, np.array([0.2, 0.8]))
     assert found == pytest.approx(np.hypot(0.1, 0.2), rel=1e-12)
+
+
+def test_the_factor_of_a_step_is_below_one_where_the_criterion_says():
+    factor = _module("linear_stochastic_stability").theta_factor
+    for theta in (0.0, 0.3, 0.5, 1.0):
+        for z in (-4.0, -1.5, -0.2, 0.3):
+            for s in (0.0, 0.7, 3.0):
+                below = 2 * z + s + (1 - 2 * theta) * z**2 < 0
+                assert (factor(z, s, theta) < 1) == below
+    # (1 + s) / (1 - z)^2, the backward step.
+    assert factor(-1.0, 0.5, 1.0) == pytest.approx(1.5 / 4)
+
+
+def test_eulers_exponent_tends_to_that_of_the_equation():
+    found = _module("linear_stochastic_stability").euler_exponent(0.5, 1.2, 1e-6)
+    assert found == pytest.approx(0.5 - 0.72, abs=1e-5)
+
+
+@pytest.mark.parametrize("sigma", [0.5, 2.0])
+def test_the_exponent_of_a_free_particle_in_noise_has_a_closed_form(sigma):
+    # With the damping 2 and the frequency 1 the constant a is zero: Gamma functions.
+    found = _module("noise_destabilised_oscillator").exponent(1.0, 2.0, sigma)
+    gamma = scipy.special.gamma
+    rate = 0.5 * (6 * sigma**2) ** (1 / 3) * gamma(1 / 2) / gamma(1 / 6)
+    assert found == pytest.approx(rate - 1.0, rel=1e-9)
+
+
+def test_the_sum_of_exponents_is_the_published_one():
+    # Shear-induced chaos with all other parameters one.
+    found = _module("shear_induced_chaos").sum_of_exponents()
+    assert found == pytest.approx(-3.1504, abs=5e-5)
+
+
+@pytest.mark.parametrize("beta", [0.1, 1.0, 4.0])
+def test_the_threshold_of_attention_is_its_first_fourier_mode(beta):
+    angles = 2 * np.pi * np.arange(64) / 64
+    # The trapezoidal rule of a periodic analytic function.
+    mode = np.mean(np.exp(beta * np.cos(angles)) * np.sin(angles) ** 2)
+    found = _module("noisy_attention").threshold(beta, 0.7)
+    assert found == pytest.approx(0.7 / mode, rel=1e-12)
+
+
+def test_the_order_of_tokens_solves_its_equation():
+    angles = 2 * np.pi * np.arange(64) / 64
+    r = _module("noisy_attention").consistent(3.0, 1.0)
+    weights = np.exp(3.0 * r * np.cos(angles))
+    assert r > 0.1
+    assert r == pytest.approx(weights @ np.cos(angles) / weights.sum(), rel=1e-10)
+
+
+def test_the_free_energy_is_least_at_the_mean_field_law():
+    module = _module("mean_field_langevin")
+    alpha, tau = 0.5, 0.2
+    rest = module.INPUT * module.TARGET / (alpha + module.INPUT**2)
+    least = module.free_energy(rest, tau / alpha, alpha, tau)
+    for mean, variance in ((rest + 0.1, 0.4), (rest, 0.5), (rest, 0.3)):
+        assert module.free_energy(mean, variance, alpha, tau) > least
+
+
+def test_the_cost_of_fine_steps_is_the_divergence_of_the_ends():
+    module = _module("follmer_sampler")
+    config = module.Config(mean=0.7, deviation=0.4)
+    mean, variance, cost, _ = module.discrete(config, 20_000, 0.0)
+    assert mean == pytest.approx(0.7, abs=1e-3)
+    assert variance == pytest.approx(0.16, abs=1e-3)
+    # KL(N(m, s²) | N(0, 1)) by quadrature.
+    x = np.linspace(-4.0, 5.0, 20_001)
+    density = np.exp(-(((x - 0.7) / 0.4) ** 2) / 2) / (0.4 * np.sqrt(2 * np.pi))
+    ratio = -(((x - 0.7) / 0.4) ** 2) / 2 + x**2 / 2 - np.log(0.4)
+    expected = np.trapezoid(density * ratio, x)
+    assert module.divergence(0.7, 0.4) == pytest.approx(expected, rel=1e-9)
+    assert cost == pytest.approx(expected, abs=2e-3)
+
+
+def test_the_area_of_few_steps_by_its_matrix_of_signs():
+    n, frequency = 5, 3.0
+    signs = np.triu(np.ones((n, n)), 1) - np.tril(np.ones((n, n)), -1)
+    form = np.eye(n) + (frequency / (2 * n)) ** 2 * signs @ signs.T
+    found = _module("strong_weak_order").discrete_transform(frequency, n)
+    assert found == pytest.approx(np.linalg.det(form) ** -0.5, rel=1e-12)

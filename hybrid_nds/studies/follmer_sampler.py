@@ -1,0 +1,271 @@
+"""Föllmer's sampler: a diffusion that ends in a given law at the least cost."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float
+
+from ..discretization import weak_order
+from ..ensembles import Moments, ensemble
+from ..models import PathDivergence
+from ._claim import Claim
+from ._findings import Findings
+from ._levels import LEVEL, normal_quantile
+from ._marks import mark
+from ._study import study
+from ._sweep import Sweep
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_SOURCE = (
+    "Föllmer 1985, An entropy approach to the time reversal of diffusion processes; "
+    "Tzen & Raginsky 2019, Theoretical guarantees for sampling and inference in "
+    "generative models with latent diffusions"
+)
+EULER = {"diffrax": "Euler", "julia": "EM"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The target, the error of the drift, steps, and sizes of the samples."""
+
+    mean: float = 1.0
+    deviation: float = 0.5
+    error: float = 0.5
+    steps: int = 64
+    samples: int = 20_000
+    weak_steps: tuple[int, ...] = (8, 16, 32, 64)
+    weak_samples: int = 2000
+    seed: int = 0
+
+
+def sampler(t: Any, z: Float[Array, " one"], args: Any) -> Float[Array, " one"]:
+    """Föllmer's drift to $N(m, s^2)$ from zero: $(m/s^2 - cx)/(1 + c(1 - t))$.
+
+    $c = 1/s^2 - 1$.
+    """
+    mean, deviation, _ = args
+    c = 1 / deviation**2 - 1
+    return (mean / deviation**2 - c * z) / (1 + c * (1 - t))
+
+
+def erring(t: Any, z: Float[Array, " one"], args: Any) -> Float[Array, " one"]:
+    """The same with an error $\\delta = \\kappa x$."""
+    return sampler(t, z, args) + args[2] * z
+
+
+def nothing(t: Any, z: Float[Array, " one"], args: Any) -> Float[Array, " one"]:
+    """No drift: Brownian motion."""
+    return jnp.zeros_like(z)
+
+
+def unit(t: Any, z: Float[Array, " one"], args: Any) -> Float[Array, " one"]:
+    """Noise of strength one."""
+    return jnp.ones_like(z)
+
+
+def squared(y: tuple[Float[Array, " one"], Any]) -> Float[Array, ""]:
+    """The square of the sample."""
+    return y[0][0] ** 2
+
+
+def divergence(mean: float, deviation: float) -> float:
+    """$\\mathrm{KL}(N(m, s^2)\\,\\|\\,N(0, 1))$."""
+    return 0.5 * (mean**2 + deviation**2 - 1) - math.log(deviation)
+
+
+def discrete(config: Config, steps: int, error: float) -> tuple[float, ...]:
+    """Moments of Euler's steps by their recursion.
+
+    **Returns:** the end's mean and variance, $\\tfrac12E\\int b^2dt$ and
+    $\\tfrac12E\\int\\delta^2dt$ as sums over steps; all of them tend to those of the
+    diffusion as steps shrink.
+    """
+    h, m, s = 1 / steps, config.mean, config.deviation
+    c = 1 / s**2 - 1
+    mean = variance = cost = path = 0.0
+    for k in range(steps):
+        scale = 1 + c * (1 - k * h)
+        # The drift is its value at the mean, and a slope times the distance from it.
+        level, slope = (m / s**2 - c * mean) / scale, -c / scale
+        cost += h / 2 * (level**2 + slope**2 * variance)
+        path += h / 2 * error**2 * (mean**2 + variance)
+        mean += h * (level + error * mean)
+        variance = (1 + h * (slope + error)) ** 2 * variance + h
+    return mean, variance, cost, path
+
+
+@study(
+    title="Föllmer's sampler and latent diffusions",
+    direction="continuous models",
+    source=_SOURCE,
+    quick=Config(steps=32, samples=4000, weak_steps=(8, 16, 32), weak_samples=400),
+    paper=Config(steps=512, samples=1_000_000, weak_samples=100_000),
+)
+def follmer_sampler(config: Config, backend: Any, sweep: Sweep) -> Findings:
+    """What does it cost to turn noise into a sample?
+
+    Among all drifts that bring Brownian motion from zero to the law \\(N(m, s^2)\\) at
+    time one, \\(b(t, x) = (m/s^2 - cx)/(1 + c(1-t))\\) with \\(c = 1/s^2 - 1\\) has the
+    least energy: \\(\\tfrac12E\\int b^2dt\\) is the divergence
+    \\(\\mathrm{KL}(N(m, s^2)\\|N(0, 1))\\) of the ends. Paths of a drift that is wrong
+    by \\(\\delta\\) diverge from these by \\(\\tfrac12E\\int\\delta^2dt\\), by
+    Girsanov's theorem. Euler's steps sample a law that is off by an amount of order
+    \\(h\\), whose moments obey a recursion.
+    """
+    keys = jr.split(jr.key(config.seed), 3)
+    m, s = config.mean, config.deviation
+    args = tuple(jnp.asarray(number) for number in (m, s, config.error))
+    start = (jnp.zeros(1), jnp.zeros(()))
+    solver = EULER[backend]
+    best = PathDivergence(sampler, nothing, unit).problem(start, 0.0, 1.0, args)
+    wrong = PathDivergence(erring, sampler, unit).problem(start, 0.0, 1.0, args)
+    laws = [
+        ensemble(
+            problem,
+            config.samples,
+            key=key,
+            backend=backend,
+            solver=solver,
+            dt=1 / config.steps,
+            reduce=Moments(order=4),
+        ).reduced
+        for problem, key in zip((best, wrong), keys, strict=False)
+    ]
+    (z, cost), (z_error, cost_error) = laws[0].mean, laws[0].standard_error
+    spread = laws[0].variance[0][0, 0]
+    spread_error = laws[0].variance_standard_error[0][0, 0]
+    path, path_error = laws[1].mean[1][0], laws[1].standard_error[1][0]
+    fine = 1 << 16
+    steps = discrete(config, config.steps, 0.0)
+    gone = discrete(config, config.steps, config.error)[3]
+    limit = discrete(config, fine, config.error)[3]
+    exact = divergence(m, s)
+    quantile = normal_quantile()
+    order = weak_order(
+        best,
+        solver,
+        squared,
+        key=keys[2],
+        backend=backend,
+        steps=config.weak_steps,
+        paths=config.weak_samples,
+        level=1 - LEVEL,
+    )
+    # Against steps eight times shorter than the shortest, as it is measured.
+    counts = np.array(sorted(config.weak_steps))
+    squares = [_square(config, n) for n in (*counts, 8 * counts[-1])]
+    biases = np.abs(np.array(squares[:-1]) - squares[-1])
+    recursion = float(np.polyfit(np.log(1 / counts), np.log(biases), 1)[0])
+    sampled = "normal quantile, and what Euler's steps are off by, from their recursion"
+    return Findings(
+        claims=(
+            Claim(
+                "samples have the mean m",
+                expected=m,
+                source="Föllmer 1985",
+                measured=float(z[0, 0]),
+                error=float(z_error[0, 0]),
+                tolerance=float(quantile * z_error[0, 0]) + abs(steps[0] - m),
+                reason=sampled,
+                level=LEVEL,
+            ),
+            Claim(
+                "samples have the variance s²",
+                expected=s**2,
+                source="Föllmer 1985",
+                measured=float(spread),
+                error=float(spread_error),
+                tolerance=float(quantile * spread_error) + abs(steps[1] - s**2),
+                reason=sampled,
+                level=LEVEL,
+            ),
+            Claim(
+                "the energy of the drift is the divergence of the ends",
+                expected=exact,
+                source="Föllmer 1985; KL(N(m, s²)‖N(0, 1)) in closed form",
+                measured=float(cost[0]),
+                error=float(cost_error[0]),
+                tolerance=float(quantile * cost_error[0]) + abs(steps[2] - exact),
+                reason=sampled,
+                level=LEVEL,
+            ),
+            Claim(
+                "paths of a wrong drift diverge by half the mean square of its error",
+                expected=limit,
+                source="Girsanov's theorem, with moments by recursion in 65536 steps",
+                measured=float(path),
+                error=float(path_error),
+                tolerance=float(quantile * path_error) + abs(gone - limit),
+                reason=sampled,
+                level=LEVEL,
+            ),
+            Claim(
+                "Euler's law is off by a multiple of the step",
+                expected=1.0,
+                source="weak order of Euler's method",
+                measured=order.order,
+                tolerance=(order.high - order.low) / 2 + abs(recursion - 1),
+                reason="the interval of the slope, and how much these steps bend the "
+                "line, from their recursion",
+                level=LEVEL,
+            ),
+        ),
+        data={
+            "steps": np.array(order.steps),
+            "bias": np.array(order.errors),
+            "bias_error": np.array(order.standard_errors),
+            "cost": np.array([cost[0], cost_error[0], path, path_error]),
+        },
+    )
+
+
+def _square(config: Config, steps: int) -> float:
+    """$E X^2$ of the sample that so many steps of Euler give."""
+    mean, variance, _, _ = discrete(config, steps, 0.0)
+    return mean**2 + variance
+
+
+@follmer_sampler.figure
+def draw(figure: Figure, config: Config, findings: Mapping[str, Findings]) -> None:
+    """The bias over steps, and both divergences beside what they must be."""
+    figure.set_size_inches(8.4, 3.8)
+    left, right = figure.subplots(1, 2)
+    steps = next(iter(findings.values())).data["steps"]
+    exact = config.mean**2 + config.deviation**2
+    bias = [abs(_square(config, round(1 / h)) - exact) for h in steps]
+    left.loglog(steps, bias, "k-", label="recursion, to the limit")
+    left.loglog(steps, bias[0] * steps / steps[0], "k--", label="slope 1")
+    limits = (
+        divergence(config.mean, config.deviation),
+        discrete(config, 1 << 16, config.error)[3],
+    )
+    right.bar([0, 1], limits, color="0.85", label="theory")
+    for backend, found in findings.items():
+        data, style = found.data, mark(backend)
+        left.errorbar(
+            data["steps"],
+            data["bias"],
+            yerr=data["bias_error"],
+            color="C0",
+            label=f"{backend}, to steps eight times shorter",
+            **style,
+        )
+        values, errors = data["cost"][::2], data["cost"][1::2]
+        right.errorbar([0, 1], values, yerr=errors, color="C1", label=backend, **style)
+    left.set_xlabel("step")
+    left.set_ylabel("bias of $E X^2$")
+    right.set_xticks(
+        [0, 1], ["$\\frac{1}{2}E\\int b^2$", "$\\frac{1}{2}E\\int\\delta^2$"]
+    )
+    right.set_ylabel("divergence")
+    for axes in (left, right):
+        axes.legend(fontsize=7)

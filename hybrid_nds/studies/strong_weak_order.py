@@ -1,0 +1,283 @@
+"""Strong and weak orders of schemes where solutions are known."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float
+
+from ..discretization import OrderEstimate, strong_order, weak_order
+from ..ensembles import Moments, ensemble
+from ..stochastic_problem import SDEProblem
+from ._claim import Claim
+from ._findings import Findings
+from ._levels import LEVEL, normal_quantile
+from ._marks import mark
+from ._study import study
+from ._sweep import Sweep
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_SOURCE = (
+    "Kloeden & Platen 1992, Numerical Solution of Stochastic Differential Equations, "
+    "theorems 10.2.2, 10.3.5 and 14.1.5; Rößler 2010; Lévy 1951, Wiener's random "
+    "function and other Laplacian random functions"
+)
+EULER = {"diffrax": "Euler", "julia": "EM"}
+MILSTEIN = {"diffrax": "ItoMilstein", "julia": "RKMil"}
+RATE, VOLATILITY = 1.0, 0.6
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Numbers of steps, of paths, and the frequencies of the area's transform."""
+
+    steps: tuple[int, ...] = (16, 32, 64, 128)
+    weak_steps: tuple[int, ...] = (4, 8, 16, 32)
+    paths: int = 400
+    weak_paths: int = 1000
+    frequencies: tuple[float, ...] = (1.0, 2.0, 4.0)
+    area_steps: int = 64
+    areas: int = 10_000
+    seed: int = 0
+
+
+def growth(t: Any, y: Float[Array, " one"], args: Any) -> Float[Array, " one"]:
+    """The drift $aX$ of geometric Brownian motion."""
+    return RATE * y
+
+
+def volatility(t: Any, y: Float[Array, " one"], args: Any) -> Float[Array, " one"]:
+    """Its diffusion $\\sigma X$."""
+    return VOLATILITY * y
+
+
+def pendulum(t: Any, y: Float[Array, " 2"], args: Any) -> Float[Array, " 2"]:
+    """A damped pendulum, for additive noise."""
+    return jnp.stack([y[1], -jnp.sin(y[0]) - 0.5 * y[1]])
+
+
+def shaken(t: Any, y: Float[Array, " 2"], args: Any) -> Float[Array, " 2"]:
+    """Additive noise in both components."""
+    return 0.5 * jnp.ones_like(y)
+
+
+def still(t: Any, y: Float[Array, " 3"], args: Any) -> Float[Array, " 3"]:
+    """No drift."""
+    return jnp.zeros_like(y)
+
+
+def swept(t: Any, y: Float[Array, " 3"], args: Any) -> Float[Array, "3 2"]:
+    """Two motions whose fields do not commute, and the area that they sweep."""
+    one, none = jnp.ones_like(y[0]), jnp.zeros_like(y[0])
+    first = jnp.stack([one, none, -0.5 * y[1]])
+    return jnp.stack([first, jnp.stack([none, one, 0.5 * y[0]])], axis=1)
+
+
+def geometric(path: Any) -> Float[Array, " one"]:
+    """Geometric Brownian motion's end along a path."""
+    motion = path.values()[0][-1]
+    return jnp.exp(RATE - VOLATILITY**2 / 2 + VOLATILITY * motion)
+
+
+def wave(y: Float[Array, " 3"], frequency: float) -> Float[Array, ""]:
+    """$\\cos\\lambda A$."""
+    return jnp.cos(frequency * y[2])
+
+
+def first(y: Float[Array, " n"]) -> Float[Array, ""]:
+    """The first component."""
+    return y[0]
+
+
+def discrete_transform(frequency: float, steps: int) -> float:
+    """$E\\cos\\lambda A$ of the area that so many steps of Euler sweep.
+
+    $\\prod_k(1 + (\\lambda h/2)^2\\cot^2\\tfrac{(2k-1)\\pi}{2n})^{-1/2}$ over
+    $k = 1, \\dots, n$: the area is $\\tfrac12a^\\top Sb$ of independent normal vectors
+    and the matrix $S$ of signs, with eigenvalues $\\pm i\\cot\\tfrac{(2k-1)\\pi}{2n}$.
+    """
+    k = np.arange(1, steps + 1)
+    roots = 1 / np.tan((2 * k - 1) * np.pi / (2 * steps))
+    factors = 1 + (frequency / (2 * steps)) ** 2 * roots**2
+    return float(np.exp(-0.5 * np.sum(np.log(factors))))
+
+
+@study(
+    title="Strong and weak orders",
+    direction="discretization",
+    source=_SOURCE,
+    quick=Config(
+        steps=(16, 32, 64),
+        weak_steps=(4, 8, 16),
+        paths=100,
+        weak_paths=300,
+        frequencies=(2.0,),
+        area_steps=32,
+        areas=4000,
+    ),
+    paper=Config(
+        steps=(16, 32, 64, 128, 256, 512),
+        weak_steps=(4, 8, 16, 32, 64),
+        paths=10_000,
+        weak_paths=100_000,
+        area_steps=256,
+        areas=1_000_000,
+    ),
+)
+def strong_weak_order(config: Config, backend: Any, sweep: Sweep) -> Findings:
+    """How fast do schemes for stochastic equations converge, along paths and in law?
+
+    Euler and Maruyama's method has strong order one half and weak order one; Milstein's
+    has strong order one where noise commutes, and Euler's has it where noise is
+    additive. SRA1 sees the space-time area of every step, and reaches three halves
+    there. Noise that does not commute sweeps a Lévy area, which increments do not know:
+    Euler's order is one half again, though in law
+    \\(E\\cos\\lambda A = \\operatorname{sech}(\\lambda/2)\\) is met.
+    """
+    keys = jr.split(jr.key(config.seed), 6)
+    brownian = SDEProblem(growth, volatility, jnp.ones(1), 0.0, 1.0)
+    swinging = SDEProblem(
+        pendulum, shaken, jnp.array([1.0, 0.0]), 0.0, 1.0, noise="additive"
+    )
+    turning = SDEProblem(still, swept, jnp.zeros(3), 0.0, 1.0, noise="general")
+    runs = [
+        ("Euler, multiplicative noise", brownian, EULER[backend], geometric, 0.5),
+        ("Milstein, multiplicative noise", brownian, MILSTEIN[backend], geometric, 1.0),
+        ("Euler, additive noise", swinging, EULER[backend], None, 1.0),
+        ("SRA1, additive noise", swinging, "SRA1", None, 1.5),
+        ("Euler, noise that does not commute", turning, EULER[backend], None, 0.5),
+    ]
+    found: dict[str, tuple[OrderEstimate, float]] = {}
+    for number, (name, problem, solver, exact, order) in enumerate(runs):
+        estimate = strong_order(
+            problem,
+            solver,
+            backend=backend,
+            steps=config.steps,
+            paths=config.paths,
+            # Methods on one problem see the same paths.
+            key=keys[0] if exact else keys[1 + number // 4],
+            exact=exact,
+            refine=8,
+            level=1 - LEVEL,
+        )
+        found[f"strong order: {name}"] = (estimate, order)
+    weak = weak_order(
+        brownian,
+        EULER[backend],
+        first,
+        key=keys[3],
+        backend=backend,
+        steps=config.weak_steps,
+        paths=config.weak_paths,
+        exact=geometric,
+        level=1 - LEVEL,
+    )
+    found["weak order: Euler, multiplicative noise"] = (weak, 1.0)
+    claims = [
+        Claim(
+            name,
+            expected=order,
+            source="Kloeden & Platen 1992"
+            if "SRA1" not in name
+            else "Rößler 2010, section 6",
+            measured=estimate.order,
+            error=(estimate.high - estimate.low) / 2 / normal_quantile(),
+            tolerance=(estimate.high - estimate.low) / 2 + 0.1,
+            reason="the interval of the slope, and terms of the next order in steps of "
+            "1/16 and less, or of 1/4 with the error's factor of a half",
+            level=LEVEL,
+        )
+        for name, (estimate, order) in found.items()
+    ]
+    areas = ensemble(
+        turning,
+        config.areas,
+        key=keys[4],
+        backend=backend,
+        solver=EULER[backend],
+        dt=1 / config.area_steps,
+        reduce={
+            f"{frequency:g}": Moments(of=functools.partial(wave, frequency=frequency))
+            for frequency in config.frequencies
+        },
+    ).reduced
+    means = np.array([float(areas[f"{f:g}"].mean[0]) for f in config.frequencies])
+    errors = np.array(
+        [float(areas[f"{f:g}"].standard_error[0]) for f in config.frequencies]
+    )
+    theory = np.array([1 / math.cosh(f / 2) for f in config.frequencies])
+    discrete = [discrete_transform(f, config.area_steps) for f in config.frequencies]
+    beyond = (np.abs(means - theory) - np.abs(np.array(discrete) - theory)) / errors
+    claims.append(
+        Claim(
+            "Lévy's area has E cos(λA) = sech(λ/2), largest deviation in "
+            "standard errors",
+            expected=0.0,
+            source="Lévy 1951",
+            measured=float(beyond.max()),
+            tolerance=normal_quantile(len(theory)),
+            reason="normal quantile, beyond what Euler's steps are off by, in "
+            "closed form",
+            relation="≤",
+            level=LEVEL,
+        )
+    )
+    data: dict[str, Any] = {
+        "frequencies": np.array(config.frequencies),
+        "transform": means,
+        "transform_error": errors,
+        "names": np.array(list(found)),
+    }
+    for number, (estimate, _) in enumerate(found.values()):
+        data[f"{number}"] = np.stack([estimate.steps, estimate.errors])
+    return Findings(claims, data)
+
+
+@strong_weak_order.figure
+def draw(figure: Figure, config: Config, findings: Mapping[str, Findings]) -> None:
+    """Errors over steps with the orders of the theory; the transform of the area."""
+    figure.set_size_inches(9.4, 4.2)
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    orders = (0.5, 1.0, 1.0, 1.5, 0.5, 1.0)
+    for number, order in enumerate(orders):
+        for backend, found in findings.items():
+            steps, errors = found.data[f"{number}"]
+            name = str(found.data["names"][number])
+            left.loglog(
+                steps,
+                errors,
+                color=f"C{number}",
+                label=f"{name} ({backend})",
+                **mark(backend),
+            )
+        steps, errors = next(iter(findings.values())).data[f"{number}"]
+        line = errors[0] * (steps / steps[0]) ** order
+        left.loglog(steps, line, "--", color=f"C{number}")
+    left.plot([], [], "k--", label="order of the theory")
+    many = np.linspace(0.0, 1.1 * max(config.frequencies), 100)
+    right.plot(many, 1 / np.cosh(many / 2), "k-", label="sech$(\\lambda/2)$")
+    for backend, found in findings.items():
+        right.errorbar(
+            found.data["frequencies"],
+            found.data["transform"],
+            yerr=found.data["transform_error"],
+            color="C0",
+            label=backend,
+            **mark(backend),
+        )
+    left.set_xlabel("step")
+    left.set_ylabel("error")
+    right.set_xlabel("$\\lambda$")
+    right.set_ylabel("$E\\cos\\lambda A$")
+    left.legend(fontsize=6)
+    right.legend(fontsize=7)
