@@ -186,6 +186,17 @@ MUTATIONS = {
         ("tokens", reversed_sign, FEW_TOKENS),
         ("circle", reversed_sign, FEW_TOKENS),
     ],
+    "attention_metastability": [
+        (
+            "tokens",
+            doubled,
+            {
+                "inverse_temperatures": (4.0, 5.0),
+                "cosines": (0.0,),
+                "horizon": 10.0,
+            },
+        )
+    ],
     "contracting_rnn": [
         (
             "network",
@@ -208,7 +219,10 @@ MUTATIONS = {
         ("HyperbolicEntropy", other_scale, ONE_EACH),
         ("newton_moments", reversed_mean, ONE_EACH),
     ],
-    # Reversed, covariances would cease to be positive before any claim is asked.
+    # Reversed, both would leave where they are defined before any claim is asked.
+    "stiff_neural": [
+        ("robertson", doubled, {"products": (-1.0,), "trajectories": 100}),
+    ],
     "bures_wasserstein": [("flow", all_doubled, {"sizes": (64, 128, 256)})],
 }
 
@@ -406,3 +420,27 @@ def test_the_area_of_few_steps_by_its_matrix_of_signs():
     form = np.eye(n) + (frequency / (2 * n)) ** 2 * signs @ signs.T
     found = _module("strong_weak_order").discrete_transform(frequency, n)
     assert found == pytest.approx(np.linalg.det(form) ** -0.5, rel=1e-12)
+
+
+def test_two_tokens_meet_after_an_elementary_integral_at_infinite_temperature():
+    found = _module("attention_metastability").meeting_time(0.0, 0.0)
+    # Of 1 / (1 - c^2), from 0 to 0.9.
+    assert found == pytest.approx(np.arctanh(0.9), rel=1e-10)
+
+
+def test_the_stiffness_ratio_by_eigenvalues():
+    module = _module("stiff_neural")
+    y = np.array([0.7, 9e-6, 0.3])
+    jacobian = jax.jacfwd(lambda y: module.Robertson(dtype=float)(0.0, y))(y)
+    rates = np.sort(np.abs(np.linalg.eigvals(np.asarray(jacobian, float))))
+    # The slow eigenvalue is found to the round-off of the fast one.
+    assert module.stiffness_ratio(y) == pytest.approx(rates[2] / rates[1], rel=1e-3)
+
+
+def test_orders_and_constants_are_learned_from_rates():
+    module = _module("stiff_neural")
+    states = np.random.default_rng(0).uniform(0.1, 1.0, (20, 3))
+    orders, constants = module.learn(states)
+    expected = [[1, 0, 0], [0, 2, 0], [0, 1, 1]]
+    assert np.allclose(orders, expected, atol=1e-10)
+    assert np.allclose(np.exp(constants), module.RATES, rtol=1e-9)

@@ -23,12 +23,14 @@ OWN = (
     "follmer_sampler",
     "mean_field_langevin",
     "attention_clustering",
+    "attention_metastability",
     "noisy_attention",
     "contracting_rnn",
     "controllability",
     "chen_fliess",
     "mirror_flow",
     "bures_wasserstein",
+    "stiff_neural",
 )
 
 

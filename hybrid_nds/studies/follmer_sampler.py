@@ -261,6 +261,7 @@ def draw(figure: Figure, config: Config, findings: Mapping[str, Findings]) -> No
         )
         values, errors = data["cost"][::2], data["cost"][1::2]
         right.errorbar([0, 1], values, yerr=errors, color="C1", label=backend, **style)
+    left.set_xscale("log", base=2)
     left.set_xlabel("step")
     left.set_ylabel("bias of $E X^2$")
     right.set_xticks(
