@@ -19,6 +19,7 @@ from ._findings import Findings
 from ._levels import LEVEL, normal_quantile
 from ._marks import mark
 from ._precise import precise_states
+from ._schemes import EULER
 from ._study import study
 from ._sweep import Sweep
 
@@ -30,7 +31,6 @@ _SOURCE = (
     "2019, Stable recurrent models; Pham, Tabareau & Slotine 2009, A contraction "
     "theory approach to stochastic incremental stability"
 )
-EULER = {"diffrax": "Euler", "julia": "EM"}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,6 +21,7 @@ from ._findings import Findings
 from ._levels import LEVEL, normal_quantile
 from ._marks import mark
 from ._precise import precise_end
+from ._schemes import EULER
 from ._study import study
 from ._sweep import Sweep
 
@@ -31,7 +32,6 @@ _SOURCE = (
     "Brockett 1970, Finite dimensional linear systems, section 22; Gaveau 1977, "
     "Principe de moindre action; Stroock & Varadhan 1972, support theorem"
 )
-EULER = {"diffrax": "Euler", "julia": "EM"}
 DYNAMICS = np.array([[0.0, 1.0], [0.0, 0.0]])
 PORT = np.array([[0.0], [1.0]])
 

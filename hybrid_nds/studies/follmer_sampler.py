@@ -19,6 +19,7 @@ from ._claim import Claim
 from ._findings import Findings
 from ._levels import LEVEL, normal_quantile
 from ._marks import mark
+from ._schemes import EULER
 from ._study import study
 from ._sweep import Sweep
 
@@ -30,7 +31,6 @@ _SOURCE = (
     "Tzen & Raginsky 2019, Theoretical guarantees for sampling and inference in "
     "generative models with latent diffusions"
 )
-EULER = {"diffrax": "Euler", "julia": "EM"}
 
 
 @dataclasses.dataclass(frozen=True)

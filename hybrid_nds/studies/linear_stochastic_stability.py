@@ -20,6 +20,7 @@ from ._claim import Claim
 from ._findings import Findings
 from ._levels import LEVEL, normal_quantile
 from ._marks import mark
+from ._schemes import EULER
 from ._study import study
 from ._sweep import Sweep
 
@@ -31,7 +32,6 @@ _SOURCE = (
     "Arnold, Crauel & Wihstutz 1983; Higham 2000, Mean-square and asymptotic stability "
     "of the stochastic theta method"
 )
-EULER = {"diffrax": "Euler", "julia": "EM"}
 # The implicit methods are Julia's alone.
 THETAS = {"diffrax": (0.0,), "julia": (0.0, 0.5, 1.0)}
 

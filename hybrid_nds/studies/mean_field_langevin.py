@@ -20,6 +20,7 @@ from ._claim import Claim
 from ._findings import Findings
 from ._levels import LEVEL, normal_quantile, slope_error
 from ._marks import mark
+from ._schemes import EULER
 from ._study import study
 from ._sweep import Sweep
 
@@ -30,7 +31,6 @@ _SOURCE = (
     "Chizat 2022, Mean-field Langevin dynamics: exponential convergence and annealing; "
     "Suzuki, Wu & Nitanda 2023, Convergence of mean-field Langevin dynamics"
 )
-EULER = {"diffrax": "Euler", "julia": "EM"}
 INPUT, TARGET = 1.0, 2.0
 
 

@@ -20,6 +20,7 @@ from ._claim import Claim
 from ._findings import Findings
 from ._levels import LEVEL, normal_quantile
 from ._marks import mark
+from ._schemes import EULER
 from ._study import study
 from ._sweep import Sweep
 
@@ -31,7 +32,6 @@ _SOURCE = (
     "high-dimensional sphere and other Riemannian manifolds; Sakaguchi 1988, "
     "Cooperative phenomena in coupled oscillator systems under external fields"
 )
-EULER = {"diffrax": "Euler", "julia": "EM"}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,6 +20,7 @@ from ._claim import Claim
 from ._findings import Findings
 from ._levels import LEVEL, normal_quantile
 from ._marks import mark
+from ._schemes import EULER
 from ._study import study
 from ._sweep import Sweep
 
@@ -30,7 +31,6 @@ _SOURCE = (
     "Cohen, Cont, Rossier & Xu 2021, Scaling properties of deep residual networks; "
     "Newman 1986, The distribution of Lyapunov exponents"
 )
-EULER = {"diffrax": "Euler", "julia": "EM"}
 
 
 @dataclasses.dataclass(frozen=True)

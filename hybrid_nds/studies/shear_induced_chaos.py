@@ -19,6 +19,7 @@ from ._claim import Claim, Relation
 from ._findings import Findings
 from ._levels import LEVEL
 from ._marks import mark
+from ._schemes import EULER
 from ._study import study
 from ._sweep import Sweep
 
@@ -30,7 +31,6 @@ _SOURCE = (
     "two-dimensional non-Hamiltonian system; Doan, Engel, Lamb & Rasmussen 2018, Hopf "
     "bifurcation with additive noise"
 )
-EULER = {"diffrax": "Euler", "julia": "EM"}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -142,9 +142,8 @@ def stiff_neural(config: Config, backend: str, sweep: Sweep) -> Findings:
 
     Small noise \\(\\varepsilon\\) in the fast component, of rate \\(\\lambda\\),
     gives it the variance \\(\\varepsilon^2/2\\lambda\\). Explicit steps must be
-    shorter than
-    \\(2/\\lambda\\); implicit ones (in Julia) are not, and damp the variance to
-    \\(\\varepsilon^2h/((1 + \\lambda h)^2 - 1)\\).
+    shorter than \\(2/\\lambda\\); implicit ones (in Julia) are not, and damp the
+    variance to \\(\\varepsilon^2h/((1 + \\lambda h)^2 - 1)\\).
     """
     start = jnp.array([1.0, 0.0, 0.0])
     model = Robertson(dtype=float)

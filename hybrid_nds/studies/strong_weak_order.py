@@ -20,8 +20,10 @@ from ._claim import Claim
 from ._findings import Findings
 from ._levels import LEVEL, normal_quantile, slope_error
 from ._marks import mark
+from ._schemes import EULER
 from ._study import study
 from ._sweep import Sweep
+from .controllability import heisenberg_noise, no_drift
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,7 +33,6 @@ _SOURCE = (
     "theorems 10.2.2, 10.3.5 and 14.1.5; Rößler 2010; Lévy 1951, Wiener's random "
     "function and other Laplacian random functions"
 )
-EULER = {"diffrax": "Euler", "julia": "EM"}
 MILSTEIN = {"diffrax": "ItoMilstein", "julia": "RKMil"}
 RATE, VOLATILITY = 1.0, 0.6
 
@@ -68,18 +69,6 @@ def washboard(t: Any, y: Float[Array, " 2"], args: Any) -> Float[Array, " 2"]:
 def shaken(t: Any, y: Float[Array, " 2"], args: Any) -> Float[Array, " 2"]:
     """Additive noise, strong beside the drift."""
     return 2 * jnp.ones_like(y)
-
-
-def still(t: Any, y: Float[Array, " 3"], args: Any) -> Float[Array, " 3"]:
-    """No drift."""
-    return jnp.zeros_like(y)
-
-
-def swept(t: Any, y: Float[Array, " 3"], args: Any) -> Float[Array, "3 2"]:
-    """Two motions whose fields do not commute, and the area that they sweep."""
-    one, none = jnp.ones_like(y[0]), jnp.zeros_like(y[0])
-    first = jnp.stack([one, none, -0.5 * y[1]])
-    return jnp.stack([first, jnp.stack([none, one, 0.5 * y[0]])], axis=1)
 
 
 def geometric(path: Any) -> Float[Array, " one"]:
@@ -161,7 +150,10 @@ def strong_weak_order(config: Config, backend: Any, sweep: Sweep) -> Findings:
     shifted = SDEProblem(
         washboard, shaken, jnp.array([0.0, 1.0]), 0.0, 1.0, noise="additive"
     )
-    turning = SDEProblem(still, swept, jnp.zeros(3), 0.0, 1.0, noise="general")
+    # The third component is the area that two motions sweep.
+    turning = SDEProblem(
+        no_drift, heisenberg_noise, jnp.zeros(3), 0.0, 1.0, noise="general"
+    )
     runs = [
         ("Euler, multiplicative noise", brownian, EULER[backend], geometric, 0.5),
         ("Milstein, multiplicative noise", brownian, MILSTEIN[backend], geometric, 1.0),
