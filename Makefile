@@ -4,10 +4,13 @@ VENV ?= .venv
 RUN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: validate test slow-test lint julia docs
+.PHONY: validate studies test slow-test lint julia docs
 
 validate: $(READY)
 	$(RUN)/hybrid-nds validate --output report
+
+studies: $(READY)
+	$(RUN)/hybrid-nds study run --all --quick --out report/studies
 
 test: lint
 	$(RUN)/python -m pytest -n auto -m "not slow"

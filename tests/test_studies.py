@@ -24,6 +24,7 @@ from hybrid_nds.studies import (
     _registry as registry,
     run_study,
     study,
+    write_pages,
     write_report,
 )
 from hybrid_nds.studies._executor import executor_of
@@ -274,6 +275,34 @@ def test_a_report_is_one_page(tmp_path):
         write_report([], tmp_path)
 
 
+def test_pages_tell_of_a_run(tmp_path):
+    odd = study(title="A * of | pipes", direction="algorithms", source="<counting>")
+
+    def pipes(config: Config, backend: str, sweep: Sweep) -> Findings:
+        """Is \\(1\\) one? Then \\[ 1 = 1 \\] holds."""
+        return Findings((claim(statement="E|x| of _all_"),), {}, ("A <note>.",))
+
+    pipes = odd(pipes)
+    pipes.figure(lambda figure, config, findings: figure.subplots())
+    results = [run_study(one, backends=("diffrax",)) for one in (pipes, doubling)]
+    pages = write_pages(results, tmp_path)
+    assert [page.name for page in pages] == ["pipes.md", "doubling.md"]
+    text = pages[0].read_text()
+    # Formulas in lines of their own; in tables nothing that Markdown reads as its own.
+    assert "\n\n\\[ 1 = 1 \\]\n\n" in text
+    assert "| E&#124;x&#124; of &#95;all&#95; | = 4<br>" in text
+    assert "A &#60;note&#62;." in text
+    assert "1 of 1 claims hold" in text
+    assert "Preset default" in text
+    for one in results:
+        figure = tmp_path / "images" / f"{one.study.name}.png"
+        assert figure.read_bytes()[:4] == b"\x89PNG"
+    wrong = run_study(doubling, config=Config(factor=3.0), backends=("diffrax",))
+    assert "**fails**" in write_pages([wrong], tmp_path)[0].read_text()
+    with pytest.raises(ValueError, match="none of `results` has findings"):
+        write_pages([run_study(doubling, backends=())], tmp_path)
+
+
 def test_a_backend_that_stops_is_told_of(tmp_path):
     config = Config(folder="/nowhere at all")
     given = {"config": config, "backends": ("diffrax",)}
@@ -301,24 +330,37 @@ def test_one_julia_serves_all_who_ask():
     assert executors.julia_beside("study 'doubling'", None) is one
 
 
+@dataclasses.dataclass
 class Point:
     """An entry point of another package."""
 
-    name = "doubling"
+    study: studies.Study
 
-    @staticmethod
-    def load():
-        return doubling
+    @property
+    def name(self):
+        return self.study.name
+
+    def load(self):
+        return self.study
 
 
 @pytest.fixture
-def others(monkeypatch):
+def offered(monkeypatch):
+    """Makes a study one that another package offers."""
+
+    def offer(one):
+        monkeypatch.setattr(
+            importlib.metadata, "entry_points", lambda group: [Point(one)]
+        )
+
     registry._others.cache_clear()
-    monkeypatch.setattr(
-        importlib.metadata, "entry_points", lambda group: [Point] if group else []
-    )
-    yield
+    yield offer
     registry._others.cache_clear()
+
+
+@pytest.fixture
+def others(offered):
+    offered(doubling)
 
 
 def test_studies_of_other_packages_are_found(others):
@@ -339,10 +381,37 @@ def test_the_command_lists_runs_and_reports(others, tmp_path):
     assert listed.exit_code == 0
     assert "doubling" in listed.output
     given = ("run", "doubling", "--quick", "--backend", "diffrax", "--out")
-    done = command(*given, str(tmp_path))
+    done = command(*given, str(tmp_path), "--pages", str(tmp_path / "pages"))
     assert done.exit_code == 0, done.output
     assert "All 1 studies hold" in done.output
     assert (tmp_path / "report.html").exists()
+    assert (tmp_path / "pages" / "doubling.md").exists()
+
+
+def test_the_command_on_a_cluster_survives_a_worker(offered, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    folder = str(tmp_path)
+
+    def dying(config: Config, backend: str, sweep: Sweep) -> Findings:
+        """Is every point there once?"""
+        points = [(number, config.folder) for number in range(6)]
+        total = sum(int(number) for number in sweep(kill_once, points))
+        return Findings((claim(expected=15.0, measured=total),))
+
+    made = study(
+        title="Dying", direction="algorithms", source="", quick=Config(folder=folder)
+    )(dying)
+    made.figure(lambda figure, config, findings: figure.subplots())
+    offered(made)
+    given = ("run", "dying", "--quick", "--backend", "diffrax", "--out", folder)
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None
+    ) as cluster:
+        done = command(*given, "--executor", f"dask:{cluster.scheduler_address}")
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "killed").exists()
+    assert len(list((tmp_path / "saved/dying/points").glob("*.npz"))) == 6
+    assert json.loads((tmp_path / "results.json").read_text())["passed"]
 
 
 @pytest.mark.parametrize(

@@ -51,9 +51,12 @@ def run_studies(
         str | None, typer.Option(help="processes:N or dask:ADDRESS, for sweeps.")
     ] = None,
     out: Annotated[Path, typer.Option(help="A folder for results.")] = Path("studies"),
+    pages: Annotated[
+        Path | None, typer.Option(help="A folder for pages in Markdown, too.")
+    ] = None,
 ) -> None:
     """Run studies, print their claims, write a report; goes on where it was cut off."""
-    from ..studies import run_study, write_report
+    from ..studies import run_study, write_pages, write_report
     from ..studies._executor import executor_of
 
     if every == bool(names):
@@ -91,6 +94,8 @@ def run_studies(
     except (ValueError, ImportError, OSError) as error:
         fail(str(error), 2)
     console.print(f"Wrote {write_report(results, out)}, results.json and figures.")
+    if pages is not None and any(result.findings for result in results):
+        console.print(f"Wrote {len(write_pages(results, pages))} pages to {pages}.")
     ran = [result for result in results if result.ran]
     failed = [result.study.name for result in ran if not result.passed]
     if failed:

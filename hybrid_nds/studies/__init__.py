@@ -2,6 +2,7 @@
 
 from ._claim import Claim as Claim
 from ._findings import Findings as Findings
+from ._pages import write_pages as write_pages
 from ._registry import find_study as find_study, study_names as study_names
 from ._report import write_report as write_report
 from ._result import StudyResult as StudyResult
