@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,8 +13,9 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import scipy.integrate
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
+from ..ensembles import Moments, ensemble
 from ..models import Attention, CircleAttention
 from ..problem import ODEProblem
 from ._claim import Claim
@@ -33,17 +35,23 @@ _SOURCE = (
 NORMALIZATIONS: dict[str, Literal["softmax", "mean"]] = {"SA": "softmax", "USA": "mean"}
 NEAR = (1e-5, 1e-7)
 """Distances of cosines from one between which the tail's rate is measured."""
+CLUSTERED = 1e-3
+"""How close to one all cosines are where tokens count as one cluster."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Tokens, temperatures, and random starts for the energy."""
+    """Tokens, temperatures, random starts for the energy, and for the diagram."""
 
     tokens: int = 8
     inverse_temperatures: tuple[float, ...] = (0.0, 1.0, 3.0)
     cosines: tuple[float, ...] = tuple(k / 20 for k in range(1, 20))
     starts: int = 4
     splay: tuple[float, ...] = (-1.2, -0.8, -0.5, 0.0)
+    diagram_temperatures: tuple[float, ...] = tuple(k / 2 for k in range(13))
+    diagram_starts: int = 16
+    dimension: int = 64
+    end: float = 20.0
     seed: int = 0
 
 
@@ -89,6 +97,17 @@ def splay_rate(beta: float) -> float:
     return math.exp(-beta / 2) * (0.5 + 0.75 * beta)
 
 
+def clustered(y: Float[Array, "n d"]) -> Float[Array, ""]:
+    """One where all tokens are one cluster, zero elsewhere."""
+    return jnp.all(y @ y.T >= 1 - CLUSTERED).astype(y.dtype)
+
+
+def anywhere(key: PRNGKeyArray, n: int, d: int) -> Float[Array, "n d"]:
+    """Tokens that are independent and uniform on the sphere."""
+    drawn = jr.normal(key, (n, d), float)
+    return drawn / jnp.linalg.norm(drawn, axis=1, keepdims=True)
+
+
 @study(
     title="Clustering of tokens under self-attention",
     direction="continuous models",
@@ -98,8 +117,19 @@ def splay_rate(beta: float) -> float:
         cosines=(0.25, 0.5, 0.75),
         starts=2,
         splay=(-0.9, -0.4),
+        diagram_temperatures=(0.0, 3.0),
+        diagram_starts=4,
+        dimension=16,
     ),
-    paper=Config(tokens=64, inverse_temperatures=(0.0, 0.5, 1.0, 2.0, 4.0), starts=16),
+    paper=Config(
+        tokens=32,
+        inverse_temperatures=(0.0, 0.5, 1.0, 2.0, 4.0),
+        starts=16,
+        diagram_temperatures=tuple(k / 4 for k in range(37)),
+        diagram_starts=256,
+        dimension=128,
+        end=30.0,
+    ),
 )
 def attention_clustering(config: Config, backend: str, sweep: Sweep) -> Findings:
     """How fast do the tokens of a transformer become one?
@@ -114,35 +144,38 @@ def attention_clustering(config: Config, backend: str, sweep: Sweep) -> Findings
     values are quadratures. From any start the interaction energy rises; for
     \\(\\beta < -\\tfrac23\\) alone do three tokens stay apart, at the corners of a
     triangle.
+
+    Random tokens in many dimensions are nearly orthonormal, and cluster when these do:
+    the share of random starts whose cosines are all above 0.999 is drawn over time and
+    \\(\\beta\\), with the time of orthonormal ones.
     """
-    n = config.tokens
-    found, wanted, rates, slack = {}, np.array(config.cosines), [], []
-    worst = 0.0
-    for kind, normalization in NORMALIZATIONS.items():
-        for beta in config.inverse_temperatures:
-            model = Attention(n, beta, normalization=normalization, dtype=float)
-            times = [arrival(kind, beta, n, cosine) for cosine in config.cosines]
-            tail = [arrival(kind, beta, n, 1 - near) for near in NEAR]
-            problem = ODEProblem(tokens, jnp.eye(n), 0.0, tail[-1], args=model)
-            states = precise_states(problem, backend, np.array([0.0, *times, *tail]))
-            apart = states[:, :, None] - states[:, None]
-            # Half the square of a chord is 1 - γ, without cancellation.
-            gaps = np.sum(apart**2, axis=-1)[:, *np.triu_indices(n, 1)] / 2
-            worst = max(worst, float(np.max(np.abs(1 - gaps[1:-2] - wanted[:, None]))))
-            first, last = gaps[-2:].mean(axis=1)
-            limit = 2.0 if kind == "SA" else 2 * math.exp(beta)
-            rates.append(math.log(first / last) / (tail[1] - tail[0]) / limit)
-            near = speed(kind, beta, n, 1 - NEAR[0]) / NEAR[0]
-            slack.append(abs(near / limit - 1))
-            found[f"{kind} {beta:g}"] = np.stack([times, 1 - gaps[1:-2].mean(axis=1)])
-    off = int(np.argmax(np.abs(np.array(rates) - 1)))
-    fall = max(
-        _fall(config, backend, normalization, key)
-        for normalization in NORMALIZATIONS.values()
-        for key in jr.split(jr.key(config.seed), config.starts)
+    points = [
+        (kind, beta, config.tokens, config.cosines, backend)
+        for kind in NORMALIZATIONS
+        for beta in config.inverse_temperatures
+    ]
+    rises = sweep(_rise, points)
+    rates = np.array([rise["rate"] for rise in rises])
+    off = int(np.argmax(np.abs(rates - 1)))
+    falls = sweep(
+        _fall,
+        [
+            (kind, 2 * config.tokens, config.seed, number, backend)
+            for kind in NORMALIZATIONS
+            for number in range(config.starts)
+        ],
     )
-    measured = np.array([_leaving(backend, beta) for beta in config.splay])
+    measured = np.array(sweep(_leaving, [(beta, backend) for beta in config.splay]))
     theory = np.array([splay_rate(beta) for beta in config.splay])
+    times = tuple(np.linspace(0.0, config.end, 81).tolist())
+    size = (config.tokens, config.dimension, config.diagram_starts)
+    diagram = sweep(
+        _clustering,
+        [
+            (beta, *size, times, config.seed, number, backend)
+            for number, beta in enumerate(config.diagram_temperatures)
+        ],
+    )
     # Without its exponential factor the rate is a line in β.
     line = np.polyfit(config.splay, measured * np.exp(np.array(config.splay) / 2), 1)
     return Findings(
@@ -152,7 +185,7 @@ def attention_clustering(config: Config, backend: str, sweep: Sweep) -> Findings
                 "distance",
                 expected=0.0,
                 source="Geshkovski et al. 2025, theorem 6.9, as a quadrature",
-                measured=worst,
+                measured=max(rise["off"] for rise in rises),
                 tolerance=1e-6,
                 reason="tolerances of 1e-12 a step, growing over the transient",
             ),
@@ -161,7 +194,7 @@ def attention_clustering(config: Config, backend: str, sweep: Sweep) -> Findings
                 expected=1.0,
                 source="the reduced equation at γ = 1",
                 measured=rates[off],
-                tolerance=max(slack) + 1e-6,
+                tolerance=float(max(rise["slack"] for rise in rises)) + 1e-6,
                 reason="the rate at 1 − γ = 1e-5 by the reduced equation, and "
                 "tolerances of 1e-12 beside chords of 1e-4",
             ),
@@ -169,7 +202,7 @@ def attention_clustering(config: Config, backend: str, sweep: Sweep) -> Findings
                 "the interaction energy never falls, the largest fall",
                 expected=0.0,
                 source="Geshkovski et al. 2025, section 3.4: a gradient flow",
-                measured=fall,
+                measured=max(falls),
                 tolerance=1e-10,
                 reason="tolerances of 1e-12 a step beside energies of order one",
                 relation="≤",
@@ -190,24 +223,88 @@ def attention_clustering(config: Config, backend: str, sweep: Sweep) -> Findings
                 tolerance=2e-4,
                 reason="the tolerance of the rates over the slope 3/4 of the line",
             ),
+            Claim(
+                "in as many dimensions all random starts end in one cluster, their "
+                "share at the least β",
+                expected=1.0,
+                source="Geshkovski et al. 2025, theorem 6.3",
+                measured=diagram[int(np.argmin(config.diagram_temperatures))][-1],
+                tolerance=0.0,
+                reason="almost surely, in the long run",
+            ),
         ),
-        data={"splay": np.array(config.splay), "rates": measured, **found},
+        data={
+            "diagram": np.stack(diagram),
+            "diagram_times": np.array(times),
+            "splay": np.array(config.splay),
+            "rates": measured,
+            **{
+                f"{kind} {beta:g}": np.stack([rise["times"], rise["cosines"]])
+                for (kind, beta, *_), rise in zip(points, rises, strict=True)
+            },
+        },
     )
 
 
-def _fall(config: Config, backend: str, normalization: Any, key: Any) -> float:
+def _rise(point: tuple[str, float, int, tuple[float, ...], str]) -> dict[str, Any]:
+    """Cosines when they should be given ones, and the tail's rate over its limit."""
+    kind, beta, n, cosines, backend = point
+    model = Attention(n, beta, normalization=NORMALIZATIONS[kind], dtype=float)
+    times = [arrival(kind, beta, n, cosine) for cosine in cosines]
+    tail = [arrival(kind, beta, n, 1 - near) for near in NEAR]
+    problem = ODEProblem(tokens, jnp.eye(n), 0.0, tail[-1], args=model)
+    states = precise_states(problem, backend, np.array([0.0, *times, *tail]))
+    apart = states[:, :, None] - states[:, None]
+    # Half the square of a chord is 1 - γ, without cancellation.
+    gaps = np.sum(apart**2, axis=-1)[:, *np.triu_indices(n, 1)] / 2
+    risen = 1 - gaps[1:-2]
+    first, last = gaps[-2:].mean(axis=1)
+    limit = 2.0 if kind == "SA" else 2 * math.exp(beta)
+    near = speed(kind, beta, n, 1 - NEAR[0]) / NEAR[0]
+    return {
+        "times": times,
+        "cosines": risen.mean(axis=1),
+        "off": np.max(np.abs(risen - np.array(cosines)[:, None])),
+        "rate": math.log(first / last) / (tail[1] - tail[0]) / limit,
+        "slack": abs(near / limit - 1),
+    }
+
+
+def _fall(point: tuple[str, int, int, int, str]) -> float:
     """The largest fall of the energy between two times, from a random start."""
-    model = Attention(3, 2.0, normalization=normalization, dtype=float)
-    start = jr.normal(key, (2 * config.tokens, 3), float)
-    start = start / jnp.linalg.norm(start, axis=1, keepdims=True)
+    kind, n, seed, number, backend = point
+    model = Attention(3, 2.0, normalization=NORMALIZATIONS[kind], dtype=float)
+    start = anywhere(jr.fold_in(jr.key(seed), number), n, 3)
     problem = ODEProblem(tokens, start, 0.0, 8.0, args=model)
     states = precise_states(problem, backend, np.linspace(0.0, 8.0, 81))
     energies = np.asarray(jax.vmap(model.energy)(jnp.asarray(states)))
     return float(np.max(-np.diff(energies)))
 
 
-def _leaving(backend: str, beta: float) -> float:
+def _clustering(
+    point: tuple[float, int, int, int, tuple[float, ...], int, int, str],
+) -> Float[np.ndarray, " times"]:
+    """The share of random starts that are one cluster at each time."""
+    beta, n, d, starts, times, seed, number, backend = point
+    model = Attention(d, beta, dtype=float)
+    found = ensemble(
+        ODEProblem(tokens, jnp.eye(n, d), 0.0, times[-1], args=model),
+        starts,
+        key=jr.fold_in(jr.key(seed), number),
+        backend=backend,
+        solver="Tsit5",
+        rtol=1e-6,
+        atol=1e-8,
+        saveat=np.array(times),
+        initial=functools.partial(anywhere, n=n, d=d),
+        reduce=Moments(of=clustered),
+    ).reduced
+    return np.ravel(found.mean)
+
+
+def _leaving(point: tuple[float, str]) -> float:
     """The rate at which a small distance from the triangle grows, per unit of time."""
+    beta, backend = point
     corners = np.array([0.0, 2 * np.pi / 3, 4 * np.pi / 3])
     off = 1e-5 * np.array([1.0, -0.5, -0.5])
     model = CircleAttention(1.0, beta, dtype=float)
@@ -220,9 +317,9 @@ def _leaving(backend: str, beta: float) -> float:
 
 @attention_clustering.figure
 def draw(figure: Figure, config: Config, findings: Mapping[str, Findings]) -> None:
-    """Cosines over time, and the rate at which the triangle is left."""
-    figure.set_size_inches(8.4, 3.8)
-    left, right = figure.subplots(1, 2)
+    """Cosines over time, clusters over time and β, rates of leaving the triangle."""
+    figure.set_size_inches(12.0, 3.8)
+    left, middle, right = figure.subplots(1, 3)
     n = config.tokens
     cosines = 1 - np.geomspace(1.0, 1e-3, 120)
     for row, kind in enumerate(NORMALIZATIONS):
@@ -243,9 +340,26 @@ def draw(figure: Figure, config: Config, findings: Mapping[str, Findings]) -> No
         right.plot(at, values, color="C3", label=backend, **mark(backend))
     right.axvline(-2 / 3, color="k", linestyle=":", label="$\\beta = -2/3$")
     right.axhline(0.0, color="k", linewidth=0.5)
+    betas = np.array(config.diagram_temperatures)
+    data = next(iter(findings.values())).data
+    image = middle.pcolormesh(
+        data["diagram_times"], betas, data["diagram"], vmin=0, vmax=1, rasterized=True
+    )
+    figure.colorbar(image, ax=middle, label="share of random starts in one cluster")
+    for (backend, found), line in zip(findings.items(), (":", "--"), strict=False):
+        at = np.argmax(found.data["diagram"] >= 0.5, axis=1)
+        met = found.data["diagram"][:, -1] >= 0.5
+        half = found.data["diagram_times"][at]
+        label = f"half of them ({backend})"
+        middle.plot(half[met], betas[met], "w", linestyle=line, label=label)
+    finer = np.linspace(betas.min(), betas.max(), 60)
+    alone = [arrival("SA", beta, n, 1 - CLUSTERED) for beta in finer]
+    middle.plot(alone, finer, "C3", label="orthonormal start")
+    middle.set(xlim=(0.0, config.end), xlabel="time", ylabel="$\\beta$")
     left.set_xlabel("time")
     left.set_ylabel("cosine $\\gamma$ between tokens")
     right.set_xlabel("$\\beta$")
     right.set_ylabel("rate of leaving the triangle")
     for axes in (left, right):
         axes.legend(fontsize=7)
+    middle.legend(fontsize=7, facecolor="0.4", labelcolor="w", framealpha=0.7)

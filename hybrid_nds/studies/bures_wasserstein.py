@@ -147,7 +147,8 @@ def bures_wasserstein(config: Config, backend: str, sweep: Sweep) -> Findings:
         ]
     )
     share = distances * np.exp(2 * strengths[0] * times) / distances[0]
-    laplace, inferred = _accuracy(config, backend)
+    points = [(size, config.share, config.nodes, backend) for size in config.sizes]
+    laplace, inferred = np.array(sweep(_accuracy, points)).T
     inverse = 1 / np.array(config.sizes)
     slopes = [-fit_order(inverse, err[:, None]).order for err in (laplace, inferred)]
     bend = 8 / config.sizes[0]
@@ -199,26 +200,23 @@ def bures_wasserstein(config: Config, backend: str, sweep: Sweep) -> Findings:
     )
 
 
-def _accuracy(config: Config, backend: str) -> tuple[np.ndarray, np.ndarray]:
+def _accuracy(point: tuple[int, float, int, str]) -> Float[np.ndarray, " two"]:
     """Errors of Laplace's and of the flow's mean, in deviations of the posterior."""
-    laplace, inferred = [], []
-    mode = math.log(config.share / (1 - config.share))
-    for size in config.sizes:
-        mean, deviation = posterior(size, config.share)
-        bend = size * config.share * (1 - config.share)
-        potential = Logistic(jnp.asarray(float(size)), jnp.asarray(config.share))
-        problem = ODEProblem(
-            flow,
-            (jnp.array([mode]), jnp.array([[1 / bend]])),
-            0.0,
-            # Thirty of the slowest times: 1e-13 is left.
-            30 / bend,
-            args=BuresWassersteinFlow(potential, 1, nodes=config.nodes),
-        )
-        found, _ = precise_end(problem, backend)
-        laplace.append(abs(mode - mean) / deviation)
-        inferred.append(abs(float(found[0]) - mean) / deviation)
-    return np.array(laplace), np.array(inferred)
+    size, share, nodes, backend = point
+    mode = math.log(share / (1 - share))
+    mean, deviation = posterior(size, share)
+    bend = size * share * (1 - share)
+    potential = Logistic(jnp.asarray(float(size)), jnp.asarray(share))
+    problem = ODEProblem(
+        flow,
+        (jnp.array([mode]), jnp.array([[1 / bend]])),
+        0.0,
+        # Thirty of the slowest times: 1e-13 is left.
+        30 / bend,
+        args=BuresWassersteinFlow(potential, 1, nodes=nodes),
+    )
+    found, _ = precise_end(problem, backend)
+    return np.abs(np.array([mode, found[0]]) - mean) / deviation
 
 
 @bures_wasserstein.figure

@@ -171,8 +171,10 @@ def stiff_neural(config: Config, backend: str, sweep: Sweep) -> Findings:
     rates = np.sort(np.abs(np.linalg.eigvals(np.asarray(jacobian))))
     ratio = float(rates[-1] / rates[-2])
     products = np.array(config.products)
-    sensitivities = np.array([_sensitivity(backend, z) for z in products])
-    variance, error, expected = _fluctuations(config, backend)
+    points = [(z, backend) for z in config.products]
+    sensitivities = np.array(sweep(_sensitivity, points))
+    point = (config.noise, config.trajectories, config.seed, backend)
+    ((variance, error, expected),) = sweep(_fluctuations, [point])
     return Findings(
         claims=(
             Claim(
@@ -231,8 +233,9 @@ def stiff_neural(config: Config, backend: str, sweep: Sweep) -> Findings:
     )
 
 
-def _sensitivity(backend: str, z: float) -> float:
+def _sensitivity(point: tuple[float, str]) -> float:
     """How the end of one step of implicit Euler changes with the rate."""
+    z, backend = point
 
     def end(rate: Any) -> Any:
         problem = ODEProblem(linear, jnp.ones(1), 0.0, 1.0, args=rate)
@@ -244,8 +247,9 @@ def _sensitivity(backend: str, z: float) -> float:
     return (above - below) / 2e-4
 
 
-def _fluctuations(config: Config, backend: str) -> tuple[float, float, float]:
+def _fluctuations(point: tuple[float, int, int, str]) -> Float[np.ndarray, " three"]:
     """The variance of the fast component, its error, and that of the scheme."""
+    noise, trajectories, seed, backend = point
     fast = float(np.sqrt(RATES[0] / RATES[1]))
     rate = 2 * RATES[1] * fast
     implicit = backend == "julia"
@@ -261,24 +265,21 @@ def _fluctuations(config: Config, backend: str) -> tuple[float, float, float]:
         jnp.array([1.0, fast, 0.0]),
         0.0,
         end,
-        args=(Robertson(dtype=float), jnp.asarray(config.noise)),
+        args=(Robertson(dtype=float), jnp.asarray(noise)),
         noise="additive",
     )
     found = ensemble(
         problem,
-        config.trajectories,
-        key=jr.key(config.seed),
+        trajectories,
+        key=jr.key(seed),
         backend=backend,
         dt=step,
         reduce=Moments(order=4),
         **options,
     ).reduced
     growth = (1 + rate * step) ** 2 - 1 if implicit else 1 - (1 - rate * step) ** 2
-    return (
-        float(found.variance[0, 1]),
-        float(found.variance_standard_error[0, 1]),
-        config.noise**2 * step / growth,
-    )
+    error = found.variance_standard_error[0, 1]
+    return np.array([found.variance[0, 1], error, noise**2 * step / growth])
 
 
 @stiff_neural.figure
