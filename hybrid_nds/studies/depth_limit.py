@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..discretization import depth_scaling
+from ..discretization import Scaling, depth_scaling
 from ..problem import ODEProblem
 from ._claim import Claim
 from ._findings import Findings
@@ -98,28 +98,15 @@ def depth_limit(config: Config, backend: str, sweep: Sweep) -> Findings:
     The equation is solved on either backend with tolerances of 1e-12; networks run in
     JAX, and those with independent weights, which have no equation, along with Diffrax.
     """
-    keys = jr.split(jr.key(config.seed), 4)
-    d = config.width
-    # Of norm about one each, so that the constants of the rates are moderate.
-    parts = tuple(jr.normal(key, (d, d)) / (2 * jnp.sqrt(d)) for key in keys[:2])
-    x = jr.normal(keys[2], (d,))
-    end = precise_end(ODEProblem(field, x, 0.0, 1.0, args=parts), backend)
-    run = jax.jit(network, static_argnums=(2, 3))
-    euler, heun = (
-        depth_scaling(
-            lambda depth, stages=stages: run(x, parts, depth, stages),
-            end,
-            depths=config.depths,
-        )
-        for stages in (1, 2)
-    )
+    given = (config.width, config.depths, config.seed, backend)
+    euler, heun = sweep(_smooth, [(stages, *given) for stages in (1, 2)])
     claims = [
         Claim(
             "the distance of a network to its equation falls with depth as a power",
             expected=-1.0,
             source="Euler's method has order one",
-            measured=euler.slope,
-            error=(euler.high - euler.low) / 2,
+            measured=euler["slope"],
+            error=(euler["high"] - euler["low"]) / 2,
             tolerance=0.05,
             reason="terms of the second order in 1/L bend the line at small L",
         ),
@@ -127,30 +114,24 @@ def depth_limit(config: Config, backend: str, sweep: Sweep) -> Findings:
             "with layers of Heun's method it falls as the square",
             expected=-2.0,
             source="Heun's method has order two",
-            measured=heun.slope,
-            error=(heun.high - heun.low) / 2,
+            measured=heun["slope"],
+            error=(heun["high"] - heun["low"]) / 2,
             tolerance=0.1,
             reason="terms of the third order in 1/L bend the line at small L",
         ),
     ]
-    data = {"depth": euler.sizes, "euler": euler.errors, "heun": heun.errors}
+    data = {"depth": euler["sizes"], "euler": euler["errors"], "heun": heun["errors"]}
     if backend == "diffrax":
-        start = jnp.ones(d)
-        random = depth_scaling(
-            lambda depth, key: random_network(start, depth, key),
-            start,
-            depths=config.depths,
-            draws=config.random_networks,
-            key=keys[3],
-        )
-        half = (random.high - random.low) / 2
-        data["random"] = random.errors
+        draws = config.random_networks
+        (random,) = sweep(_random, [(config.width, config.depths, draws, config.seed)])
+        half = (random["high"] - random["low"]) / 2
+        data["random"] = random["errors"]
         claims.append(
             Claim(
                 "with independent weights the distance to the start falls as a root",
                 expected=-0.5,
                 source="variance of a sum of independent terms",
-                measured=random.slope,
+                measured=random["slope"],
                 error=half / 1.96,
                 tolerance=2 * half + 0.1 / min(config.depths),
                 reason="twice the half width of the 95 % interval, and the relative "
@@ -160,6 +141,47 @@ def depth_limit(config: Config, backend: str, sweep: Sweep) -> Findings:
             )
         )
     return Findings(claims, data)
+
+
+def _smooth(point: tuple[int, int, tuple[int, ...], int, str]) -> dict[str, Any]:
+    """How networks with smooth weights, and layers of so many stages, tend to it."""
+    stages, d, depths, seed, backend = point
+    keys = jr.split(jr.key(seed), 3)
+    # Of norm about one each, so that the constants of the rates are moderate.
+    parts = tuple(jr.normal(key, (d, d)) / (2 * jnp.sqrt(d)) for key in keys[:2])
+    x = jr.normal(keys[2], (d,))
+    end = precise_end(ODEProblem(field, x, 0.0, 1.0, args=parts), backend)
+    run = jax.jit(network, static_argnums=(2, 3))
+    found = depth_scaling(
+        lambda depth: run(x, parts, depth, stages), end, depths=depths
+    )
+    return _numbers(found)
+
+
+def _random(point: tuple[int, tuple[int, ...], int, int]) -> dict[str, Any]:
+    """How networks with independent weights tend to the identity."""
+    d, depths, draws, seed = point
+    start = jnp.ones(d)
+    found = depth_scaling(
+        lambda depth, key: random_network(start, depth, key),
+        start,
+        depths=depths,
+        draws=draws,
+        # Another than those of the smooth weights.
+        key=jr.split(jr.key(seed), 4)[3],
+    )
+    return _numbers(found)
+
+
+def _numbers(found: Scaling) -> dict[str, Any]:
+    """A fitted slope with its interval, and the errors that it is fitted to."""
+    return {
+        "slope": found.slope,
+        "low": found.low,
+        "high": found.high,
+        "sizes": found.sizes,
+        "errors": found.errors,
+    }
 
 
 @depth_limit.figure

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from ..discretization import weak_order
 from ..ensembles import Moments, ensemble
 from ..models import PathDivergence
+from ..stochastic_problem import SDEProblem
 from ._claim import Claim
 from ._findings import Findings
 from ._levels import LEVEL, normal_quantile
@@ -72,6 +73,14 @@ def unit(t: Any, z: Float[Array, " one"], args: Any) -> Float[Array, " one"]:
     return jnp.ones_like(z)
 
 
+def latent(mean: float, deviation: float, error: float | None = None) -> SDEProblem:
+    """Föllmer's diffusion against Brownian motion, or one that errs against his."""
+    drift, reference = (sampler, nothing) if error is None else (erring, sampler)
+    args = tuple(jnp.asarray(number) for number in (mean, deviation, error or 0.0))
+    start = (jnp.zeros(1), jnp.zeros(()))
+    return PathDivergence(drift, reference, unit).problem(start, 0.0, 1.0, args)
+
+
 def squared(y: tuple[Float[Array, " one"], Any]) -> Float[Array, ""]:
     """The square of the sample."""
     return y[0][0] ** 2
@@ -121,45 +130,22 @@ def follmer_sampler(config: Config, backend: Any, sweep: Sweep) -> Findings:
     Girsanov's theorem. Euler's steps sample a law that is off by an amount of order
     \\(h\\), whose moments obey a recursion.
     """
-    keys = jr.split(jr.key(config.seed), 3)
     m, s = config.mean, config.deviation
-    args = tuple(jnp.asarray(number) for number in (m, s, config.error))
-    start = (jnp.zeros(1), jnp.zeros(()))
-    solver = EULER[backend]
-    best = PathDivergence(sampler, nothing, unit).problem(start, 0.0, 1.0, args)
-    wrong = PathDivergence(erring, sampler, unit).problem(start, 0.0, 1.0, args)
-    laws = [
-        ensemble(
-            problem,
-            config.samples,
-            key=key,
-            backend=backend,
-            solver=solver,
-            dt=1 / config.steps,
-            reduce=Moments(order=4),
-        ).reduced
-        for problem, key in zip((best, wrong), keys, strict=False)
-    ]
-    (z, cost), (z_error, cost_error) = laws[0].mean, laws[0].standard_error
-    spread = laws[0].variance[0][0, 0]
-    spread_error = laws[0].variance_standard_error[0][0, 0]
-    path, path_error = laws[1].mean[1][0], laws[1].standard_error[1][0]
+    best, wrong = sweep(
+        _law,
+        [
+            (m, s, error, config.steps, config.samples, number, config.seed, backend)
+            for number, error in enumerate((None, config.error))
+        ],
+    )
+    weak = (config.weak_steps, config.weak_samples, 1 - LEVEL)
+    (order,) = sweep(_weak, [(m, s, *weak, 2, config.seed, backend)])
     fine = 1 << 16
     steps = discrete(config, config.steps, 0.0)
     gone = discrete(config, config.steps, config.error)[3]
     limit = discrete(config, fine, config.error)[3]
     exact = divergence(m, s)
     quantile = normal_quantile()
-    order = weak_order(
-        best,
-        solver,
-        squared,
-        key=keys[2],
-        backend=backend,
-        steps=config.weak_steps,
-        paths=config.weak_samples,
-        level=1 - LEVEL,
-    )
     # Against steps eight times shorter than the shortest, as it is measured.
     counts = np.array(sorted(config.weak_steps))
     squares = [_square(config, n) for n in (*counts, 8 * counts[-1])]
@@ -172,9 +158,9 @@ def follmer_sampler(config: Config, backend: Any, sweep: Sweep) -> Findings:
                 "samples have the mean m",
                 expected=m,
                 source="Föllmer 1985",
-                measured=float(z[0, 0]),
-                error=float(z_error[0, 0]),
-                tolerance=float(quantile * z_error[0, 0]) + abs(steps[0] - m),
+                measured=best["mean"],
+                error=best["mean_error"],
+                tolerance=quantile * best["mean_error"] + abs(steps[0] - m),
                 reason=sampled,
                 level=LEVEL,
             ),
@@ -182,9 +168,9 @@ def follmer_sampler(config: Config, backend: Any, sweep: Sweep) -> Findings:
                 "samples have the variance s²",
                 expected=s**2,
                 source="Föllmer 1985",
-                measured=float(spread),
-                error=float(spread_error),
-                tolerance=float(quantile * spread_error) + abs(steps[1] - s**2),
+                measured=best["variance"],
+                error=best["variance_error"],
+                tolerance=quantile * best["variance_error"] + abs(steps[1] - s**2),
                 reason=sampled,
                 level=LEVEL,
             ),
@@ -192,9 +178,9 @@ def follmer_sampler(config: Config, backend: Any, sweep: Sweep) -> Findings:
                 "the energy of the drift is the divergence of the ends",
                 expected=exact,
                 source="Föllmer 1985; KL(N(m, s²)‖N(0, 1)) in closed form",
-                measured=float(cost[0]),
-                error=float(cost_error[0]),
-                tolerance=float(quantile * cost_error[0]) + abs(steps[2] - exact),
+                measured=best["cost"],
+                error=best["cost_error"],
+                tolerance=quantile * best["cost_error"] + abs(steps[2] - exact),
                 reason=sampled,
                 level=LEVEL,
             ),
@@ -202,9 +188,9 @@ def follmer_sampler(config: Config, backend: Any, sweep: Sweep) -> Findings:
                 "paths of a wrong drift diverge by half the mean square of its error",
                 expected=limit,
                 source="Girsanov's theorem, with moments by recursion in 65536 steps",
-                measured=float(path),
-                error=float(path_error),
-                tolerance=float(quantile * path_error) + abs(gone - limit),
+                measured=wrong["cost"],
+                error=wrong["cost_error"],
+                tolerance=quantile * wrong["cost_error"] + abs(gone - limit),
                 reason=sampled,
                 level=LEVEL,
             ),
@@ -212,20 +198,72 @@ def follmer_sampler(config: Config, backend: Any, sweep: Sweep) -> Findings:
                 "Euler's law is off by a multiple of the step",
                 expected=1.0,
                 source="weak order of Euler's method",
-                measured=order.order,
-                tolerance=(order.high - order.low) / 2 + abs(recursion - 1),
+                measured=order["order"],
+                tolerance=(order["high"] - order["low"]) / 2 + abs(recursion - 1),
                 reason="the interval of the slope, and how much these steps bend the "
                 "line, from their recursion",
                 level=LEVEL,
             ),
         ),
         data={
-            "steps": np.array(order.steps),
-            "bias": np.array(order.errors),
-            "bias_error": np.array(order.standard_errors),
-            "cost": np.array([cost[0], cost_error[0], path, path_error]),
+            "steps": order["steps"],
+            "bias": order["errors"],
+            "bias_error": order["standard_errors"],
+            "cost": np.array(
+                [law[name] for law in (best, wrong) for name in ("cost", "cost_error")]
+            ),
         },
     )
+
+
+def _law(
+    point: tuple[float, float, float | None, int, int, int, int, str],
+) -> dict[str, Any]:
+    """Mean and variance of the sample and the mean of its cost, with errors."""
+    mean, deviation, error, steps, samples, number, seed, backend = point
+    found = ensemble(
+        latent(mean, deviation, error),
+        samples,
+        key=jr.fold_in(jr.key(seed), number),
+        backend=backend,
+        solver=EULER[backend],
+        dt=1 / steps,
+        reduce=Moments(order=4),
+    ).reduced
+    (z, cost), (z_error, cost_error) = found.mean, found.standard_error
+    return {
+        "mean": z[0, 0],
+        "mean_error": z_error[0, 0],
+        "variance": found.variance[0][0, 0],
+        "variance_error": found.variance_standard_error[0][0, 0],
+        "cost": cost[0],
+        "cost_error": cost_error[0],
+    }
+
+
+def _weak(
+    point: tuple[float, float, tuple[int, ...], int, float, int, int, str],
+) -> dict[str, Any]:
+    """The weak order of Euler's method, with the biases it is fitted to."""
+    mean, deviation, steps, samples, level, number, seed, backend = point
+    found = weak_order(
+        latent(mean, deviation),
+        EULER[backend],
+        squared,
+        key=jr.fold_in(jr.key(seed), number),
+        backend=backend,
+        steps=steps,
+        paths=samples,
+        level=level,
+    )
+    return {
+        "order": found.order,
+        "low": found.low,
+        "high": found.high,
+        "steps": found.steps,
+        "errors": found.errors,
+        "standard_errors": found.standard_errors,
+    }
 
 
 def _square(config: Config, steps: int) -> float:

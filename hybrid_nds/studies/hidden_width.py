@@ -11,7 +11,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..discretization import Scaling, depth_scaling, strong_order, width_scaling
+from ..discretization import depth_scaling, strong_order, width_scaling
 from ..models import MeanFieldResNet
 from ..problem import ODEProblem
 from ._claim import Claim
@@ -58,6 +58,12 @@ def normal_rule() -> tuple[Float[np.ndarray, " q"], Float[np.ndarray, " q"]]:
     return nodes, np.exp(-(nodes**2) / 2) * float(h) / np.sqrt(2 * np.pi)
 
 
+def limit() -> ODEProblem:
+    """The equation of infinite width and depth, from 1."""
+    rule = tuple(jnp.asarray(part) for part in normal_rule())
+    return ODEProblem(field, jnp.ones(1), 0.0, 1.0, args=rule)
+
+
 def network(depth: int, width: int, key: Any) -> Float[Array, " one"]:
     """The output at 1 of a network with $u = v + \\xi$, all independent."""
     drawn = MeanFieldResNet.independent(depth, width, 1, key=key, dtype=float)
@@ -87,27 +93,12 @@ def hidden_width(config: Config, backend: str, sweep: Sweep) -> Findings:
     The expectation is a quadrature to rounding. The limit and its Euler steps run on
     either backend, random networks in JAX.
     """
-    rule = tuple(jnp.asarray(part) for part in normal_rule())
-    problem = ODEProblem(field, jnp.ones(1), 0.0, 1.0, args=rule)
-    end = precise_end(problem, backend)
-    keys = jr.split(jr.key(config.seed))
-    wide = strong_order(
-        problem, "Euler", backend=backend, steps=config.depths, exact=end
-    )
-    thin = depth_scaling(
-        lambda depth, key: network(depth, 1, key),
-        end,
-        depths=config.depths,
-        draws=config.networks,
-        key=keys[0],
-    )
-    deepest = config.depths[-1]
-    widening = width_scaling(
-        lambda width, key: network(deepest, width, key),
-        end,
-        widths=config.widths,
-        draws=config.networks,
-        key=keys[1],
+    depths, widths, deepest = config.depths, config.widths, config.depths[-1]
+    given = (config.networks, config.seed, backend)
+    (wide,) = sweep(_wide, [(depths, backend)])
+    thin, widening = sweep(
+        _random,
+        [("depth", depths, 1, 0, *given), ("width", widths, deepest, 1, *given)],
     )
     return Findings(
         claims=(
@@ -115,7 +106,7 @@ def hidden_width(config: Config, backend: str, sweep: Sweep) -> Findings:
                 "with one hidden neuron a layer the distance falls as a root of depth",
                 expected=-0.5,
                 source="variance of a sum of independent terms",
-                measured=thin.slope,
+                measured=thin["slope"],
                 error=_error(thin),
                 tolerance=normal_quantile() * _error(thin) + 0.5 / config.depths[0],
                 reason="normal quantile, and the relative term of the next "
@@ -126,7 +117,7 @@ def hidden_width(config: Config, backend: str, sweep: Sweep) -> Findings:
                 "with layers of infinite width it falls as depth itself",
                 expected=-1.0,
                 source="Euler's method has order one",
-                measured=-wide.order,
+                measured=-wide["order"],
                 tolerance=1 / config.depths[0],
                 reason="the relative term of the second order in 1/L",
             ),
@@ -134,7 +125,7 @@ def hidden_width(config: Config, backend: str, sweep: Sweep) -> Findings:
                 "at one depth it falls as a root of width",
                 expected=-0.5,
                 source="variance of a mean of independent terms",
-                measured=widening.slope,
+                measured=widening["slope"],
                 error=_error(widening),
                 tolerance=normal_quantile() * _error(widening)
                 + 0.5 * _share(wide, widening),
@@ -145,21 +136,56 @@ def hidden_width(config: Config, backend: str, sweep: Sweep) -> Findings:
         ),
         data={
             "depth": np.array(config.depths),
-            "wide": np.array(wide.errors)[np.argsort(-np.array(wide.steps))],
-            "thin": thin.errors,
+            "wide": wide["errors"][np.argsort(-wide["steps"])],
+            "thin": thin["errors"],
             "width": np.array(config.widths),
-            "widening": widening.errors,
+            "widening": widening["errors"],
         },
     )
 
 
-def _error(found: Scaling) -> float:
-    return slope_error(found.sizes, found.errors, found.standard_errors)
+def _wide(point: tuple[tuple[int, ...], str]) -> dict[str, Any]:
+    """The order at which layers of infinite width tend to the limit, with errors."""
+    depths, backend = point
+    problem = limit()
+    end = precise_end(problem, backend)
+    found = strong_order(problem, "Euler", backend=backend, steps=depths, exact=end)
+    return {"order": found.order, "steps": found.steps, "errors": found.errors}
 
 
-def _share(wide: Any, widening: Scaling) -> float:
+def _random(
+    point: tuple[str, tuple[int, ...], int, int, int, int, str],
+) -> dict[str, Any]:
+    """How random networks tend to the limit over depth or width, the other fixed."""
+    over, sizes, fixed, number, draws, seed, backend = point
+    end = precise_end(limit(), backend)
+    sample: dict[str, Any] = {
+        "draws": draws,
+        "key": jr.fold_in(jr.key(seed), number),
+    }
+    if over == "depth":
+        found = depth_scaling(
+            lambda depth, key: network(depth, fixed, key), end, depths=sizes, **sample
+        )
+    else:
+        found = width_scaling(
+            lambda width, key: network(fixed, width, key), end, widths=sizes, **sample
+        )
+    return {
+        "slope": found.slope,
+        "sizes": found.sizes,
+        "errors": found.errors,
+        "standard_errors": found.standard_errors,
+    }
+
+
+def _error(found: Mapping[str, Any]) -> float:
+    return slope_error(found["sizes"], found["errors"], found["standard_errors"])
+
+
+def _share(wide: Mapping[str, Any], widening: Mapping[str, Any]) -> float:
     """Euler's part of the mean square at the largest width."""
-    return float(min(wide.errors) ** 2 / widening.errors[-1] ** 2)
+    return float(min(wide["errors"]) ** 2 / widening["errors"][-1] ** 2)
 
 
 @hidden_width.figure

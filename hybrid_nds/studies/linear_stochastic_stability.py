@@ -113,72 +113,63 @@ def linear_stochastic_stability(config: Config, backend: Any, sweep: Sweep) -> F
     its factor is measured from steps of the solver itself, the implicit ones in Julia.
     """
     a, sigma, h = config.drift, config.noise, config.step
-    keys = iter(jr.split(jr.key(config.seed), 200))
-    follow = {
-        "backend": backend,
-        "solver": EULER[backend],
-        "dt": h,
-        "time": config.time,
-        "chains": config.chains,
-    }
-    top = lyapunov_spectrum(
-        equation(a, sigma, config.time, 0.0),
-        key=next(keys),
-        level=1 - LEVEL,
-        **follow,
+    p, given = config.sampled_moment, (config.seed, backend)
+    follow = (sigma, h, config.time, config.chains)
+    top, network = sweep(
+        _exponents,
+        [
+            ("equation", a, *follow, 1 - LEVEL, 0, *given),
+            ("network", config.neurons, *follow, 1 - LEVEL / config.neurons, 1, *given),
+        ],
     )
-    half = float(top.high[0] - top.low[0]) / 2
     theory = a - sigma**2 / 2
     powers = np.array(config.moments)
     growth = powers * a + powers * (powers - 1) * sigma**2 / 2
     exact = np.array(
         [
-            moment_exponent(equation(a, sigma, 1.0), p, method="exact").value
-            for p in powers
+            moment_exponent(equation(a, sigma, 1.0), power, method="exact").value
+            for power in powers
         ]
     )
-    p = config.sampled_moment
-    sampled = moment_exponent(
-        equation(a, sigma, 1.0),
-        p,
-        method="monte-carlo",
-        backend=backend,
-        solver=EULER[backend],
-        dt=h,
-        trajectories=config.trajectories,
-        key=next(keys),
-        level=1 - LEVEL,
+    (sampled,) = sweep(
+        _moment, [(a, sigma, p, h, config.trajectories, 1 - LEVEL, 2, *given)]
     )
-    model = CommonNoiseSDE(
-        config.neurons, 8, strength=sigma, key=next(keys), dtype=float
-    )
-    rest = jnp.zeros(config.neurons)
-    spectrum = lyapunov_spectrum(
-        model.problem(rest, 0.0, config.time),
-        key=next(keys),
-        level=1 - LEVEL / config.neurons,
-        **follow,
-    )
-    eigenvalues = np.linalg.eigvals(np.asarray(jax.jacfwd(model.network)(rest)))
-    shifted = np.sort(eigenvalues.real)[::-1] - sigma**2 / 2
-    outside = np.maximum(spectrum.low - shifted, shifted - spectrum.high)
+    rates = network["rates"]
+    shifted = np.sort(rates.real)[::-1] - sigma**2 / 2
+    outside = np.maximum(network["low"] - shifted, shifted - network["high"])
     bias = max(
-        abs(euler_exponent(r, sigma, h) - (r - sigma**2 / 2)) for r in eigenvalues.real
+        abs(euler_exponent(r, sigma, h) - (r - sigma**2 / 2)) for r in rates.real
     )
-    rows = np.array(list(_steps(config, backend, keys)))
-    z, s, theta, factor, error, stable = rows.T
+    steps = [
+        (rate, noise, theta)
+        for theta in THETAS[backend]
+        for rate in config.scheme_drifts
+        for noise in config.scheme_noises
+    ]
+    factors = sweep(
+        _factor,
+        [
+            (*step, config.trajectories, number, *given)
+            for number, step in enumerate(steps, 3)
+        ],
+    )
+    factor, error = np.array(factors).T
+    z, noises, theta = np.array(steps).T
+    s = noises**2
+    stable = 2 * z + s + (1 - 2 * theta) * z**2 < 0
     scores = np.abs(factor - theta_factor(z, s, theta)) / error
-    told = np.abs(factor - 1) > normal_quantile(len(rows)) * error
-    wrong = int(np.sum(told & ((factor < 1) != (stable > 0))))
+    told = np.abs(factor - 1) > normal_quantile(len(steps)) * error
+    wrong = int(np.sum(told & ((factor < 1) != stable)))
     return Findings(
         claims=(
             Claim(
                 "solutions grow almost surely at the rate a − σ²/2",
                 expected=theory,
                 source="Khasminskii 2012, section 5.5, by Itô's formula",
-                measured=float(top.exponents[0]),
-                error=float(top.standard_errors[0]),
-                tolerance=half + abs(euler_exponent(a, sigma, h) - theory),
+                measured=top["exponents"][0],
+                error=top["standard_errors"][0],
+                tolerance=(top["high"][0] - top["low"][0]) / 2
+                + abs(euler_exponent(a, sigma, h) - theory),
                 reason="Student's interval, and Euler's bias by quadrature",
                 level=LEVEL,
             ),
@@ -194,9 +185,10 @@ def linear_stochastic_stability(config: Config, backend: Any, sweep: Sweep) -> F
                 "a sampled moment grows at that rate",
                 expected=p * a + p * (p - 1) * sigma**2 / 2,
                 source="Itô's formula for |X|^p",
-                measured=sampled.value,
-                error=sampled.standard_error,
-                tolerance=(sampled.high - sampled.low) / 2 + p * (a**2 + sigma**4) * h,
+                measured=sampled["value"],
+                error=sampled["standard_error"],
+                tolerance=(sampled["high"] - sampled["low"]) / 2
+                + p * (a**2 + sigma**4) * h,
                 reason="the interval of the slope, and Euler's weak error of order h",
                 level=LEVEL,
             ),
@@ -206,8 +198,8 @@ def linear_stochastic_stability(config: Config, backend: Any, sweep: Sweep) -> F
                 expected=0.0,
                 source="Arnold, Crauel & Wihstutz 1983",
                 measured=float(outside.max()),
-                error=float(spectrum.standard_errors.max()),
-                tolerance=bias + h * float(np.max(np.abs(eigenvalues) ** 2)),
+                error=float(network["standard_errors"].max()),
+                tolerance=bias + h * float(np.max(np.abs(rates) ** 2)),
                 reason="Student's intervals together, the bias of Euler's steps by "
                 "quadrature, and h|λ|² where they turn",
                 relation="≤",
@@ -219,7 +211,7 @@ def linear_stochastic_stability(config: Config, backend: Any, sweep: Sweep) -> F
                 expected=0.0,
                 source="Higham 2000, equation 3.2",
                 measured=float(scores.max()),
-                tolerance=normal_quantile(len(rows)),
+                tolerance=normal_quantile(len(steps)),
                 reason="normal quantile of all steps together",
                 relation="≤",
                 level=LEVEL,
@@ -237,8 +229,8 @@ def linear_stochastic_stability(config: Config, backend: Any, sweep: Sweep) -> F
         data={
             "moments": powers,
             "growth": exact,
-            "top": top.exponents,
-            "sampled": np.array([p, sampled.value, sampled.standard_error]),
+            "top": top["exponents"],
+            "sampled": np.array([p, sampled["value"], sampled["standard_error"]]),
             "z": z,
             "s": s,
             "theta": theta,
@@ -247,26 +239,82 @@ def linear_stochastic_stability(config: Config, backend: Any, sweep: Sweep) -> F
     )
 
 
-def _steps(config: Config, backend: str, keys: Any) -> Any:
-    """$z$, $s$, $\\theta$, the factor of one step with its error, and the criterion."""
-    for theta in THETAS[backend]:
-        for rate in config.scheme_drifts:
-            for noise in config.scheme_noises:
-                options: dict[str, Any] = {"solver": EULER[backend]}
-                if theta:
-                    options = {"solver": "ImplicitEM", "theta": theta}
-                found = ensemble(
-                    equation(rate, noise, 1.0),
-                    config.trajectories,
-                    key=next(keys),
-                    backend=backend,
-                    dt=1.0,
-                    reduce=Moments(of=square),
-                    **options,
-                ).reduced
-                mean, error = float(found.mean[0]), float(found.standard_error[0])
-                stable = 2 * rate + noise**2 + (1 - 2 * theta) * rate**2 < 0
-                yield rate, noise**2, theta, mean, error, float(stable)
+def _exponents(
+    point: tuple[str, float, float, float, float, int, float, int, int, Any],
+) -> dict[str, np.ndarray]:
+    """Lyapunov exponents at zero, and the rates that they would be without noise."""
+    kind, size, sigma, step, time, chains, level, number, seed, backend = point
+    # Keys of the network's weights and of the noise.
+    drawn, key = jr.split(jr.fold_in(jr.key(seed), number))
+    # The size is the equation's drift, or how many neurons the network has.
+    if kind == "equation":
+        problem, rates = equation(size, sigma, time, 0.0), np.array([size])
+    else:
+        n, rest = int(size), jnp.zeros(int(size))
+        model = CommonNoiseSDE(n, 8, strength=sigma, key=drawn, dtype=float)
+        problem = model.problem(rest, 0.0, time)
+        rates = np.linalg.eigvals(np.asarray(jax.jacfwd(model.network)(rest)))
+    found = lyapunov_spectrum(
+        problem,
+        backend=backend,
+        solver=EULER[backend],
+        dt=step,
+        time=time,
+        key=key,
+        chains=chains,
+        level=level,
+    )
+    return {
+        "rates": rates,
+        "exponents": found.exponents,
+        "standard_errors": found.standard_errors,
+        "low": found.low,
+        "high": found.high,
+    }
+
+
+def _moment(
+    point: tuple[float, float, float, float, int, float, int, int, Any],
+) -> dict[str, float]:
+    """The sampled rate at which a moment grows, with its error and interval."""
+    a, sigma, p, step, trajectories, level, number, seed, backend = point
+    found = moment_exponent(
+        equation(a, sigma, 1.0),
+        p,
+        method="monte-carlo",
+        backend=backend,
+        solver=EULER[backend],
+        dt=step,
+        trajectories=trajectories,
+        key=jr.fold_in(jr.key(seed), number),
+        level=level,
+    )
+    return {
+        "value": found.value,
+        "standard_error": found.standard_error,
+        "low": found.low,
+        "high": found.high,
+    }
+
+
+def _factor(
+    point: tuple[float, float, float, int, int, int, str],
+) -> Float[np.ndarray, " 2"]:
+    """The factor of the mean square in one step of length one, and its error."""
+    rate, noise, theta, trajectories, number, seed, backend = point
+    options: dict[str, Any] = {"solver": EULER[backend]}
+    if theta:
+        options = {"solver": "ImplicitEM", "theta": theta}
+    found = ensemble(
+        equation(rate, noise, 1.0),
+        trajectories,
+        key=jr.fold_in(jr.key(seed), number),
+        backend=backend,
+        dt=1.0,
+        reduce=Moments(of=square),
+        **options,
+    ).reduced
+    return np.array([found.mean[0], found.standard_error[0]])
 
 
 @linear_stochastic_stability.figure

@@ -48,16 +48,23 @@ class Config:
     seed: int = 0
 
 
-def training(config: Config, start: Float[Array, "n one"]) -> SDEProblem:
+def training(
+    decay: float, temperature: float, start: Float[Array, "n one"], end: float
+) -> SDEProblem:
     """The training of a linear network on one example."""
     model = MeanFieldLangevin(
         jnp.array([[INPUT]]),
         jnp.array([TARGET]),
         unit=linear_unit,
-        decay=config.decay,
-        temperature=config.temperature,
+        decay=decay,
+        temperature=temperature,
     )
-    return model.problem(start, 0.0, config.settled)
+    return model.problem(start, 0.0, end)
+
+
+def mean_at_rest(decay: float) -> float:
+    """The mean that particles settle about, $ay/(\\alpha + a^2)$."""
+    return INPUT * TARGET / (decay + INPUT**2)
 
 
 def output(y: Float[Array, "n one"]) -> Float[Array, ""]:
@@ -98,45 +105,26 @@ def mean_field_langevin(config: Config, backend: Any, sweep: Sweep) -> Findings:
     """
     alpha, tau, h = config.decay, config.temperature, config.step
     pull = alpha + INPUT**2
-    rest = INPUT * TARGET / pull
-    keys = jr.split(jr.key(config.seed), len(config.particles) + 2)
-    rows = []
-    for count, key in zip(config.particles, keys[:-2], strict=True):
-        found = ensemble(
-            training(config, jnp.full((count, 1), rest)),
-            config.networks,
-            key=key,
-            backend=backend,
-            solver=EULER[backend],
-            dt=h,
-            reduce=Moments(order=4, of=output),
-        ).reduced
-        # The mean's variance from a start without any, in Euler's steps.
-        steps = round(config.settled / h)
-        left = (1 - (1 - h * pull) ** (2 * steps)) / (1 - h * pull / 2)
-        theory = INPUT**2 * tau / (2 * count * pull)
-        # Outputs are at the limit's on average: the risk rises by half their square.
-        risen = found.variance[0] + (found.mean[0] - INPUT * rest) ** 2
-        error = found.variance_standard_error[0]
-        rows.append((risen / 2, error / 2, theory, theory * left))
-    excess, error, theory, discrete = np.array(rows, float).T
+    rest = mean_at_rest(alpha)
+    given = (alpha, tau, h, config.settled)
+    rises = sweep(
+        _excess,
+        [
+            (count, config.networks, *given, number, config.seed, backend)
+            for number, count in enumerate(config.particles, 1)
+        ],
+    )
+    excess, error = np.array(rises).T
     counts = np.array(config.particles, float)
+    theory = INPUT**2 * tau / (2 * counts * pull)
+    # The mean's variance from a start without any, in Euler's steps.
+    steps = round(config.settled / h)
+    discrete = theory * (1 - (1 - h * pull) ** (2 * steps)) / (1 - h * pull / 2)
     scores = (np.abs(excess - theory) - np.abs(discrete - theory)) / error
     slope = np.polyfit(np.log(counts), np.log(np.maximum(excess, 1e-300)), 1)[0]
     sampled = slope_error(counts, excess, error)
-    times = np.linspace(0.0, config.settled, 25)
-    start = 0.3 + 0.2 * jr.normal(keys[-2], (config.many, 1))
-    states = np.asarray(
-        solve(
-            training(config, start),
-            backend,
-            solver=EULER[backend],
-            dt=h,
-            key=keys[-1],
-            saveat=times,
-        ).ys
-    )[:, :, 0]
-    mean, variance = states.mean(axis=1), states.var(axis=1, ddof=1)
+    (law,) = sweep(_law, [(config.many, *given, 0, config.seed, backend)])
+    times, mean, variance = law
     least = free_energy(rest, tau / alpha, alpha, tau)
     gap = free_energy(mean, variance, alpha, tau) - least
     bound = gap[0] * np.exp(-2 * alpha * times)
@@ -154,7 +142,7 @@ def mean_field_langevin(config: Config, backend: Any, sweep: Sweep) -> Findings:
                 expected=0.0,
                 source="the variance of an Ornstein–Uhlenbeck process",
                 measured=float(scores.max()),
-                tolerance=normal_quantile(len(rows)),
+                tolerance=normal_quantile(len(counts)),
                 reason="normal quantile of all together, beyond what Euler's steps and "
                 "the finite time are off by, in closed form",
                 relation="≤",
@@ -193,6 +181,46 @@ def mean_field_langevin(config: Config, backend: Any, sweep: Sweep) -> Findings:
             "bound": bound,
         },
     )
+
+
+def _excess(
+    point: tuple[int, int, float, float, float, float, int, int, str],
+) -> Float[np.ndarray, " 2"]:
+    """How much the risk of so many particles is above its limit, and the error."""
+    particles, networks, decay, tau, step, end, number, seed, backend = point
+    rest = mean_at_rest(decay)
+    found = ensemble(
+        training(decay, tau, jnp.full((particles, 1), rest), end),
+        networks,
+        key=jr.fold_in(jr.key(seed), number),
+        backend=backend,
+        solver=EULER[backend],
+        dt=step,
+        reduce=Moments(order=4, of=output),
+    ).reduced
+    # Outputs are at the limit's on average: the risk rises by half their square.
+    risen = found.variance[0] + (found.mean[0] - INPUT * rest) ** 2
+    return np.array([risen, found.variance_standard_error[0]]) / 2
+
+
+def _law(
+    point: tuple[int, float, float, float, float, int, int, str],
+) -> Float[np.ndarray, "3 times"]:
+    """Times, and mean and variance of many particles then."""
+    many, decay, tau, step, end, number, seed, backend = point
+    drawn, key = jr.split(jr.fold_in(jr.key(seed), number))
+    start = 0.3 + 0.2 * jr.normal(drawn, (many, 1))
+    times = np.linspace(0.0, end, 25)
+    found = solve(
+        training(decay, tau, start, end),
+        backend,
+        solver=EULER[backend],
+        dt=step,
+        key=key,
+        saveat=times,
+    )
+    states = np.asarray(found.ys)[:, :, 0]
+    return np.stack([times, states.mean(axis=1), states.var(axis=1, ddof=1)])
 
 
 @mean_field_langevin.figure

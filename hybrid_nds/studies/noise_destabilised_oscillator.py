@@ -57,20 +57,21 @@ def diffusion(t: Any, y: Float[Array, " 2"], args: Any) -> Float[Array, " 2"]:
     return jnp.stack([jnp.zeros_like(y[0]), args[2] * y[0]])
 
 
-def oscillator(config: Config, noise: float) -> SDEProblem:
+def oscillator(
+    frequency: float, damping: float, noise: float, end: float = 1.0
+) -> SDEProblem:
     """The problem at rest, where tangent vectors are solutions themselves.
 
     Both interpretations are one: the diffusion does not depend on the component that
     it drives. Stratonovich's allows Heun's method, which does not feed oscillations.
     """
-    numbers = (config.frequency, config.damping, noise)
-    args = tuple(jnp.asarray(number) for number in numbers)
+    args = tuple(jnp.asarray(number) for number in (frequency, damping, noise))
     return SDEProblem(
         drift,
         diffusion,
         jnp.zeros(2),
         0.0,
-        config.time,
+        end,
         args=args,
         noise="scalar",
         interpretation="stratonovich",
@@ -121,32 +122,27 @@ def noise_destabilised_oscillator(
     with \\(a = \\omega_0^2 - \\gamma^2/4\\). Mean squares grow from
     \\(\\sigma^2 = 2\\gamma\\omega_0^2\\) on, long before almost all paths do.
     """
-    keys = jr.split(jr.key(config.seed), len(config.noises))
-    level = LEVEL / len(config.noises)
-    rows, outside = [], []
-    for noise, key in zip(config.noises, keys, strict=True):
-        found = lyapunov_spectrum(
-            oscillator(config, noise),
-            exponents=1,
-            backend=backend,
-            solver="Heun",
-            dt=config.step,
-            key=key,
-            chains=config.chains,
-            level=1 - level,
-        )
-        theory = exponent(config.frequency, config.damping, noise)
-        rows.append((found.exponents[0], found.standard_errors[0], theory))
-        outside.append(max(found.low[0] - theory, theory - found.high[0]))
+    system = (config.frequency, config.damping)
+    level = 1 - LEVEL / len(config.noises)
+    sample = (config.step, config.time, config.chains, level)
+    tops = sweep(
+        _top,
+        [
+            (*system, noise, *sample, number, config.seed, backend)
+            for number, noise in enumerate(config.noises)
+        ],
+    )
+    measured, error, low, high = np.array(tops).T
+    theory = np.array([exponent(*system, noise) for noise in config.noises])
+    outside = np.maximum(low - theory, theory - high)
     worst = int(np.argmax(outside))
 
     def abscissa(square: float) -> float:
-        return mean_square_abscissa(oscillator(config, math.sqrt(square))).value
+        return mean_square_abscissa(oscillator(*system, math.sqrt(square))).value
 
     threshold = 2 * config.damping * config.frequency**2
     bracket = (threshold / 50, 50 * threshold)
     root = scipy.optimize.root_scalar(abscissa, bracket=bracket, xtol=1e-12).root
-    measured = np.array(rows)
     # Heun's weak error is of the first order with the square of the noise.
     bias = config.step * max(config.noises) ** 2 / 4
     return Findings(
@@ -157,7 +153,7 @@ def noise_destabilised_oscillator(
                 expected=0.0,
                 source="Imkeller & Lederer 2001, theorem 2, by quadrature",
                 measured=float(outside[worst]),
-                error=float(measured[worst, 1]),
+                error=float(error[worst]),
                 tolerance=bias,
                 reason="Student's intervals together; the weak error of a step of "
                 "length h, σ²h/4",
@@ -176,11 +172,30 @@ def noise_destabilised_oscillator(
         ),
         data={
             "noise": np.array(config.noises),
-            "measured": measured[:, 0],
-            "error": measured[:, 1],
+            "measured": measured,
+            "error": error,
             "threshold": root,
         },
     )
+
+
+def _top(
+    point: tuple[float, float, float, float, float, int, float, int, int, Any],
+) -> Float[np.ndarray, " 4"]:
+    """The top exponent, its error, and the ends of its interval."""
+    frequency, damping, noise, step, time, chains, level, number, seed, backend = point
+    found = lyapunov_spectrum(
+        oscillator(frequency, damping, noise, time),
+        exponents=1,
+        backend=backend,
+        solver="Heun",
+        dt=step,
+        key=jr.fold_in(jr.key(seed), number),
+        chains=chains,
+        level=level,
+    )
+    parts = (found.exponents, found.standard_errors, found.low, found.high)
+    return np.concatenate(parts)
 
 
 @noise_destabilised_oscillator.figure
@@ -188,9 +203,10 @@ def draw(figure: Figure, config: Config, findings: Mapping[str, Findings]) -> No
     """Both rates of growth over the strength of the noise."""
     axes = figure.subplots()
     many = np.linspace(0.1, 1.05 * max(config.noises), 80)
-    theory = [exponent(config.frequency, config.damping, noise) for noise in many]
+    system = (config.frequency, config.damping)
+    theory = [exponent(*system, noise) for noise in many]
     axes.plot(many, theory, "k-", label="top exponent, theory")
-    squares = [mean_square_abscissa(oscillator(config, s)).value / 2 for s in many]
+    squares = [mean_square_abscissa(oscillator(*system, s)).value / 2 for s in many]
     axes.plot(many, squares, "C1--", label="half the rate of mean squares")
     for backend, found in findings.items():
         axes.errorbar(

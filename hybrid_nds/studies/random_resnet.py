@@ -124,58 +124,32 @@ def random_resnet(config: Config, backend: Any, sweep: Sweep) -> Findings:
 
     Networks are the solver's own steps, on either backend.
     """
-    d, solver = config.width, EULER[backend]
-    means, errors, expected, logarithms, spreads = [], [], [], [], []
-    keys = iter(jr.split(jr.key(config.seed), len(config.depths) * 3 + 1))
-    for depth in config.depths:
-        row = []
-        for power in config.powers:
-            observed = {"square": Moments(of=squared_norm)}
-            if power == 0.5:
-                observed["logarithm"] = Moments(order=4, of=logarithm)
-            found = ensemble(
-                networks(d, depth, power),
-                config.networks,
-                key=next(keys),
-                backend=backend,
-                solver=solver,
-                dt=1 / depth,
-                reduce=observed,
-            ).reduced
-            square = found["square"]
-            exact = (1 + depth ** (-2 * power)) ** depth
-            row.append((square.mean[0], square.standard_error[0], exact))
-            if power == 0.5:
-                law = found["logarithm"]
-                logarithms.append((law.mean[0], law.standard_error[0]))
-                spreads.append((law.variance[0], law.variance_standard_error[0]))
-        means.append([float(one[0]) for one in row])
-        errors.append([float(one[1]) for one in row])
-        expected.append([one[2] for one in row])
-    means, errors, expected = map(np.array, (means, errors, expected))
+    d, given = config.width, (config.seed, backend)
+    pairs = [(depth, power) for depth in config.depths for power in config.powers]
+    laws = sweep(
+        _moments,
+        [
+            (d, *pair, config.networks, number, *given)
+            for number, pair in enumerate(pairs, 1)
+        ],
+    )
+    shape = len(config.depths), len(config.powers)
+    means, errors = (
+        np.array([law[name] for law in laws]).reshape(shape)
+        for name in ("square", "square_error")
+    )
+    expected = np.array([(1 + L ** (-2 * q)) ** L for L, q in pairs]).reshape(shape)
     scores = np.abs(means - expected) / errors
-    mean, mean_error = map(float, logarithms[-1])
-    spread, spread_error = map(float, spreads[-1])
+    deepest = laws[pairs.index((config.depths[-1], 0.5))]
+    mean, mean_error = deepest["mean"], deepest["mean_error"]
+    spread, spread_error = deepest["variance"], deepest["variance_error"]
     finite_mean, finite_spread = mean_logarithm(d, config.depths[-1])
-    spectrum = lyapunov_spectrum(
-        SDEProblem(
-            rest,
-            weights,
-            jnp.zeros(d),
-            0.0,
-            config.time,
-            args=jnp.ones(()),
-            noise="general",
-        ),
-        backend=backend,
-        solver=solver,
-        dt=config.step,
-        key=next(keys),
-        chains=config.chains,
-        level=1 - LEVEL / d,
+    (spectrum,) = sweep(
+        _spectrum,
+        [(d, config.step, config.time, config.chains, 1 - LEVEL / d, 0, *given)],
     )
     theory = 0.5 - np.arange(1, d + 1) / d
-    outside = np.maximum(spectrum.low - theory, theory - spectrum.high)
+    outside = np.maximum(spectrum["low"] - theory, theory - spectrum["high"])
     four = normal_quantile()
     return Findings(
         claims=(
@@ -218,7 +192,7 @@ def random_resnet(config: Config, backend: Any, sweep: Sweep) -> Findings:
                 expected=0.0,
                 source="Newman 1986, for the limit of many layers",
                 measured=float(outside.max()),
-                error=float(spectrum.standard_errors.max()),
+                error=float(spectrum["standard_errors"].max()),
                 tolerance=config.step,
                 reason="intervals of Student's law for all exponents together; Euler's "
                 "bias, of the top one h(−1/4 + 3/(2d) − 2/d²) by expansion, is below h",
@@ -232,10 +206,59 @@ def random_resnet(config: Config, backend: Any, sweep: Sweep) -> Findings:
             "means": means,
             "errors": errors,
             "expected": expected,
-            "exponents": spectrum.exponents,
-            "exponent_errors": spectrum.standard_errors,
+            "exponents": spectrum["exponents"],
+            "exponent_errors": spectrum["standard_errors"],
         },
     )
+
+
+def _moments(point: tuple[int, int, float, int, int, int, str]) -> dict[str, Any]:
+    """The mean of $|h_L|^2$, and mean and variance of its logarithm, with errors."""
+    width, depth, power, count, number, seed, backend = point
+    found = ensemble(
+        networks(width, depth, power),
+        count,
+        key=jr.fold_in(jr.key(seed), number),
+        backend=backend,
+        solver=EULER[backend],
+        dt=1 / depth,
+        reduce={
+            "square": Moments(of=squared_norm),
+            "logarithm": Moments(order=4, of=logarithm),
+        },
+    ).reduced
+    square, law = found["square"], found["logarithm"]
+    return {
+        "square": square.mean[0],
+        "square_error": square.standard_error[0],
+        "mean": law.mean[0],
+        "mean_error": law.standard_error[0],
+        "variance": law.variance[0],
+        "variance_error": law.variance_standard_error[0],
+    }
+
+
+def _spectrum(
+    point: tuple[int, float, float, int, float, int, int, Any],
+) -> dict[str, Float[np.ndarray, " d"]]:
+    """The Lyapunov exponents of the limit, with their errors and intervals."""
+    width, step, time, chains, level, number, seed, backend = point
+    rested, one = jnp.zeros(width), jnp.ones(())
+    found = lyapunov_spectrum(
+        SDEProblem(rest, weights, rested, 0.0, time, args=one, noise="general"),
+        backend=backend,
+        solver=EULER[backend],
+        dt=step,
+        key=jr.fold_in(jr.key(seed), number),
+        chains=chains,
+        level=level,
+    )
+    return {
+        "exponents": found.exponents,
+        "standard_errors": found.standard_errors,
+        "low": found.low,
+        "high": found.high,
+    }
 
 
 @random_resnet.figure

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import scipy.stats
+from jaxtyping import Float
 
 from ..models import StochasticHopf
 from ..solve import solve
@@ -85,26 +86,20 @@ def shear_induced_chaos(config: Config, backend: Any, sweep: Sweep) -> Findings:
     positive at \\(b = 10\\). Large shear is stiff: Euler and Maruyama's method
     overflows in steps in which an implicit one does not (the latter in Julia).
     """
-    keys = jr.split(jr.key(config.seed), len(config.shears) + 1)
     theory = sum_of_exponents()
-    level = LEVEL / len(config.shears)
-    rows, outside = [], []
-    for shear, key in zip(config.shears, keys[:-1], strict=True):
-        found = lyapunov_spectrum(
-            hopf(shear, config.time),
-            backend=backend,
-            solver="Heun",
-            dt=config.step,
-            key=key,
-            chains=config.chains,
-            level=1 - level,
-        )
-        quantile = (found.high[0] - found.low[0]) / 2 / found.standard_errors[0]
-        top, error = found.exponents[0], found.standard_errors[0]
-        rows.append((top, error, found.sum, found.sum_error))
-        outside.append(abs(found.sum - theory) - quantile * found.sum_error)
+    level = 1 - LEVEL / len(config.shears)
+    sample = (config.step, config.time, config.chains, level)
+    spectra = sweep(
+        _spectrum,
+        [
+            (shear, *sample, number, config.seed, backend)
+            for number, shear in enumerate(config.shears, 1)
+        ],
+    )
+    found = np.array(spectra)
+    total, total_error, quantile = found[:, 2:].T
+    outside = np.abs(total - theory) - quantile * total_error
     worst = int(np.argmax(outside))
-    found = np.array(rows)
     tops = dict(zip(config.shears, found, strict=True))
     claims = [
         Claim(
@@ -113,7 +108,7 @@ def shear_induced_chaos(config: Config, backend: Any, sweep: Sweep) -> Findings:
             expected=0.0,
             source="the mean divergence, by a truncated normal law",
             measured=float(outside[worst]),
-            error=float(found[worst, 3]),
+            error=float(total_error[worst]),
             tolerance=config.step * (4 + max(config.shears)),
             reason="Student's intervals together, and the weak error of the first "
             "order in a step",
@@ -138,35 +133,12 @@ def shear_induced_chaos(config: Config, backend: Any, sweep: Sweep) -> Findings:
                     relation=relation,
                 )
             )
-    claims += _long_steps(config, backend, keys[-1])
-    return Findings(
-        claims,
-        {
-            "shear": np.array(config.shears),
-            "top": found[:, 0],
-            "top_error": found[:, 1],
-            "sum": found[:, 2],
-            "sum_error": found[:, 3],
-        },
-    )
-
-
-def _long_steps(config: Config, backend: str, key: Any) -> list[Claim]:
-    """Whether methods overflow in long steps at a large shear."""
     methods = {EULER[backend]: True}
     if backend == "julia":
         methods["ImplicitEM"] = False
-    claims = []
-    for solver, overflows in methods.items():
-        found = solve(
-            hopf(config.large_shear, 4.0),
-            backend,
-            solver=solver,
-            dt=config.long_step,
-            key=key,
-            throw=False,
-        )
-        ended = found.succeeded and np.all(np.isfinite(np.asarray(found.ys)))
+    long_step = (config.large_shear, config.long_step, 0, config.seed, backend)
+    ends = sweep(_overflows, [(solver, *long_step) for solver in methods])
+    for overflows, overflowed in zip(methods.values(), ends, strict=True):
         claims.append(
             Claim(
                 f"{'Euler' if overflows else 'an implicit'} step "
@@ -174,12 +146,54 @@ def _long_steps(config: Config, backend: str, key: Any) -> list[Claim]:
                 "and shear large",
                 expected=float(overflows),
                 source="|1 + hλ| > 1 for explicit steps of a rotation of rate b|z|²",
-                measured=float(not ended),
+                measured=float(overflowed),
                 tolerance=0.0,
                 reason="yes or no",
             )
         )
-    return claims
+    return Findings(
+        claims,
+        {
+            "shear": np.array(config.shears),
+            "top": found[:, 0],
+            "top_error": found[:, 1],
+            "sum": total,
+            "sum_error": total_error,
+        },
+    )
+
+
+def _spectrum(
+    point: tuple[float, float, float, int, float, int, int, Any],
+) -> Float[np.ndarray, " 5"]:
+    """The top exponent, the sum, their errors, and Student's quantile."""
+    shear, step, time, chains, level, number, seed, backend = point
+    found = lyapunov_spectrum(
+        hopf(shear, time),
+        backend=backend,
+        solver="Heun",
+        dt=step,
+        key=jr.fold_in(jr.key(seed), number),
+        chains=chains,
+        level=level,
+    )
+    top, error = found.exponents[0], found.standard_errors[0]
+    quantile = (found.high[0] - found.low[0]) / 2 / error
+    return np.array([top, error, found.sum, found.sum_error, quantile])
+
+
+def _overflows(point: tuple[str, float, float, int, int, str]) -> bool:
+    """Whether a method overflows in long steps at a large shear."""
+    solver, shear, step, number, seed, backend = point
+    found = solve(
+        hopf(shear, 4.0),
+        backend,
+        solver=solver,
+        dt=step,
+        key=jr.fold_in(jr.key(seed), number),
+        throw=False,
+    )
+    return not (found.succeeded and np.all(np.isfinite(np.asarray(found.ys))))
 
 
 @shear_induced_chaos.figure

@@ -13,7 +13,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..discretization import OrderEstimate, strong_order, weak_order
+from ..discretization import strong_order, weak_order
 from ..ensembles import Moments, ensemble
 from ..stochastic_problem import SDEProblem
 from ._claim import Claim
@@ -71,6 +71,19 @@ def shaken(t: Any, y: Float[Array, " 2"], args: Any) -> Float[Array, " 2"]:
     return 2 * jnp.ones_like(y)
 
 
+def equation(noise: str) -> SDEProblem:
+    """The problem with noise of one kind."""
+    if noise == "multiplicative":
+        return SDEProblem(growth, volatility, jnp.ones(1), 0.0, 1.0)
+    if noise == "additive":
+        start = jnp.array([0.0, 1.0])
+        return SDEProblem(washboard, shaken, start, 0.0, 1.0, noise="additive")
+    # The third component is the area that two motions sweep.
+    return SDEProblem(
+        no_drift, heisenberg_noise, jnp.zeros(3), 0.0, 1.0, noise="general"
+    )
+
+
 def geometric(path: Any) -> Float[Array, " one"]:
     """Geometric Brownian motion's end along a path."""
     motion = path.values()[0][-1]
@@ -107,10 +120,11 @@ def weak_slope(steps: tuple[int, ...]) -> float:
     return float(np.polyfit(-np.log(n), np.log(errors), 1)[0])
 
 
-def _error(estimate: OrderEstimate) -> float:
+def _error(estimate: Mapping[str, Any]) -> float:
     """The sampling error of an order; errors of several steps share their paths."""
-    table = (estimate.steps, estimate.errors, estimate.standard_errors)
-    return slope_error(*map(np.array, table))
+    return slope_error(
+        estimate["steps"], estimate["errors"], estimate["standard_errors"]
+    )
 
 
 @study(
@@ -145,47 +159,21 @@ def strong_weak_order(config: Config, backend: Any, sweep: Sweep) -> Findings:
     Euler's order is one half again, though in law
     \\(E\\cos\\lambda A = \\operatorname{sech}(\\lambda/2)\\) is met.
     """
-    keys = jr.split(jr.key(config.seed), 6)
-    brownian = SDEProblem(growth, volatility, jnp.ones(1), 0.0, 1.0)
-    shifted = SDEProblem(
-        washboard, shaken, jnp.array([0.0, 1.0]), 0.0, 1.0, noise="additive"
-    )
-    # The third component is the area that two motions sweep.
-    turning = SDEProblem(
-        no_drift, heisenberg_noise, jnp.zeros(3), 0.0, 1.0, noise="general"
-    )
+    euler, milstein = EULER[backend], MILSTEIN[backend]
+    given = (config.seed, backend)
+    strong = ("strong", config.steps, config.paths)
+    weak = ("weak", config.weak_steps, config.weak_paths)
+    # Methods on one problem see the same paths, those of one number.
     runs = [
-        ("Euler, multiplicative noise", brownian, EULER[backend], geometric, 0.5),
-        ("Milstein, multiplicative noise", brownian, MILSTEIN[backend], geometric, 1.0),
-        ("Euler, additive noise", shifted, EULER[backend], None, 1.0),
-        ("SRA1, additive noise", shifted, "SRA1", None, 1.5),
-        ("Euler, noise that does not commute", turning, EULER[backend], None, 0.5),
+        ("Euler, multiplicative noise", 0.5, strong, "multiplicative", euler, 0),
+        ("Milstein, multiplicative noise", 1.0, strong, "multiplicative", milstein, 0),
+        ("Euler, additive noise", 1.0, strong, "additive", euler, 1),
+        ("SRA1, additive noise", 1.5, strong, "additive", "SRA1", 1),
+        ("Euler, noise that does not commute", 0.5, strong, "turning", euler, 2),
+        ("Euler, multiplicative noise", 1.0, weak, "multiplicative", euler, 3),
     ]
-    found: dict[str, tuple[OrderEstimate, float]] = {}
-    for number, (name, problem, solver, exact, order) in enumerate(runs):
-        estimate = strong_order(
-            problem,
-            solver,
-            backend=backend,
-            steps=config.steps,
-            paths=config.paths,
-            # Methods on one problem see the same paths.
-            key=keys[0] if exact else keys[1 + number // 4],
-            exact=exact,
-            refine=8,
-        )
-        found[f"strong order: {name}"] = (estimate, order)
-    weak = weak_order(
-        brownian,
-        EULER[backend],
-        first,
-        key=keys[3],
-        backend=backend,
-        steps=config.weak_steps,
-        paths=config.weak_paths,
-        exact=geometric,
-    )
-    found["weak order: Euler, multiplicative noise"] = (weak, 1.0)
+    estimates = sweep(_order, [(*kind, *run, *given) for _, _, kind, *run in runs])
+    names = [f"{kind} order: {name}" for name, _, (kind, *_), *_ in runs]
     bend = max(0.1, abs(weak_slope(config.weak_steps) - 1))
     claims = [
         Claim(
@@ -194,32 +182,18 @@ def strong_weak_order(config: Config, backend: Any, sweep: Sweep) -> Findings:
             source="Kloeden & Platen 1992"
             if "SRA1" not in name
             else "Rößler 2010, section 6",
-            measured=estimate.order,
+            measured=estimate["order"],
             error=_error(estimate),
             tolerance=normal_quantile() * _error(estimate)
-            + (bend if estimate.kind == "weak" else 0.1),
+            + (bend if name.startswith("weak") else 0.1),
             reason="normal quantile, and terms of the next order: 0.1 in steps of 1/16 "
             "and less, of the weak error by its closed form (1 + ah)^n",
             level=LEVEL,
         )
-        for name, (estimate, order) in found.items()
+        for name, (_, order, *_), estimate in zip(names, runs, estimates, strict=True)
     ]
-    areas = ensemble(
-        turning,
-        config.areas,
-        key=keys[4],
-        backend=backend,
-        solver=EULER[backend],
-        dt=1 / config.area_steps,
-        reduce={
-            f"{frequency:g}": Moments(of=functools.partial(wave, frequency=frequency))
-            for frequency in config.frequencies
-        },
-    ).reduced
-    means = np.array([float(areas[f"{f:g}"].mean[0]) for f in config.frequencies])
-    errors = np.array(
-        [float(areas[f"{f:g}"].standard_error[0]) for f in config.frequencies]
-    )
+    areas = (config.frequencies, config.area_steps, config.areas, 4, *given)
+    ((means, errors),) = sweep(_transform, [areas])
     theory = np.array([1 / math.cosh(f / 2) for f in config.frequencies])
     discrete = [discrete_transform(f, config.area_steps) for f in config.frequencies]
     beyond = (np.abs(means - theory) - np.abs(np.array(discrete) - theory)) / errors
@@ -241,11 +215,56 @@ def strong_weak_order(config: Config, backend: Any, sweep: Sweep) -> Findings:
         "frequencies": np.array(config.frequencies),
         "transform": means,
         "transform_error": errors,
-        "names": np.array(list(found)),
+        "names": np.array(names),
     }
-    for number, (estimate, _) in enumerate(found.values()):
-        data[f"{number}"] = np.stack([estimate.steps, estimate.errors])
+    for number, estimate in enumerate(estimates):
+        data[f"{number}"] = np.stack([estimate["steps"], estimate["errors"]])
     return Findings(claims, data)
+
+
+def _order(
+    point: tuple[str, tuple[int, ...], int, str, str, int, int, str],
+) -> dict[str, Any]:
+    """The order of a method along paths or in law, with the errors it is fitted to."""
+    kind, steps, paths, noise, solver, number, seed, backend = point
+    options: dict[str, Any] = {
+        "backend": backend,
+        "steps": steps,
+        "paths": paths,
+        "key": jr.fold_in(jr.key(seed), number),
+        "exact": geometric if noise == "multiplicative" else None,
+    }
+    if kind == "strong":
+        found = strong_order(equation(noise), solver, refine=8, **options)
+    else:
+        found = weak_order(equation(noise), solver, first, **options)
+    return {
+        "order": found.order,
+        "steps": found.steps,
+        "errors": found.errors,
+        "standard_errors": found.standard_errors,
+    }
+
+
+def _transform(
+    point: tuple[tuple[float, ...], int, int, int, int, str],
+) -> Float[np.ndarray, "2 frequencies"]:
+    """Means of $\\cos\\lambda A$ over areas of Euler's steps, and their errors."""
+    frequencies, steps, count, number, seed, backend = point
+    areas = ensemble(
+        equation("turning"),
+        count,
+        key=jr.fold_in(jr.key(seed), number),
+        backend=backend,
+        solver=EULER[backend],
+        dt=1 / steps,
+        reduce={
+            f"{frequency:g}": Moments(of=functools.partial(wave, frequency=frequency))
+            for frequency in frequencies
+        },
+    ).reduced
+    laws = [areas[f"{frequency:g}"] for frequency in frequencies]
+    return np.array([(law.mean[0], law.standard_error[0]) for law in laws]).T
 
 
 @strong_weak_order.figure
