@@ -21,6 +21,7 @@ import numpy as np
 from ..analysis import SavedProgress, progress_bar
 from ..executors import check_executor, julia_beside, run_tasks
 from ..precision import double_precision
+from ..runtime.discovery import julia_source
 
 Numbers = Mapping[str, Any]
 _ONE = "value"
@@ -132,12 +133,23 @@ class Sweep:
 
 
 def code_fingerprint(module: str) -> dict[str, str]:
-    """The versions, and a digest of the source of a module, that a value depends on."""
+    """What a value depends on: versions, and digests of this package and a module."""
     found = {name: importlib.metadata.version(name) for name in ("hybrid_nds", "jax")}
+    found["package"] = _package_digest()
     source = getattr(sys.modules.get(module), "__file__", None)
     if source is not None and Path(source).is_file():
         found["source"] = hashlib.sha256(Path(source).read_bytes()).hexdigest()
     return found
+
+
+@functools.cache
+def _package_digest() -> str:
+    """Of all sources of this package: studies share parts, and use its solvers."""
+    digest = hashlib.sha256()
+    for folder, kind in ((Path(__file__).parents[1], "*.py"), (julia_source(), "*.jl")):
+        for path in sorted(folder.rglob(kind)):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def run_point(function: Callable, owner: str, point: Any) -> Numbers:

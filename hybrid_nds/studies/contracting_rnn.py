@@ -96,28 +96,39 @@ def contracting_rnn(config: Config, backend: str, sweep: Sweep) -> Findings:
     \\qquad \\lambda = 1 - \\|W\\|_2, \\]
     with equality without weights.
     """
-    n = config.neurons
-    keys = jr.split(jr.key(config.seed), 3)
-    raw = jr.uniform(keys[0], (n, n))
-    # Rows of one sum, and positive: the bounds are then close to being attained.
-    weights = (1 - config.rate) * raw / jnp.sum(raw, axis=1, keepdims=True)
-    phases = jr.uniform(keys[1], (n,), maxval=2 * jnp.pi)
-    none = jnp.zeros((2, n))
-    wrong = none.at[1].set(config.field_error)
-    apart = jnp.stack([jnp.full(n, 0.5), jnp.full(n, -0.5)])
+    n, drawn = config.neurons, (config.neurons, config.seed)
+    near, errors = sweep(
+        _distances,
+        [
+            (*drawn, config.rate, 1.0, 0.0, 20.0, 81, backend),
+            (
+                *drawn,
+                config.rate,
+                0.0,
+                config.field_error,
+                config.horizon,
+                401,
+                backend,
+            ),
+        ],
+    )
     times = np.linspace(0.0, 20.0, 81)
-    near = _distances(backend, apart, (weights, phases, none), times)
     share = near * np.exp(config.rate * times) / near[0]
     long = np.linspace(0.0, config.horizon, 401)
-    errors = _distances(backend, none, (weights, phases, wrong), long)
     bound = config.field_error / config.rate
+    weights, _, _ = _drawn(*drawn, config.rate)
     spectral = float(np.linalg.norm(np.asarray(weights), 2))
     theory = n * config.noise**2 / (1 - spectral)
     late = np.linspace(config.settled / 8, config.settled, 8)
-    key = jr.fold_in(keys[2], 0)
-    mean, error = _parted(config, backend, weights, phases, late, key)
-    key = jr.fold_in(keys[2], 1)
-    free, free_error = _parted(config, backend, 0 * weights, phases, late, key)
+    noisy = (config.noise, config.settled, config.step, config.trajectories, backend)
+    # At the rate 1 there are no weights.
+    (mean, error), (free, free_error) = sweep(
+        _parted,
+        [
+            (*drawn, rate, number, *noisy)
+            for number, rate in enumerate((config.rate, 1.0))
+        ],
+    )
     linear = n * config.noise**2 * (1 - np.exp(-2 * config.settled))
     four = normal_quantile()
     return Findings(
@@ -175,45 +186,51 @@ def contracting_rnn(config: Config, backend: str, sweep: Sweep) -> Findings:
     )
 
 
-def _distances(
-    backend: str, start: Array, args: tuple[Array, ...], times: np.ndarray
-) -> np.ndarray:
+def _drawn(n: int, seed: int, rate: float) -> tuple[Array, Array, Array]:
+    """Weights, phases of the inputs, and a key for noise."""
+    keys = jr.split(jr.key(seed), 3)
+    raw = jr.uniform(keys[0], (n, n))
+    # Rows of one sum, and positive: the bounds are then close to being attained.
+    weights = (1 - rate) * raw / jnp.sum(raw, axis=1, keepdims=True)
+    return weights, jr.uniform(keys[1], (n,), maxval=2 * jnp.pi), keys[2]
+
+
+def _distances(point: tuple[Any, ...]) -> Float[np.ndarray, " times"]:
     """Distances of the two copies in the maximum norm."""
-    problem = ODEProblem(network, start, 0.0, float(times[-1]), args=args)
-    states = precise_states(problem, backend, times)
+    n, seed, rate, apart, error, end, count, backend = point
+    weights, phases, _ = _drawn(n, seed, rate)
+    start = jnp.stack([jnp.full(n, apart / 2), jnp.full(n, -apart / 2)])
+    args = (weights, phases, jnp.zeros((2, n)).at[1].set(error))
+    problem = ODEProblem(network, start, 0.0, end, args=args)
+    states = precise_states(problem, backend, np.linspace(0.0, end, count))
     return np.max(np.abs(states[:, 0] - states[:, 1]), axis=1)
 
 
-def _parted(
-    config: Config,
-    backend: str,
-    weights: Array,
-    phases: Array,
-    times: np.ndarray,
-    key: Any,
-) -> tuple[np.ndarray, np.ndarray]:
+def _parted(point: tuple[Any, ...]) -> Float[np.ndarray, "two times"]:
     """The mean square distance of noisy copies at some times, and its error."""
-    none = jnp.zeros((2, config.neurons))
+    n, seed, rate, number, strength, settled, step, trajectories, backend = point
+    weights, phases, key = _drawn(n, seed, rate)
+    none = jnp.zeros((2, n))
     problem = SDEProblem(
         noisy_network,
         noise,
         none,
         0.0,
-        config.settled,
-        args=(weights, phases, none, jnp.asarray(config.noise)),
+        settled,
+        args=(weights, phases, none, jnp.asarray(strength)),
         noise="additive",
     )
     found = ensemble(
         problem,
-        config.trajectories,
-        key=key,
+        trajectories,
+        key=jr.fold_in(key, number),
         backend=backend,
         solver=EULER[backend],
-        dt=config.step,
-        saveat=times,
+        dt=step,
+        saveat=np.linspace(settled / 8, settled, 8),
         reduce=Moments(of=squared_distance),
     ).reduced
-    return np.ravel(found.mean), np.ravel(found.standard_error)
+    return np.stack([np.ravel(found.mean), np.ravel(found.standard_error)])
 
 
 @contracting_rnn.figure

@@ -15,7 +15,6 @@ from jaxtyping import Array, Float
 
 from ..ensembles import Moments, ensemble
 from ..models import CircleAttention
-from ..stochastic_problem import SDEProblem
 from ._claim import Claim
 from ._findings import Findings
 from ._levels import LEVEL, normal_quantile
@@ -49,12 +48,6 @@ class Config:
     seed: int = 0
 
 
-def attention(config: Config, coupling: float, beta: float) -> SDEProblem:
-    """Tokens on the circle, from one place."""
-    model = CircleAttention(coupling, beta, config.temperature, dtype=float)
-    return model.problem(jnp.zeros(config.tokens), 0.0, config.time)
-
-
 def order(y: Float[Array, " tokens"]) -> Float[Array, ""]:
     """$r^2$, the square of the length of the mean of all tokens."""
     return jnp.mean(jnp.cos(y)) ** 2 + jnp.mean(jnp.sin(y)) ** 2
@@ -82,7 +75,7 @@ def consistent(coupling: float, temperature: float) -> float:
     quick=Config(tokens=32, shares=(0.0, 0.4), couplings=(4.0,), draws=400),
     paper=Config(tokens=512, draws=4000, time=8.0, step=1 / 64),
 )
-def noisy_attention(config: Config, backend: Any, sweep: Sweep) -> Findings:
+def noisy_attention(config: Config, backend: str, sweep: Sweep) -> Findings:
     """How much noise keeps tokens from clustering?
 
     In \\(d\\theta_i = \\tfrac KN\\sum_je^{\\beta\\cos(\\theta_j-\\theta_i)}
@@ -94,25 +87,17 @@ def noisy_attention(config: Config, backend: Any, sweep: Sweep) -> Findings:
     settle where \\(r = I_1(Kr/\\tau)/I_0(Kr/\\tau)\\).
     """
     n, tau, beta = config.tokens, config.temperature, config.inverse_temperature
-    keys = iter(jr.split(jr.key(config.seed), 2 * len(config.shares) + 64))
-
-    def mean_square(coupling: float, beta: float, initial: Any) -> tuple[float, float]:
-        found = ensemble(
-            attention(config, coupling, beta),
-            config.draws,
-            key=next(keys),
-            backend=backend,
-            solver=EULER[backend],
-            dt=config.step,
-            initial=initial,
-            reduce=Moments(of=order),
-        ).reduced
-        return float(found.mean[0]), float(found.standard_error[0])
-
     critical = threshold(beta, tau)
     couplings = np.array(config.shares) * critical
-    uniform = [mean_square(K, beta, _anywhere(config, next(keys))) for K in couplings]
-    squares, errors = np.array(uniform).T
+    starts = [(K, beta, True) for K in couplings.tolist()]
+    starts += [(K, 0.0, False) for K in config.couplings]
+    sizes = (n, tau, config.time, config.step, config.draws, config.seed)
+    found = sweep(
+        _mean_square,
+        [(*start, *sizes, number, backend) for number, start in enumerate(starts)],
+    )
+    uniform, ordered = np.split(np.array(found), [len(couplings)])
+    squares, errors = uniform.T
     inverse = 1 / (n * squares)
     inverse_error = inverse * errors / squares
     slope, level = np.polyfit(couplings, inverse, 1, w=1 / inverse_error)
@@ -122,7 +107,6 @@ def noisy_attention(config: Config, backend: Any, sweep: Sweep) -> Findings:
     root = -level / slope
     to_root = np.array([-root, -1.0]) / slope
     root_error = float(np.sqrt(to_root @ covariance @ to_root))
-    ordered = np.array([mean_square(K, 0.0, None) for K in config.couplings])
     lengths = np.sqrt(ordered[:, 0])
     length_errors = ordered[:, 1] / (2 * lengths)
     theory = np.array([consistent(K, tau) for K in config.couplings])
@@ -166,9 +150,21 @@ def noisy_attention(config: Config, backend: Any, sweep: Sweep) -> Findings:
     )
 
 
-def _anywhere(config: Config, key: Any) -> Float[Array, "draws tokens"]:
-    """Starts that are uniform on the circle."""
-    return jr.uniform(key, (config.draws, config.tokens), float, maxval=2 * np.pi)
+def _mean_square(point: tuple[Any, ...]) -> Float[np.ndarray, " two"]:
+    """The mean of $r^2$ at the end, from anywhere or from one place, and its error."""
+    K, beta, anywhere, n, tau, time, step, draws, seed, number, backend = point
+    key, start = jr.split(jr.fold_in(jr.key(seed), number))
+    found = ensemble(
+        CircleAttention(K, beta, tau, dtype=float).problem(jnp.zeros(n), 0.0, time),
+        draws,
+        key=key,
+        backend=backend,
+        solver=EULER[backend],
+        dt=step,
+        initial=jr.uniform(start, (draws, n), maxval=2 * np.pi) if anywhere else None,
+        reduce=Moments(of=order),
+    ).reduced
+    return np.array([found.mean[0], found.standard_error[0]])
 
 
 @noisy_attention.figure

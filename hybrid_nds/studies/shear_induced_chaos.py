@@ -68,7 +68,7 @@ def sum_of_exponents() -> float:
     title="Shear-induced chaos",
     direction="algorithms",
     source=_SOURCE,
-    quick=Config(shears=(5.0, 10.0), step=1 / 256, time=30.0, chains=32),
+    quick=Config(shears=(5.0, 10.0), step=1 / 256, time=60.0, chains=64),
     paper=Config(
         shears=(0.0, 2.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 15.0),
         step=1 / 2048,

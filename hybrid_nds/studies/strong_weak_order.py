@@ -43,8 +43,8 @@ class Config:
 
     steps: tuple[int, ...] = (16, 32, 64, 128)
     weak_steps: tuple[int, ...] = (4, 8, 16, 32)
-    paths: int = 400
-    weak_paths: int = 1000
+    paths: int = 2000
+    weak_paths: int = 4000
     frequencies: tuple[float, ...] = (1.0, 2.0, 4.0)
     area_steps: int = 64
     areas: int = 10_000
@@ -134,8 +134,8 @@ def _error(estimate: Mapping[str, Any]) -> float:
     quick=Config(
         steps=(16, 32, 64),
         weak_steps=(4, 8, 16),
-        paths=100,
-        weak_paths=300,
+        paths=400,
+        weak_paths=1200,
         frequencies=(2.0,),
         area_steps=32,
         areas=4000,
