@@ -1,6 +1,8 @@
 """Each study holds as it is, and fails with a model that is wrong."""
 
 import importlib
+import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -8,15 +10,30 @@ import numpy as np
 import pytest
 import scipy.special
 
-from hybrid_nds.studies import run_study
+from hybrid_nds.studies import run_study, write_pages
 from hybrid_nds.studies._levels import slope_error
 from hybrid_nds.studies._registry import OWN
 
+PAGES = Path(__file__).parent.parent / "docs" / "studies"
+
 
 @pytest.mark.parametrize("name", OWN)
-def test_all_claims_hold(name):
+def test_all_claims_hold(name, tmp_path):
     result = run_study(name, preset="quick", backends=("diffrax",))
     assert result.passed, str(result)
+    # The page in the documentation is of this study: its text, and what it claims.
+    page = (PAGES / f"{name}.md").read_text()
+    fresh = write_pages([result], tmp_path)[0].read_text()
+    assert page.split("\n## ")[0] == fresh.split("\n## ")[0]
+    assert statements(fresh) <= statements(page)
+    assert "**fails**" not in page
+    assert "did not run" not in page
+    assert (PAGES / "images" / f"{name}.png").exists()
+
+
+def statements(page):
+    """What the table of a page claims."""
+    return set(re.findall(r"^\| ([^|]+) \| [=≤≥]", page, re.MULTILINE))
 
 
 @pytest.mark.julia
@@ -99,6 +116,9 @@ FEW_TOKENS = {
     "cosines": (0.5,),
     "starts": 1,
     "splay": (-0.9, -0.4),
+    "diagram_temperatures": (0.0,),
+    "diagram_starts": 2,
+    "dimension": 4,
 }
 ONE_TARGET = {
     "targets": ((1.0, 0.0),),
@@ -193,7 +213,7 @@ MUTATIONS = {
             {
                 "inverse_temperatures": (4.0, 5.0),
                 "cosines": (0.0,),
-                "horizon": 10.0,
+                "horizon": 2000.0,
             },
         )
     ],
@@ -229,6 +249,20 @@ MUTATIONS = {
 
 def test_every_study_has_a_mutation():
     assert set(MUTATIONS) == set(OWN)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        (name, dict(changes))
+        for name, all_ in MUTATIONS.items()
+        for changes in {tuple(changes.items()) for _, _, changes in all_}
+    ],
+)
+def test_what_sees_a_wrong_model_holds_with_the_right_one(name, changes):
+    config = _module(name).Config(**changes)
+    result = run_study(name, config=config, backends=("diffrax",))
+    assert result.passed, str(result)
 
 
 @pytest.mark.parametrize(
