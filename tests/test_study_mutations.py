@@ -251,6 +251,7 @@ def test_every_study_has_a_mutation():
     assert set(MUTATIONS) == set(OWN)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "changes"),
     [

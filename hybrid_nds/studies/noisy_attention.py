@@ -72,7 +72,7 @@ def consistent(coupling: float, temperature: float) -> float:
     title="Noisy attention and the onset of clusters",
     direction="continuous models",
     source=_SOURCE,
-    quick=Config(tokens=32, shares=(0.0, 0.4), couplings=(4.0,), draws=400),
+    quick=Config(tokens=32, shares=(0.0, 0.4), couplings=(4.0,), draws=1000),
     paper=Config(tokens=512, draws=4000, time=8.0, step=1 / 64),
 )
 def noisy_attention(config: Config, backend: str, sweep: Sweep) -> Findings:
