@@ -149,23 +149,31 @@ def test_executors_that_cannot_work_are_refused():
         ensemble(cases.decay(), 10, executor=1, **OPTIONS | {"initial": locked})
 
 
-def test_a_dask_cluster_changes_no_bit(expected):
-    """On a local cluster of one process, one of whose workers is lost on the way."""
+def test_a_dask_cluster_changes_no_bit(expected, tmp_path):
+    """On a local cluster of one process, whose worker dies in its first task."""
     program = """
-        import json, os, jax
+        import json, os, sys, jax
         jax.config.update("jax_enable_x64", True)
+        from multiprocessing import current_process
         from distributed import Client, LocalCluster
         import ensemble_cases as cases
         from hybrid_nds import ensemble, Moments, Quantiles
 
+        flag = sys.argv[1]
+
+        # Of this script alone: it travels as it is.
+        def start(key):
+            here = current_process().name == "MainProcess"
+            if not here and not os.path.exists(flag):
+                open(flag, "w").close()
+                os._exit(1)
+            return cases.random_start(key)
+
         if __name__ == "__main__":
             reduce = {"moments": Moments(order=4), "quantiles": Quantiles()}
-            # Of this script alone: it travels as it is.
-            start = lambda key: cases.random_start(key)
             with LocalCluster(
                 n_workers=1, threads_per_worker=1, dashboard_address=None
             ) as cluster, Client(cluster) as client:
-                lost = client.submit(os._exit, 1, retries=0)
                 found = ensemble(
                     cases.decay(), 2000, reduce=reduce, key=jax.random.key(5),
                     dt=0.25, initial=start, executor=client.get_executor(),
@@ -176,8 +184,9 @@ def test_a_dask_cluster_changes_no_bit(expected):
     path = os.pathsep.join(
         [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
     )
+    flag = tmp_path / "lost"
     output = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(program)],
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(program), str(flag)],
         env=os.environ | {"PYTHONPATH": path},
         capture_output=True,
         text=True,
@@ -185,6 +194,7 @@ def test_a_dask_cluster_changes_no_bit(expected):
         check=False,
     )
     assert output.returncode == 0, output.stderr
+    assert flag.exists()
     found = json.loads(output.stdout.splitlines()[-1])
     assert found == json.loads(json.dumps(expected))
 
