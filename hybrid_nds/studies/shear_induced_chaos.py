@@ -43,7 +43,7 @@ class Config:
     time: float = 50.0
     chains: int = 64
     large_shear: float = 200.0
-    long_step: float = 1 / 16
+    long_step: float = 1 / 512
     seed: int = 0
 
 
