@@ -56,7 +56,8 @@ def _page(results: Sequence[StudyResult], figures: Mapping[str, bytes]) -> str:
     held = sum(claim.holds for claim in claims)
     passed = sum(result.passed for result in results)
     ran = sum(result.ran for result in results)
-    versions = ", ".join(f"{n} {v}" for n, v in sorted(results[0].versions.items()))
+    everything = {n: v for r in results for n, v in r.versions.items()}
+    versions = ", ".join(f"{n} {v}" for n, v in sorted(everything.items()))
     contents = "\n".join(
         f'<li><a href="#{_text(r.study.name)}">{_text(r.study.title)}</a> '
         f"{_outcome(r)}</li>"

@@ -17,6 +17,7 @@ import numpy as np
 from ..analysis import SavedProgress
 from ..precision import double_precision
 from ..runtime import configured
+from ..runtime.session import running, session
 from ._claim import Claim
 from ._findings import Findings
 from ._registry import find_study
@@ -99,6 +100,8 @@ def run_study(
             _write(kept, found)
         findings[backend] = found
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    if "julia" in findings and running():
+        versions |= dict(session().versions)
     return StudyResult(study, preset, config, findings, missing, errors, versions)
 
 

@@ -43,8 +43,8 @@ class Config:
 
     steps: tuple[int, ...] = (16, 32, 64, 128)
     weak_steps: tuple[int, ...] = (4, 8, 16, 32)
-    paths: int = 2000
-    weak_paths: int = 4000
+    paths: int = 1000
+    weak_paths: int = 3000
     frequencies: tuple[float, ...] = (1.0, 2.0, 4.0)
     area_steps: int = 64
     areas: int = 10_000
