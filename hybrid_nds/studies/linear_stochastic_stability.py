@@ -359,15 +359,18 @@ def draw(figure: Figure, config: Config, findings: Mapping[str, Findings]) -> No
         for number, theta in enumerate((0.0, 0.5, 1.0)):
             for grows, face in ((False, f"C{number}"), (True, "none")):
                 shown = (data["theta"] == theta) & ((data["factor"] > 1) == grows)
-                # Apart from one another, for all methods take the same steps.
+                # Apart from one another, for all methods take the same steps; crosses
+                # could not be hollow.
+                square = {"marker": "s", "markersize": 7}
+                hollow = square if backend == "julia" else {}
                 right.plot(
-                    data["z"][shown] + 0.06 * number,
+                    data["z"][shown] + 0.13 * number,
                     data["s"][shown],
                     color=f"C{number}",
                     markerfacecolor=face,
-                    **style,
+                    **style | hollow,
                 )
-    right.plot([], [], "ko", label="a step shrinks")
+    right.plot([], [], "ko", label="a step shrinks (square: julia)")
     right.plot([], [], "ko", markerfacecolor="none", label="a step grows")
     left.set_xlabel("moment $p$")
     left.set_ylabel("growth rate")

@@ -242,6 +242,7 @@ def draw(figure: Figure, config: Config, findings: Mapping[str, Findings]) -> No
             **style,
         )
         right.semilogy(data["times"], data["gap"], color="C1", label=backend, **style)
+    left.set_xscale("log", base=2)
     left.set_xlabel("particles $N$")
     left.set_ylabel("excess risk")
     right.set_xlabel("time")

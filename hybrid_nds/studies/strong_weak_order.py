@@ -270,7 +270,7 @@ def _transform(
 @strong_weak_order.figure
 def draw(figure: Figure, config: Config, findings: Mapping[str, Findings]) -> None:
     """Errors over steps with the orders of the theory; the transform of the area."""
-    figure.set_size_inches(9.4, 4.2)
+    figure.set_size_inches(9.4, 5.0)
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     orders = (0.5, 1.0, 1.0, 1.5, 0.5, 1.0)
     for number, order in enumerate(orders):
@@ -304,5 +304,6 @@ def draw(figure: Figure, config: Config, findings: Mapping[str, Findings]) -> No
     left.set_ylabel("error")
     right.set_xlabel("$\\lambda$")
     right.set_ylabel("$E\\cos\\lambda A$")
-    left.legend(fontsize=6)
     right.legend(fontsize=7)
+    handles, labels = left.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=6)
