@@ -7,6 +7,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
@@ -100,7 +101,9 @@ def run_study(
             _write(kept, found)
         findings[backend] = found
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    if "julia" in findings and running():
+    # What is read from kept files may be asked for in any thread, Julia in one alone.
+    main = threading.current_thread() is threading.main_thread()
+    if "julia" in findings and main and running():
         versions |= dict(session().versions)
     return StudyResult(study, preset, config, findings, missing, errors, versions)
 
