@@ -57,3 +57,19 @@ def test_jacobian_runs_natively(julia, name):
     expected = jax.jacfwd(lambda u: ravel_pytree(fn(t, unravel(u), args))[0])(u)
     np.testing.assert_allclose(result.values, expected, rtol=1e-11, atol=1e-12)
     assert result.allocated == 0
+
+
+def test_a_function_outlives_the_collection_of_garbage(julia):
+    evaluate, collect = julia.module.evaluate_lowered, julia.main.GC.gc
+    for factor in range(1, 4):
+        field = evaluate(
+            "function field!(out, u, p, t, w, c)\n"
+            f"out[1] = {factor} * u[1]\nreturn nothing\nend"
+        )
+        collect()
+        collect()
+        # Other objects take what memory was set free.
+        julia.main.seval("[Any[k, string(k)] for k in 1:20_000]")
+        out = np.zeros(1)
+        field(out, np.array([2.0]), np.zeros(0), 0.0, (), ())
+        assert out[0] == 2.0 * factor

@@ -128,8 +128,14 @@ end
 constant_array(values, dims::Vector{Int}) = reshape(Array(values), dims...)
 work_layout(element::DataType, dims::Vector{Int}) = Layout{element, length(dims)}(Tuple(dims))
 
+# Every program evaluated. The only instance of a function's type does not keep that type
+# alive: between the evaluation and the first type made of it, the garbage collector
+# would take it away. Julia keeps compiled code for good, so that nothing leaks here.
+const PROGRAMS = Module[]
+
 function evaluate_lowered(source::AbstractString)
     place = Module(:LoweredProgram)
+    push!(PROGRAMS, place)
     for name in names(LoweredCode)
         name === :LoweredCode && continue
         Core.eval(place, :(const $name = $(getfield(LoweredCode, name))))
