@@ -92,6 +92,7 @@ def test_solve_says_what_is_wrong(run, tmp_path):
     assert run("solve", fixture, "--times", "1,x").exit_code == 2
 
 
+@pytest.mark.slow
 def test_validate_without_julia_says_so_and_writes_its_report(run, tmp_path):
     folder = tmp_path / "report"
     result = run("validate", "--problem", "lorenz63", "--output", folder)

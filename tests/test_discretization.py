@@ -53,6 +53,7 @@ def additive():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("solver", "order"), [("Euler", 0.5), ("ItoMilstein", 1.0)])
 def test_strong_orders_for_multiplicative_noise(solver, order, getkey):
     # The drift's error of order one, a²h/2, must stay below a hundredth of that of the
@@ -72,6 +73,7 @@ def test_strong_orders_for_multiplicative_noise(solver, order, getkey):
     assert estimate.resolved
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("solver", "order"), [("Euler", 1.0), ("SRA1", 1.5), ("ShARK", 1.5)]
 )
@@ -91,6 +93,7 @@ def test_strong_orders_for_additive_noise(solver, order, getkey):
     assert not estimate.low <= order + 0.5 <= estimate.high
 
 
+@pytest.mark.slow
 def test_weak_order_of_euler_with_its_sampling_error_below_the_bias(getkey):
     problem, exact = geometric()
     estimate = weak_order(
@@ -115,6 +118,7 @@ def test_weak_order_of_euler_with_its_sampling_error_below_the_bias(getkey):
     assert np.all(np.array(estimate.standard_errors) < bias / 2)
 
 
+@pytest.mark.slow
 def test_a_bias_below_the_sampling_error_is_no_order(getkey):
     problem, exact = geometric()
     with pytest.raises(ValueError, match=r"hides the error.*`paths` of \d+"):

@@ -16,6 +16,42 @@ BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 WITH_JULIA = re.compile(r"^```py(?:thon)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # Every tool in these rooms is shown at work.
 ROOMS = ("stability", "discretization", "measures")
+PAGES = sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
+# Their examples compile or train for more than three seconds.
+LONG = {
+    "discretization/orders.md",
+    "discretization/scaling.md",
+    "guides/backends.md",
+    "guides/ensembles.md",
+    "guides/noise.md",
+    "guides/start.md",
+    "models/attention.md",
+    "models/classic.md",
+    "models/contracting.md",
+    "models/gradient_flow.md",
+    "models/hamiltonian.md",
+    "models/kuramoto.md",
+    "models/latent.md",
+    "models/mean_field.md",
+    "models/neural_cde.md",
+    "models/neural_ode.md",
+    "models/neural_sde.md",
+    "models/normalizing_flow.md",
+    "models/recurrent.md",
+    "models/resnet.md",
+    "stability/invariant_law.md",
+    "stability/mean_exit_time.md",
+    "studies/index.md",
+    "teaching/adjoint.md",
+    "teaching/attention.md",
+    "teaching/depth_limit.md",
+    "teaching/mean_field.md",
+    "teaching/random_resnets.md",
+    "teaching/resnet_to_ode.md",
+    "teaching/stability.md",
+    "training/fit.md",
+    "training/losses.md",
+}
 
 
 def blocks(text, fences=BLOCK):
@@ -41,7 +77,11 @@ def run_page(path, monkeypatch, fences=BLOCK):
 
 
 @pytest.mark.parametrize(
-    "page", sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
+    "page",
+    [
+        pytest.param(page, marks=(pytest.mark.slow,) if page in LONG else ())
+        for page in PAGES
+    ],
 )
 def test_the_examples_of_a_page_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -54,17 +94,16 @@ def test_the_examples_of_a_page_run(page, tmp_path, monkeypatch):
 @pytest.mark.julia
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "page",
-    sorted(
-        str(path.relative_to(DOCS))
-        for path in DOCS.rglob("*.md")
-        if "```py\n" in path.read_text()
-    ),
+    "page", [page for page in PAGES if "```py\n" in (DOCS / page).read_text()]
 )
 def test_the_examples_of_a_page_run_with_julia(page, julia, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     matplotlib.use("Agg")
     run_page(DOCS / page, monkeypatch, WITH_JULIA)
+
+
+def test_the_long_pages_are_there():
+    assert set(PAGES) > LONG
 
 
 def test_an_example_that_fails_names_its_line(tmp_path, monkeypatch):

@@ -138,6 +138,7 @@ def test_the_size_of_batches_changes_no_bit(growth, batch_size):
     assert other.to_dict() == found.to_dict()
 
 
+@pytest.mark.slow
 def test_devices_change_no_bit(growth):
     """Two devices, of which the last has nothing to do in the last batch."""
     found = growth[1].reduced["moments"]
@@ -184,6 +185,7 @@ def test_keys_give_trajectories(growth):
     assert cases.same(growth[0].ys, again)
 
 
+@pytest.mark.slow
 def test_initial_states_drawn_from_keys():
     found = ensemble(cases.decay(), 500, key=KEY, initial=cases.random_start, dt=0.5)
     assert len(np.unique(found.ys)) == 500

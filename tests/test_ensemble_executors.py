@@ -69,6 +69,7 @@ def test_threads_change_no_bit(expected):
     assert found.to_dict()["reduced"] == expected
 
 
+@pytest.mark.slow
 def test_a_killed_worker_loses_nothing(expected):
     """Killed as it works: the batches it had are run again by another."""
     batches = []

@@ -29,6 +29,7 @@ def constant_noise(t, y, args):
     return 0.5 * jnp.ones_like(y)
 
 
+@pytest.mark.slow
 def test_shared_paths_are_those_of_diffrax():
     mine = ensemble(cases.gbm(), 700, **OPTIONS)
     theirs = ensemble(cases.gbm(), 700, backend="julia", paths="shared", **OPTIONS)
@@ -38,6 +39,7 @@ def test_shared_paths_are_those_of_diffrax():
     np.testing.assert_allclose(theirs.ys, mine.ys, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_shared_paths_with_levy_areas():
     problem = SDEProblem(
         cases.minus, constant_noise, jnp.array([1.0]), 0.0, 1.0, noise="additive"
@@ -71,6 +73,7 @@ def test_batches_and_threads_change_no_bit(paths):
         assert cases.same(whole.ys, other.ys)
 
 
+@pytest.mark.slow
 def test_initial_states_reach_julia():
     starts = np.random.default_rng(0).standard_normal((300, 2))
     options = {"initial": starts, **OPTIONS}
@@ -83,6 +86,7 @@ def falling(t, y, args):
     return jnp.where(y < -0.5, y / 0.0, -y)
 
 
+@pytest.mark.slow
 def test_failed_trajectories_are_those_of_diffrax():
     problem = SDEProblem(falling, constant_noise, jnp.array([0.0]), 0.0, 2.0)
     options = {"key": KEY, "dt": 0.25, "saveat": np.linspace(0.25, 2.0, 8)}
@@ -97,6 +101,7 @@ def test_failed_trajectories_are_those_of_diffrax():
     assert cases.same(np.isnan(theirs.ys), np.isnan(mine.ys))
 
 
+@pytest.mark.slow
 def test_solvers_without_a_kernel_run_in_julia_alone():
     options = {"key": KEY, "dt": 0.125, "solver": "SRIW1"}
     found = ensemble(cases.gbm(), 3, backend="julia", paths="shared", **options)
@@ -110,6 +115,7 @@ def test_solvers_without_a_kernel_run_in_julia_alone():
     assert not np.any(native.ys == found.ys)
 
 
+@pytest.mark.slow
 def test_adaptive_solves_take_the_paths_of_solve():
     options = {"rtol": 1e-3, "atol": 1e-3, "solver": "SOSRI"}
     found = ensemble(cases.gbm(), 2, key=KEY, backend="julia", **options)
@@ -121,6 +127,7 @@ def test_adaptive_solves_take_the_paths_of_solve():
         ensemble(cases.gbm(), 2, key=KEY, backend="julia", paths="native", **options)
 
 
+@pytest.mark.slow
 def test_ordinary_problems():
     starts = np.linspace(0.5, 2.0, 5)[:, None]
     found = ensemble(
@@ -154,6 +161,7 @@ def test_failures_of_ordinary_problems():
     assert np.isnan(found.ys[3, 1]).all()
 
 
+@pytest.mark.slow
 def test_worker_processes_change_no_bit():
     options = {"backend": "julia", "paths": "native", **OPTIONS}
     here = ensemble(cases.gbm(), 1300, **options)
@@ -162,6 +170,7 @@ def test_worker_processes_change_no_bit():
     assert here.provenance == there.provenance
 
 
+@pytest.mark.slow
 def test_a_julia_worker_is_an_executor():
     """And a process of it that is killed loses nothing."""
     options = {"backend": "julia", "paths": "native", **OPTIONS}

@@ -54,6 +54,7 @@ def _decay(t, y, args):
     return -args * y
 
 
+@pytest.mark.slow
 def test_lazy_dense_output_keeps_its_weights(julia):
     def problem(rate):
         return ODEProblem(_decay, np.array([1.0]), 0.0, 1.0, np.array(rate))

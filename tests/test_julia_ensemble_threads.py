@@ -29,6 +29,7 @@ def script(threads, code):
     return "\n".join(textwrap.dedent(part) for part in parts)
 
 
+@pytest.mark.slow
 def test_threads_beside_jax_change_nothing(julia):
     code = """
         @jax.jit

@@ -62,6 +62,7 @@ def test_every_step_from_the_start(julia):
     np.testing.assert_allclose(solution.ys[:, 0], np.exp(-2 * solution.ts), **NEAR)
 
 
+@pytest.mark.slow
 def test_steps_end_at_the_times_where_asked(julia):
     times = np.array([0.2, 0.5, 0.9])
     coarse = {"solver": "Kvaerno5", "saveat": times, "rtol": 1e-6, "atol": 1e-6}
@@ -121,6 +122,7 @@ def test_pytree_states_keep_structure_and_row_order(julia):
     assert jtu.tree_structure(solution.end_state) == jtu.tree_structure(y0)
 
 
+@pytest.mark.slow
 def test_single_precision_stays_single(julia):
     problem = ODEProblem(
         lambda t, y, args: -args * y,
@@ -246,6 +248,7 @@ def test_event_direction_is_along_a_backward_solve(julia):
     np.testing.assert_allclose(solution.end_time, np.pi / 2, **NEAR)
 
 
+@pytest.mark.slow
 def test_event_leaves_out_later_times_and_tells_which(julia):
     events = [
         Event(lambda t, y, args: y["x"][0] - 2.0),

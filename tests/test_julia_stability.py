@@ -182,6 +182,7 @@ def test_an_orbit_that_diverges_says_when(julia):
         )
 
 
+@pytest.mark.slow
 def test_theta_weighs_the_end_of_the_step(julia):
     # For dX = aX dt + σX dW along one path: X₁/X₀ = (1 + (1−θ)ha + σΔW)/(1 − θha).
     problem = linear_noise(-3.0, 0.4)

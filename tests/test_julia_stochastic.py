@@ -111,6 +111,7 @@ def test_twins_read_the_same_area(julia, getkey, name):
     assert np.abs(_states(one) - _states(other)).max() > 1e-6
 
 
+@pytest.mark.slow
 def test_twins_along_a_tree(julia):
     problem = _problem("additive")
     for solver in ("SRA1", "Euler"):
@@ -178,6 +179,7 @@ def test_callbacks_take_the_same_steps(julia, getkey):
         assert np.abs(_states(lowered) - _states(callback)).max() <= limit
 
 
+@pytest.mark.slow
 def test_single_precision(julia, getkey):
     problem = SDEProblem(
         lambda t, y, a: -y, lambda t, y, a: 0.1 * y, np.ones(2, "f4"), 0.0, 1.0

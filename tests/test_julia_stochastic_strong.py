@@ -266,6 +266,7 @@ def _tree(seed):
     return BrownianPath(jax.random.key(seed), 2, 0.0, 1.0, 2.0**-13, "space-time")
 
 
+@pytest.mark.slow
 def test_tolerances_along_the_path(julia):
     problem, exact = _strong("diagonal")
     for solver in ("SOSRI", "RKMil"):

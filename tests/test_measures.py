@@ -234,6 +234,7 @@ def test_no_numbers():
         measures.energy_distance(np.ones(3), np.ones(3), seed=0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gaussian_wasserstein", "sinkhorn_divergence"])
 def test_levels_of_transport_distances(name):
     distance = getattr(measures, name)

@@ -73,6 +73,7 @@ def test_a_residual_network_is_eulers_scheme_of_its_equation(blocks):
     np.testing.assert_allclose(solved, by_hand, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_both_ways_give_the_network_back():
     network = models.ResNet(3, 5, 6, duration=2.0, key=jr.key(1))
     back = network.ode().resnet(5, 2.0)
@@ -86,6 +87,7 @@ def test_both_ways_give_the_network_back():
         models.ResNet.of(models.NeuralODE(3, key=jr.key(0)), 4)
 
 
+@pytest.mark.slow
 def test_a_deep_network_tends_to_its_equation():
     ode = models.DepthVaryingODE(3, 6, 1, knots=4, key=jr.key(0))
     x = jr.normal(jr.key(2), (3,))
@@ -258,6 +260,7 @@ def test_bad_arguments_are_named(make, message):
         make(jr.key(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_weights_have_the_precision_asked_for(dtype):
     kinds = [

@@ -76,6 +76,7 @@ def test_commutative_columns_commute(seed):
     np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_common_noise_shifts_every_exponent():
     model = models.CommonNoiseSDE(2, 8, 1, strength=1.4, key=jr.key(1))
     np.testing.assert_array_equal(model.drift(0.0, jnp.zeros(2)), np.zeros(2))
@@ -118,6 +119,7 @@ def affine_flow(seed=0):
     return flow, scipy.stats.multivariate_normal(shift, E @ E.T)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_density_of_an_affine_flow(seed):
     flow, law = affine_flow(seed)
@@ -150,6 +152,7 @@ def test_hutchinsons_estimate_is_unbiased():
     np.testing.assert_array_equal(moved, flow.velocity(0.3, y[0]))
 
 
+@pytest.mark.slow
 def test_densities_integrate_to_one():
     flow = models.ContinuousNormalizingFlow(1, 8, 1, key=jr.key(2))
     x = jnp.linspace(-12.0, 12.0, 801)[:, None]
@@ -187,6 +190,7 @@ def test_the_divergence_of_a_shifted_drift():
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_divergence_of_two_ornstein_uhlenbeck_processes():
     # Of dx = -a x dt + s dW from dx = s dW: a^2/(2 s^2) times the integral of E x^2,
     # which in Euler's steps is a sum of second moments.
@@ -222,6 +226,7 @@ def gaussian_terms(model, means, xs, mean, deviation):
     return seen, np.sum(0.5 * (m**2 + d**2 - 1) - np.log(d))
 
 
+@pytest.mark.slow
 def test_the_terms_of_a_latent_ode():
     model = models.LatentODE(2, 3, 6, 1, deviation=0.3, key=jr.key(0))
     ts, xs = series()
@@ -249,6 +254,7 @@ def test_the_encoder_reads_backward():
     np.testing.assert_array_equal(hidden[3:], changed[3:])
 
 
+@pytest.mark.slow
 def test_the_terms_of_a_latent_sde():
     model = models.LatentSDE(2, 3, 6, 1, context=2, deviation=0.3, key=jr.key(0))
     ts, xs = series()
@@ -292,6 +298,7 @@ def test_a_posterior_that_is_the_prior_costs_nothing():
     np.testing.assert_allclose(found.path, 0.0, atol=1e-28)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ordinary", "stochastic"])
 def test_bounds_are_jitted_and_differentiated(kind):
     if kind == "ordinary":

@@ -205,6 +205,7 @@ def test_angles_and_points_move_alike():
     np.testing.assert_allclose(moved, turned[:, None] * along, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.slow
 def test_noise_stays_on_the_sphere_and_is_isotropic_there():
     model = models.NoisyAttention(models.Attention(3, 1.0), 0.18)
     x = sphere(jr.key(2), 2, 3)
@@ -270,6 +271,7 @@ def test_the_equation_of_a_wide_residual_network():
     np.testing.assert_allclose(found, x, rtol=1e-13)
 
 
+@pytest.mark.slow
 def test_wide_residual_networks_tend_to_their_limit():
     nodes, weights = np.polynomial.hermite_e.hermegauss(60)
     weights = weights / weights.sum()
@@ -391,6 +393,7 @@ def test_bad_arguments_are_named(make, message):
         make()
 
 
+@pytest.mark.slow
 def test_states_of_single_precision_stay_so():
     single = jnp.float32
     kinds = {

@@ -165,6 +165,7 @@ def test_key_and_span_make_the_path():
     assert np.all(dw(0) != dw(1))
 
 
+@pytest.mark.slow
 def test_transforms():
     def dw(key):
         return BrownianPath(key, 2, 0.0, 1.0, 0.1, "space-time").increments()

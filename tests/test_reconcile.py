@@ -101,6 +101,7 @@ def test_bad_options_are_named(lorenz, options, words):
         reconcile(lorenz, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.julia
 def test_a_problem_of_ones_own_goes_up_the_ladder(julia):
     class Field(eqx.Module):

@@ -168,6 +168,7 @@ def period(problem, backend):
     return periodic_orbit(problem, problem.y0, 6.6, backend=backend)
 
 
+@pytest.mark.slow
 @pytest.mark.julia
 def test_periods_found_by_both_stacks_agree(julia):
     # Van der Pol at mu = 1: 6.66328685932313 (Strasberg 1973, and many since); the
@@ -181,6 +182,7 @@ def test_periods_found_by_both_stacks_agree(julia):
     assert [f.holds for f in results] == [True] * 3, results
 
 
+@pytest.mark.slow
 @pytest.mark.julia
 def test_a_problem_of_ones_own_brings_analyses(julia):
     report = reconcile(

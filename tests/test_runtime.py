@@ -208,6 +208,7 @@ def test_wakeup_descriptor_is_restored(julia):
     assert before == after
 
 
+@pytest.mark.slow
 @pytest.mark.julia
 def test_early_juliacall_is_warned_of(julia):
     found = julia.discovery

@@ -64,6 +64,7 @@ def random_network(depth, key):
     return jax.lax.scan(body, START, weights)[0]
 
 
+@pytest.mark.slow
 def test_independent_weights_at_this_scale_average_away():
     found = depth_scaling(
         random_network, START, depths=(8, 32, 128, 512), draws=64, key=jr.key(3)
@@ -73,6 +74,7 @@ def test_independent_weights_at_this_scale_average_away():
     assert found.high - found.low < 0.1
 
 
+@pytest.mark.slow
 def test_norms_of_random_layers_grow_as_powers():
     # h ← h + L^{−1/2}Wh with W_ij ~ N(0, 1/d): E‖h_L‖² = (1 + 1/L)^L for ‖h₀‖ = 1, the
     # mean of the squared distance to zero.
@@ -169,6 +171,7 @@ def independent(count):
     )
 
 
+@pytest.mark.slow
 def test_chaos_propagates_with_the_root_of_the_particles():
     found = propagation_of_chaos(
         attracted,
@@ -188,6 +191,7 @@ def test_chaos_propagates_with_the_root_of_the_particles():
     assert found.provenance.backend == "diffrax"
 
 
+@pytest.mark.slow
 def test_without_a_limit_the_largest_system_stands_for_it():
     found = propagation_of_chaos(
         attracted, solver="Euler", steps=16, key=jr.key(8), counts=(4, 8, 16), draws=128
@@ -197,6 +201,7 @@ def test_without_a_limit_the_largest_system_stands_for_it():
     assert "largest system" in found.reference
 
 
+@pytest.mark.slow
 @pytest.mark.julia
 def test_chaos_in_julia(julia):
     given = {

@@ -130,6 +130,7 @@ def test_zero_at_the_start_is_no_event(direction):
         np.testing.assert_allclose(solution.end_time, 2.0, rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
 def test_the_earliest_event_of_one_step_wins(order):
     events = [
@@ -143,6 +144,7 @@ def test_the_earliest_event_of_one_step_wins(order):
         np.testing.assert_allclose(solution.end_time, np.sqrt(19.0), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_times_after_an_event_are_left_out():
     problem = ODEProblem(fall, np.array([2.0, 0.0]), 0.0, 5.0)
     event = Event(lambda t, y, a: y[0])
@@ -160,6 +162,7 @@ def test_a_steady_state():
         assert abs(1.5 * state * (1 - state)) <= 1e-4 * state + 1e-6
 
 
+@pytest.mark.slow
 def test_running_out_of_steps():
     for solution in both(swing(), max_steps=5, throw=False, saveat=[0.01, 4.0]):
         assert solution.outcome_name == "max_steps_reached"

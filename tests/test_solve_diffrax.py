@@ -81,6 +81,7 @@ def test_order(info):
     assert abs(slope(1 / np.array(counts), errors) - info.order) < allowed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["Bosh3", "Tsit5", "Dopri8", "KenCarp5", "Kvaerno5"])
 def test_saved_times_are_as_accurate_as_steps(solver):
     problem = ODEProblem(kepler, PERIHELION, 0.0, 2 * np.pi)
@@ -127,6 +128,7 @@ def test_logistic_growth_in_closed_form():
     )
 
 
+@pytest.mark.slow
 def test_backward_in_time():
     times = np.linspace(2.0, -1.0, 7)
     y0 = np.array([np.cos(2.0), -np.sin(2.0)])
@@ -187,6 +189,7 @@ def test_a_tolerance_below_the_last_place_of_the_state():
     np.testing.assert_allclose(np.sum(solution.ys[-1]), 1.0, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_an_exact_first_guess_is_no_divergence():
     # Nothing moves, so that each stage is solved by its first guess.
     problem = ODEProblem(lambda t, y, a: 0.0 * y, np.ones(2), 0.0, 1.0)
@@ -221,6 +224,7 @@ def test_single_precision_stays_single(solver):
     assert solve(problem, solver=solver, dt=0.1).ys.dtype == np.float32
 
 
+@pytest.mark.slow
 def test_kencarp_in_single_precision_wants_jax_in_single_precision():
     problem = ODEProblem(logistic, np.float32(0.1), 0.0, 3.0, np.float32(1.5))
     with pytest.raises(ValueError, match=r"KenCarp4 solves in float32 only where"):
@@ -282,6 +286,7 @@ def test_a_diffrax_saveat_keeps_its_shape():
     assert solution.ys["end"].shape == (1, 2)
 
 
+@pytest.mark.slow
 def test_diffrax_objects_pass_through():
     problem = ODEProblem(oscillator, np.array([1.0, 0.0]), 0.0, 3.0)
     solver = diffrax.Kvaerno5(root_finder=optimistix.Newton(1e-9, 1e-9))
@@ -351,6 +356,7 @@ def test_an_implicit_solver_is_not_told_to_be_implicit():
     assert "If the problem is stiff" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_state_that_becomes_nan_is_no_success():
     # y = 1/(1 - t) blows up at t = 1; fixed steps walk over it into infinity, and
     # Diffrax itself reports success.

@@ -65,6 +65,7 @@ def test_times_after_the_event_are_left_out():
     np.testing.assert_allclose(solution.end_time, np.sqrt(20 / GRAVITY), rtol=ROUND_OFF)
 
 
+@pytest.mark.slow
 def test_the_direction_of_a_crossing():
     # Thrown up from the ground's level at 1: passes 2 on the way up, then down.
     problem = ball(height=1.0, speed=10.0)
@@ -98,6 +99,7 @@ def test_the_first_of_several_events_is_told():
     np.testing.assert_allclose(solution.end_time, np.sqrt(10 / GRAVITY), rtol=ROUND_OFF)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
 def test_the_earliest_event_of_one_step_wins(order):
     # Tsit5 falls to the end of the span in one last step, in which all three fire.
@@ -128,6 +130,7 @@ def test_an_event_that_never_fires_is_told():
     assert float(solution.ts[-1]) == 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("event", [Event(lambda t, y, a: y[0] - 100.0, required=True)])
 def test_a_required_event_that_never_fires_fails(event):
     with pytest.raises(SolveError, match=r"`event` is required, but none fired"):
@@ -147,6 +150,7 @@ def test_an_event_that_never_fires_on_an_infinite_span_is_named():
         solve(problem, event=SteadyState(), max_steps=50)
 
 
+@pytest.mark.slow
 def test_conditions_see_the_users_time_in_a_backward_solve():
     problem = ODEProblem(oscillator, np.array([1.0, 0.0]), 0.0, -10.0)
     solution = solve(problem, event=Event(lambda t, y, a: t + 3.0), rtol=1e-9)
@@ -165,6 +169,7 @@ def agm(a, b):
     return a
 
 
+@pytest.mark.slow
 def test_the_period_of_a_pendulum():
     # A quarter period from rest at angle 2 is K(sin 1) = pi / (2 agm(1, cos 1)).
     field = lambda t, y, a: jnp.stack([y[1], -jnp.sin(y[0])])
@@ -178,6 +183,7 @@ def test_the_period_of_a_pendulum():
         np.testing.assert_allclose(solution.end_time, quarter, rtol=100 * rtol)
 
 
+@pytest.mark.slow
 def test_a_trained_condition_and_its_gradient():
     # Landing at sqrt(2 h / g): its derivative by h is 1 / sqrt(2 g h), by g is
     # -sqrt(h / 2) g^-1.5.
@@ -192,6 +198,7 @@ def test_a_trained_condition_and_its_gradient():
     np.testing.assert_allclose(by_gravity, -np.sqrt(5) * GRAVITY**-1.5, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_gradients_reach_what_functions_close_over():
     def landing(level, gravity):
         field = lambda t, y, a: jnp.stack([y[1], -gravity])
@@ -228,6 +235,7 @@ def test_events_in_single_precision():
     np.testing.assert_allclose(solution.end_time, np.sqrt(20 / GRAVITY), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_events_where_jax_runs_in_32_bits():
     with jax.enable_x64(False):
         y0 = np.array([10.0, 0.0], np.float32)
@@ -241,6 +249,7 @@ def test_events_where_jax_runs_in_32_bits():
             solve(problem, event=[*events, events[0]])
 
 
+@pytest.mark.slow
 def test_a_diffrax_event_passes():
     event = diffrax.Event(
         {"low": lambda t, y, args, **kwargs: y[0], "late": lambda t, *_, **kw: t > 99},
@@ -295,6 +304,7 @@ def test_rest_at_the_start_stops_there():
     assert solution.outcome == Outcome.event
 
 
+@pytest.mark.slow
 def test_rest_and_a_crossing_together():
     problem = ODEProblem(logistic, 0.1, 0.0, np.inf, 1.5)
     half = Event(lambda t, y, a: y - 0.5)
@@ -307,6 +317,7 @@ def test_rest_and_a_crossing_together():
     assert int(solve(problem, event=[SteadyState(), over], **options).event_index) == 0
 
 
+@pytest.mark.slow
 def test_the_gradient_of_a_steady_state():
     # Rest at y = rate of y' = rate - y, whatever the way: derivative one.
     def rest(rate):

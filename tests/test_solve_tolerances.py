@@ -45,6 +45,7 @@ def test_each_component_is_held_to_its_own_tolerance(backend):
     assert loose[2:].max() > 100 * held[2:].max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("solver", ["Kvaerno5", "Tsit5"])
 def test_equal_components_are_one_number(backend, solver):

@@ -82,12 +82,14 @@ def test_forward_gradient_in_closed_form(adjoint):
     np.testing.assert_allclose(tangent, -2 * 3 * np.exp(-1.4), rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_gradient_through_an_implicit_solver():
     run = lambda rate: end(rate, jnp.array(3.0), solver="Kvaerno5")
     gradient = jax.grad(run)(jnp.array(0.7))
     np.testing.assert_allclose(gradient, -6 * np.exp(-1.4), rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_gradient_by_the_parameters_of_a_module(getkey):
     class Field(eqx.Module):
         weight: jax.Array
@@ -110,6 +112,7 @@ def test_gradient_by_the_parameters_of_a_module(getkey):
     np.testing.assert_allclose(gradient, expected, rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_gradient_by_the_end_of_the_span():
     def run(t1):
         return solve(ODEProblem(decay, 3.0, 0.0, t1, 0.7), **TIGHT).ys[-1]
@@ -159,6 +162,7 @@ class Counter:
         return -rate * y
 
 
+@pytest.mark.slow
 def test_one_compilation_serves_all_values():
     field = Counter()
     event = Event(lambda t, y, rate: y - 0.01)

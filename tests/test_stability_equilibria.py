@@ -99,6 +99,7 @@ def test_states_are_pytrees():
     np.testing.assert_allclose(found.eigenvalues, -2 * np.ones((1, 3)), atol=1e-14)
 
 
+@pytest.mark.slow
 def test_a_network_of_two_units_has_the_equilibria_of_its_pitchfork():
     # W = w I makes two copies of x = w tanh x: for w = 1.5 the roots are 0 and ±a, and
     # their pairs are nine equilibria.

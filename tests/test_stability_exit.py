@@ -65,6 +65,7 @@ EXACT = {"dt": 0.01, "solver": "Euler", "check_step": False}
 WELL = {"dt": 0.04, "check_step": False}
 
 
+@pytest.mark.slow
 def test_brownian_motion_leaves_an_interval_after_the_product_of_the_distances():
     # E T = x(1 − x) (Itô's formula for x(1 − x)); the bridge is exact for it.
     found = mean_exit_time(
@@ -93,6 +94,7 @@ def test_drift_carries_it_out():
     assert abs(found.shares[1] - upper) < SIGMAS * spread
 
 
+@pytest.mark.slow
 def test_the_step_error_is_the_difference_to_steps_twice_as_long():
     given = {"correction": "none", "key": jax.random.key(12)}
     found = mean_exit_time(
@@ -164,6 +166,7 @@ def test_only_the_uncorrected_mean_is_late_by_the_root_of_the_step(correction):
     assert np.isnan(found.step_error)
 
 
+@pytest.mark.slow
 def test_a_disc_is_left_after_its_radius_squared_over_the_dimension():
     # E T = (R² − |x|²)/d. A boundary with curvature, of several components.
     problem = brownian(0.0, dimension=2)
@@ -193,6 +196,7 @@ def kramers(noise):
     return integral[0] / noise
 
 
+@pytest.mark.slow
 def test_the_double_well_is_left_after_the_time_of_the_integral():
     exact = kramers(0.1)
     # Kramers' formula for the whole way is 18 % low; half its mean leads to the top.
@@ -207,6 +211,7 @@ def test_the_double_well_is_left_after_the_time_of_the_integral():
     assert found.standard_error < 0.1 * exact
 
 
+@pytest.mark.slow
 def test_an_ornstein_uhlenbeck_process_leaves_after_the_time_of_the_integral():
     """dx = −x dt + dW from 0 out of (−1, 1): T = 2∫₀¹ e^{y²} ∫₀^y e^{−z²}."""
     problem = SDEProblem(
@@ -265,6 +270,7 @@ def test_trajectories_still_inside_are_no_mean():
         )
 
 
+@pytest.mark.slow
 def test_trajectories_that_fail_inside_are_named():
     unstable = SDEProblem(
         lambda t, y, args: jnp.array([0.0, 1e3]) * y**3,
@@ -305,6 +311,7 @@ def test_bad_input_is_named(change, match):
         mean_exit_time(brownian(), region, n, key=jax.random.key(0), **given)
 
 
+@pytest.mark.slow
 def test_single_precision_is_kept():
     problem = SDEProblem(
         constant_drift,
@@ -320,6 +327,7 @@ def test_single_precision_is_kept():
     assert abs(found.mean - 0.25) < SIGMAS * found.standard_error
 
 
+@pytest.mark.slow
 def test_the_result_shows_itself(tmp_path):
     found = mean_exit_time(
         brownian(),

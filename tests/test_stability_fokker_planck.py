@@ -36,6 +36,7 @@ def gradient(force, noise, interpretation="ito", y0=0.1):
     )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=15)
 @given(
     theta=st.floats(0.2, 3.0),
@@ -51,6 +52,7 @@ def test_mass_is_kept_and_nothing_is_negative(theta, sigma, time, cells):
     assert np.all(found.density >= 0)
 
 
+@pytest.mark.slow
 def test_ornstein_uhlenbeck_has_its_mean_and_variance():
     # Mean y₀e^{−θt}, variance σ²(1 − e^{−2θt})/2θ (Uhlenbeck & Ornstein 1930).
     theta, sigma, y0 = 1.3, 0.6, 0.8

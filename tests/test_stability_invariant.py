@@ -142,6 +142,7 @@ def law():
     return invariant_law(linear(), **OPTIONS)
 
 
+@pytest.mark.slow
 def test_longer_steps_show_the_error_of_the_step():
     """Euler's own covariance solves (I + hA) Σ (I + hA)ᵀ + h B Bᵀ = Σ."""
     law = invariant_law(
@@ -217,6 +218,7 @@ def well():
     )
 
 
+@pytest.mark.slow
 def test_gradient_system_has_the_gibbs_density(well):
     law = well(1.0)
     grid = np.linspace(-4, 4, 4001)
@@ -256,6 +258,7 @@ def test_an_observable_of_the_state(law):
     )
 
 
+@pytest.mark.slow
 def test_single_precision_and_states_of_several_arrays():
     """da = −a dt + dW, db = −2b dt + dW with one W: variances 1/2, 1/4, and 1/3."""
     start = {"a": jnp.zeros(2, jnp.float32), "b": jnp.zeros((), jnp.float32)}
@@ -289,6 +292,7 @@ def test_single_precision_and_states_of_several_arrays():
     assert np.all(off < quantile * law.covariance_errors)
 
 
+@pytest.mark.slow
 def test_time_average_of_an_ordinary_problem():
     """A rotation passes all angles evenly: the mean of cos² is a half."""
 
@@ -304,6 +308,7 @@ def test_time_average_of_an_ordinary_problem():
     assert law.settings["time"] == pytest.approx(99.0)
 
 
+@pytest.mark.slow
 def test_a_run_cut_off_goes_on_to_the_same_bits(tmp_path, monkeypatch):
     monkeypatch.setattr(_sampling, "_STATES", 2**12)
     calls, real = [], _sampling.ensemble

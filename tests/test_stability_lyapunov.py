@@ -42,6 +42,7 @@ def _within(found, expected, errors):
     return np.abs(found.exponents - expected) < 4 * found.standard_errors + errors
 
 
+@pytest.mark.slow
 def test_lorenz():
     problem = ODEProblem(_lorenz, np.array([1.0, 1.0, 20.0]), 0.0, 200.0)
     found = lyapunov_spectrum(problem, solver="Dopri8", dt=0.02, interval=0.1)

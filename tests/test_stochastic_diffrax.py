@@ -111,6 +111,7 @@ def test_schemes(solver, noise, diffusion, y0):
     np.testing.assert_allclose(found, expected, rtol=0, atol=ROUND_OFF)
 
 
+@pytest.mark.slow
 def test_path_of_a_key():
     """A key stands for its path, with the area that the solver needs; and every step
     of its grid is saved where asked for."""
@@ -157,6 +158,7 @@ def test_gradient(adjoint):
     np.testing.assert_allclose(slope, expected, rtol=12 * STEPS * EPS)
 
 
+@pytest.mark.slow
 def test_gradient_by_a_backward_solve():
     """Of exp(a (W/2 - 1)), which solves dy = -a y dt + (a/2) y ∘ dW, to a; the error
     of Heun's method is of order one, with a constant below one."""
@@ -180,6 +182,7 @@ def test_gradient_by_a_backward_solve():
     np.testing.assert_allclose(jax.grad(end)(0.7), expected, rtol=1 / steps)
 
 
+@pytest.mark.slow
 def test_key_inside_a_compiled_function():
     """The problem made inside, and the path from a traced key; saved on the grid."""
     times = np.array([0.25, 1.0])
@@ -228,6 +231,7 @@ def exploding():
     )
 
 
+@pytest.mark.slow
 def test_states_that_are_not_finite():
     """With h = 1/4, y + h y³ + 0.1 y dW overflows after a handful of steps; a plain
     loop says after how many."""
@@ -257,6 +261,7 @@ def test_too_few_steps():
         solve(geometric(), key=jax.random.key(0), dt=0.125, max_steps=4)
 
 
+@pytest.mark.slow
 def test_adaptive_steps():
     """With tolerances the steps follow the error, end at the saved times, and the
     error at the end falls with the tolerance."""

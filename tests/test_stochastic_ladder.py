@@ -71,6 +71,7 @@ def test_a_recorded_scheme_off_by_1e_minus_11_breaks_the_second_rung(tmp_path):
     assert failed == ["SRA1"]
 
 
+@pytest.mark.slow
 def test_strong_orders_hold_and_a_method_of_another_order_does_not(tmp_path):
     fixture = load_fixture("gbm")
     report = reconcile(fixture, julia="recorded", rungs=("L2",))
@@ -92,6 +93,7 @@ def test_strong_orders_hold_and_a_method_of_another_order_does_not(tmp_path):
     assert failed == {"julia Euler", "julia RKMil"}
 
 
+@pytest.mark.slow
 def test_a_drift_five_percent_off_is_seen_in_the_law():
     # The rate of return to the mean of a coefficient of 1.5 moves E[y1] by 0.02; with
     # 8192 samples of deviation 0.5 the standard error is 0.006: powers above 0.5 for
@@ -136,6 +138,7 @@ def test_missing_records_are_named(tmp_path):
         reconcile(bare, julia="recorded", rungs=("L1",))
 
 
+@pytest.mark.slow
 @pytest.mark.julia
 def test_a_problem_of_ones_own_goes_up_the_ladder(julia):
     class Drift(eqx.Module):

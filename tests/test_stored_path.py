@@ -35,6 +35,7 @@ def test_coarser_areas_are_those_of_the_path_itself(dyadic):
         assert coarse.steps == steps
 
 
+@pytest.mark.slow
 def test_a_drawn_path_stored_is_the_same_path_on_every_grid(getkey):
     drawn = BrownianPath(getkey(), 2, 0.5, 2.5, 2 / 64, "space-time")
     stored = StoredPath(*drawn.increments(), t0=0.5, t1=2.5)

@@ -235,6 +235,7 @@ def test_a_killed_process_loses_no_point(tmp_path):
     assert [int(value) for value in found] == list(range(6))
 
 
+@pytest.mark.slow
 def test_a_killed_worker_of_dask_loses_no_point(tmp_path):
     distributed = pytest.importorskip("distributed")
     points = [(number, str(tmp_path)) for number in range(6)]

@@ -15,9 +15,29 @@ from hybrid_nds.studies._levels import slope_error
 from hybrid_nds.studies._registry import OWN
 
 PAGES = Path(__file__).parent.parent / "docs" / "studies"
+# Seconds each, and of every direction of research; `study run --all --quick` and the
+# slow tests run the others.
+SHORT = {
+    "depth_limit",
+    "noise_destabilised_oscillator",
+    "shear_induced_chaos",
+    "attention_metastability",
+    "chen_fliess",
+    "mirror_flow",
+    "bures_wasserstein",
+}
 
 
-@pytest.mark.parametrize("name", OWN)
+def marked(name, *rest):
+    """The parameters of a test of this study, which is slow but for a few."""
+    marks = () if name in SHORT else (pytest.mark.slow,)
+    return pytest.param(name, *rest, marks=marks)
+
+
+EACH = [marked(name) for name in OWN]
+
+
+@pytest.mark.parametrize("name", EACH)
 def test_all_claims_hold(name, tmp_path):
     result = run_study(name, preset="quick", backends=("diffrax",))
     assert result.passed, str(result)
@@ -37,7 +57,7 @@ def statements(page):
 
 
 @pytest.mark.julia
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("name", EACH)
 def test_all_claims_hold_in_julia(julia, name):
     result = run_study(name, preset="quick", backends=("julia",))
     assert set(result.findings) == {"julia"}
@@ -249,6 +269,7 @@ MUTATIONS = {
 
 def test_every_study_has_a_mutation():
     assert set(MUTATIONS) == set(OWN)
+    assert set(OWN) > SHORT
 
 
 @pytest.mark.slow
@@ -268,7 +289,7 @@ def test_what_sees_a_wrong_model_holds_with_the_right_one(name, changes):
 
 @pytest.mark.parametrize(
     ("name", "part", "wrong", "changes"),
-    [(name, *mutation) for name, all_ in MUTATIONS.items() for mutation in all_],
+    [marked(name, *mutation) for name, all_ in MUTATIONS.items() for mutation in all_],
 )
 def test_a_wrong_model_makes_the_study_fail(monkeypatch, name, part, wrong, changes):
     module = _module(name)

@@ -390,6 +390,7 @@ def test_double_precision_is_not_cut_silently():
         assert small().history.loss.dtype == np.float64
 
 
+@pytest.mark.slow
 def test_a_mesh_splits_the_batch(tmp_path):
     """The same losses on two devices; a batch that they do not divide is refused."""
     program = """
@@ -449,6 +450,7 @@ def test_progress_counts_all_steps(monkeypatch):
     assert (shown, total, done, sum(counts)) == (True, 40, 0, 40)
 
 
+@pytest.mark.slow
 def test_orbax_is_imported_by_checkpoints_alone():
     program = """
         import sys

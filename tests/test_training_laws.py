@@ -94,6 +94,7 @@ def test_slopes_of_statistics(name):
     np.testing.assert_allclose(slope, (there - back) / 2e-4, rtol=rtol)
 
 
+@pytest.mark.slow
 def test_samples_that_are_all_alike():
     x = jnp.ones((4, 2))
     for statistic in (energy_statistic, lambda x, y: discrepancy_statistic(x, y, None)):
@@ -102,6 +103,7 @@ def test_samples_that_are_all_alike():
         assert np.all(np.isfinite(slope))
 
 
+@pytest.mark.slow
 def test_simulations_are_compared_at_each_time():
     # Without noise the law of solutions is known: starts moved by the drift.
     model, data = drifting(0.8, -np.inf), random(20, 3, 2)
@@ -129,6 +131,7 @@ def test_simulations_are_compared_at_each_time():
     np.testing.assert_allclose(repeated, np.mean(twice), rtol=1e-11)
 
 
+@pytest.mark.slow
 def test_noise_is_its_own_in_each_solution():
     model = drifting(0.0, 0.0)
     data = jnp.zeros((400, 2, 1)).at[:, 1, 0].set(jnp.asarray(random(400)))

@@ -48,6 +48,7 @@ def slope_along(loss, model, batch, step=1e-5):
     return float(ours), float(there - back) / (2 * step)
 
 
+@pytest.mark.slow
 def test_the_error_of_a_linear_equation_in_closed_form():
     data = random(5, 4, 2)
     loss = TrajectoryLoss(TIMES, **TIGHT)

@@ -123,6 +123,7 @@ def test_the_contraction_penalty_of_a_linear_field(norm, weight):
     np.testing.assert_allclose(parts["measure"], ours, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_samples_lie_in_the_region_the_span_and_the_batch():
     clocked = Clocked(jnp.asarray(1.0))
     penalty = ContractionPenalty(BOX, times=(1.0, 3.0), samples=400)
@@ -217,6 +218,7 @@ def test_guesses_that_lead_nowhere_do_not_count():
     assert value == slope == parts["found"] == 0
 
 
+@pytest.mark.slow
 def test_training_makes_an_equilibrium_stable():
     # A spiral that goes outward, and data of one that does too.
     times = np.linspace(0.0, 1.0, 5)
@@ -244,6 +246,7 @@ def test_training_makes_an_equilibrium_stable():
     assert {"trajectory", "abscissa", "abscissa/found"} <= set(held.history.parts)
 
 
+@pytest.mark.slow
 def test_single_precision_is_kept():
     model = models.NeuralODE(2, 4, 1, key=KEY, dtype=jnp.float32)
     box = tuple(end.astype(jnp.float32) for end in BOX)

@@ -52,6 +52,7 @@ def test_a_training_goes_on_from_its_checkpoint(tmp_path, whole):
     assert done.checkpoint == tmp_path / "parts"
 
 
+@pytest.mark.slow
 def test_a_training_from_an_iterable_goes_on(tmp_path):
     def stream():
         draws = np.random.default_rng(3)
@@ -68,6 +69,7 @@ def test_a_training_from_an_iterable_goes_on(tmp_path):
     assert cases.bits(cases.train(tmp_path, data=source, **given)) == first
 
 
+@pytest.mark.slow
 def test_patience_goes_on_counting(tmp_path):
     """Learning backward: the first validation stays the best."""
     given = {"optimizer": optax.sgd(-1e-3), "patience": 4, "validate_every": 5}
@@ -79,6 +81,7 @@ def test_patience_goes_on_counting(tmp_path):
     assert cases.bits(cases.train(tmp_path, **given)) == cases.bits(first)
 
 
+@pytest.mark.slow
 def test_an_interrupt_keeps_what_was_done(tmp_path):
     """The interrupt comes in the middle of a stretch of compiled steps."""
     calls = []
@@ -102,6 +105,7 @@ def test_an_interrupt_keeps_what_was_done(tmp_path):
     assert resumed == cases.bits(cases.train(loss=loss))
 
 
+@pytest.mark.slow
 def test_a_number_that_is_not_finite_names_the_last_good_checkpoint(tmp_path):
     paths = cases.PATHS[:30].copy()
     paths[3] = np.nan

@@ -41,6 +41,7 @@ def by_hand(starts, data, segments):
     return misses, gaps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("segments", [1, 3])
 def test_segments_from_the_data_in_closed_form(segments):
     data = random(3, 7, 2)
@@ -72,6 +73,7 @@ def test_segments_from_parameters_in_closed_form():
     np.testing.assert_array_equal(made.starts, data[:, [0, 2, 4]])
 
 
+@pytest.mark.slow
 def test_training_finds_the_field_and_closes_the_gaps():
     exact = np.stack([scipy.linalg.expm(MATRIX * t) for t in TIMES])
     data = jnp.asarray(np.einsum("tij,nj->nti", exact, random(16, 2)))
@@ -95,6 +97,7 @@ def test_training_finds_the_field_and_closes_the_gaps():
     assert np.mean(gaps[-20:]) < 1e-3 * np.mean(gaps[:5])
 
 
+@pytest.mark.slow
 def test_a_horizon_that_grows():
     data = jnp.asarray(random(2, 7, 2))
     whole = TrajectoryLoss(TIMES, **TIGHT)
@@ -109,6 +112,7 @@ def test_a_horizon_that_grows():
     assert total.at(12).at(0).terms[0] is loss.at(12)
 
 
+@pytest.mark.slow
 def test_a_horizon_grows_in_a_training():
     data = jnp.asarray(random(8, 7, 2))
     whole = TrajectoryLoss(TIMES, solver="Bosh3", dt=0.1)

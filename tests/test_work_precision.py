@@ -106,6 +106,7 @@ def test_solves_that_fail_reach_no_error():
         found.cheapest(1.0)
 
 
+@pytest.mark.slow
 def test_stochastic_errors_fall_at_their_orders():
     found = work_precision(
         brownian(),
@@ -136,6 +137,7 @@ def test_the_result_shows_itself(tmp_path):
     assert list(found.variables()["error"][1]) == [1e-1, 1e-3]
 
 
+@pytest.mark.slow
 @pytest.mark.julia
 def test_both_backends_stand_in_one_table(julia):
     found = work_precision(

@@ -61,6 +61,7 @@ def _structured():
     return ODEProblem(field, y0, 0.0, 2.0, {"scale": 0.5})
 
 
+@pytest.mark.slow
 def test_structured_states_at_the_times_asked_for(worker):
     times = np.array([0.0, 0.7, 2.0])
     solution = solve(_structured(), "julia", worker=worker, saveat=times, **TIGHT)
@@ -135,6 +136,7 @@ def test_single_precision_and_mass_matrix(worker):
     np.testing.assert_allclose(solution.ys[0], np.exp([-1.0, -2.0]), **NEAR)
 
 
+@pytest.mark.slow
 def test_events(worker):
     level = jnp.array(0.5)
     events = [
@@ -274,6 +276,7 @@ def _euler_maruyama(problem, dw, dt):
     return np.array(xs)
 
 
+@pytest.mark.slow
 def test_stochastic_problems_along_their_path(worker, getkey):
     problem, key, dt = _noisy(), getkey(), 1 / 64
     path = BrownianPath(key, (1,), 0.0, 2.0, dt)

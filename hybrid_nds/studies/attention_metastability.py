@@ -156,6 +156,8 @@ def _meeting(point: tuple[float, float, str]) -> float:
         rtol=1e-11,
         atol=1e-13,
         event=Event(met),
+        # Stability rules the steps of this method, over exponentially long times.
+        max_steps=1_000_000,
     )
     return float(found.ts[-1])
 
