@@ -7,7 +7,6 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -22,6 +21,7 @@ from ..precision import precision_of
 from ..problem import ODEProblem
 from ..solution import Provenance
 from ..solve import solve
+from ._draws import over_draws
 from ._estimate import OrderEstimate, fit_order
 from ._runs import flat_end
 
@@ -197,14 +197,14 @@ def _scaling(
             f"{owner}: a `limit` that depends on a key needs more than one of `draws`."
         )
     else:
-        truth = _flat(owner, jax.vmap(limit)(keys), draws)
+        truth = _flat(owner, over_draws(limit, keys), draws)
     errors = np.empty((len(counts), draws))
     for i, count in enumerate(counts):
         if keys is None:
             found = _flat(owner, network(count))
         else:
             drawn = functools.partial(network, count)
-            found = _flat(owner, eqx.filter_jit(jax.vmap(drawn))(keys), draws)
+            found = _flat(owner, over_draws(drawn, keys), draws)
         if found.shape[-1] != truth.shape[-1]:
             raise ValueError(
                 f"{owner}: `network` must return as many numbers as `limit`, "
