@@ -125,7 +125,8 @@ def depth_scaling(
         whose end it is.
     - `depths`: three or more.
     - `draws`: how many independent networks of each depth; errors are then root mean
-        squares over them.
+        squares over them. Large networks are computed in batches, so that memory does
+        not grow with their number.
     - `key`: a JAX random key, for draws.
     - `level`: of the interval.
 
