@@ -336,7 +336,8 @@ def _check_claim(problem: SDEProblem) -> None:
     with jax.ensure_compile_time_eval():
         u0 = ravel_pytree(problem.y0)[0]
         # One point alone may be special: every linear diffusion commutes at zero.
-        beside = u0 + 0.1 * (1 + jnp.abs(u0)) * jnp.cos(1.0 + jnp.arange(u0.size))
+        waves = jnp.cos(1.0 + jnp.arange(u0.size, dtype=u0.dtype))
+        beside = u0 + 0.1 * (1 + jnp.abs(u0)) * waves
         points = jnp.stack([u0, beside.astype(u0.dtype)])
         largest, asymmetry = np.asarray(_brackets(problem, points)).astype(float)
     limit = np.sqrt(np.finfo(problem.dtype).eps)

@@ -27,7 +27,14 @@ from .diffrax_parts import (
     make_solver,
     make_terms,
 )
-from .diffrax_run import DiffeqsolveArguments, make_solution, outcome_of, run
+from .diffrax_run import (
+    DiffeqsolveArguments,
+    make_solution,
+    outcome_of,
+    run,
+    saved_of,
+)
+from .diffrax_scan import Grid, Scan, ordinary_grid, scan_solution, scan_steps
 from .diffrax_stochastic import solve_stochastic
 
 _EXTRA = ("root_finder", "step_to_saveat", "stepsize_controller")
@@ -45,6 +52,13 @@ class DiffraxBackend:
 
     def solve(self, problem: ODEProblem, options: SolveOptions) -> Solution:
         arguments, events = plan(problem, options)
+        solver = arguments["solver"]
+        grid = ordinary_grid(problem, options)
+        if grid is not None:
+            scan, outcome = _scan(
+                grid, arguments["terms"], solver, problem.y0, problem.args
+            )
+            return scan_solution(solver, options, scan, outcome)
         raw, outcome, end, event_index = _integrate(
             arguments, events, make_progress_meter(problem, options)
         )
@@ -52,9 +66,10 @@ class DiffraxBackend:
         if raw.interpolation is not None:
             interpolation = DenseOutput(raw.interpolation, problem.t0, end[0])
         return make_solution(
-            arguments,
+            solver,
             options,
-            raw,
+            saved_of(arguments, raw),
+            raw.stats,
             outcome,
             end,
             event_index=event_index,
@@ -118,6 +133,14 @@ def _integrate(
     if raw.event_mask is not None:
         event_index = fired_index(events, raw.event_mask, *end, arguments["args"])
     return raw, outcome, end, event_index
+
+
+@eqx.filter_jit
+def _scan(
+    grid: Grid, terms: PyTree, solver: diffrax.AbstractSolver, y0: PyTree, args: PyTree
+) -> tuple[Scan, Any]:
+    scan = scan_steps(grid, lambda _: terms, None, solver, y0, args)
+    return scan, outcome_of(scan.result, scan.end[1])
 
 
 class DenseOutput(eqx.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypedDict
 
 import diffrax
@@ -95,9 +95,10 @@ def all_finite(y: PyTree) -> Array:
 
 
 def make_solution(
-    arguments: DiffeqsolveArguments,
+    solver: diffrax.AbstractSolver,
     options: SolveOptions | StochasticOptions,
-    raw: diffrax.Solution,
+    saved: tuple[PyTree, PyTree],
+    stats: Mapping[str, Any],
     outcome: Any,
     end: tuple[Array, PyTree],
     *,
@@ -105,22 +106,18 @@ def make_solution(
     interpolation: Callable[[Any], Any] | None = None,
     message: str = "",
 ) -> Solution:
-    """The solution of a run, without the times that it did not reach."""
-    ts: Any = raw.ts
-    ys: Any = raw.ys
-    if _tracks_end(arguments):
-        ts, ys = ts["asked"], ys["asked"]
-    ts, ys = _trim(arguments["saveat"], ts, ys)
+    """The solution of a run: `saved` are the times it reached, and the states there."""
+    ts, ys = saved
     return Solution(
         ts=ts,
         ys=ys,
         stats={
-            name: raw.stats[name]
+            name: stats[name]
             for name in ("num_steps", "num_accepted_steps", "num_rejected_steps")
         },
         outcome=outcome,
         event_index=event_index,
-        provenance=_provenance(arguments["solver"], options),
+        provenance=_provenance(solver, options),
         interpolation=interpolation,
         end_time=end[0],
         end_state=end[1],
@@ -128,24 +125,36 @@ def make_solution(
     )
 
 
-def _trim(saveat: diffrax.SaveAt, ts: PyTree, ys: PyTree) -> tuple[PyTree, PyTree]:
-    """Leave out the times that the solve did not reach, which Diffrax pads with inf."""
+def saved_of(
+    arguments: DiffeqsolveArguments, raw: diffrax.Solution
+) -> tuple[PyTree, PyTree]:
+    """What was asked for of a run: the times it reached, and the states there."""
+    ts: Any = raw.ts
+    ys: Any = raw.ys
+    if _tracks_end(arguments):
+        ts, ys = ts["asked"], ys["asked"]
     if not all(is_concrete(t) for t in jtu.tree_leaves((ts, ys))):
         return ts, ys
-
-    def trim_one(_: diffrax.SubSaveAt, t: Array, y: PyTree) -> tuple[Array, PyTree]:
-        reached = np.isfinite(np.asarray(t))
-        if reached.all():
-            return t, y
-        return t[reached], jtu.tree_map(lambda leaf: leaf[reached], y)
-
     is_sub = lambda x: isinstance(x, diffrax.SubSaveAt)
-    pairs = jtu.tree_map(trim_one, saveat.subs, ts, ys, is_leaf=is_sub)
+    pairs = jtu.tree_map(
+        lambda _, t, y: reached(t, y), arguments["saveat"].subs, ts, ys, is_leaf=is_sub
+    )
     is_pair = lambda x: isinstance(x, tuple)
     return (
         jtu.tree_map(lambda pair: pair[0], pairs, is_leaf=is_pair),
         jtu.tree_map(lambda pair: pair[1], pairs, is_leaf=is_pair),
     )
+
+
+def reached(ts: Array, ys: PyTree) -> tuple[Array, PyTree]:
+    """Leave out the times that the solve did not reach, which are infinite, where
+    shapes may depend on values."""
+    if not all(is_concrete(leaf) for leaf in jtu.tree_leaves((ts, ys))):
+        return ts, ys
+    finite = np.isfinite(np.asarray(ts))
+    if finite.all():
+        return ts, ys
+    return ts[finite], jtu.tree_map(lambda leaf: leaf[finite], ys)
 
 
 def _number(value: Any) -> float | None:

@@ -29,6 +29,15 @@ from .diffrax_run import (
     make_solution,
     outcome_of,
     run,
+    saved_of,
+)
+from .diffrax_scan import (
+    Grid,
+    Scan,
+    drawn,
+    scan_solution,
+    scan_steps,
+    stochastic_grid,
 )
 
 _EXTRA = ("stepsize_controller",)
@@ -231,10 +240,16 @@ def _max_steps(options: StochasticOptions, fixed: bool) -> int:
 def solve_stochastic(problem: SDEProblem, options: StochasticOptions) -> Solution:
     """Solve a stochastic problem along the path in its options."""
     arguments = plan_stochastic(problem, options)
+    solver = arguments["solver"]
+    grid = stochastic_grid(options)
+    if grid is not None:
+        scan, outcome = _scan(grid, problem, drawn(options.path), solver)
+        if not _unstable(outcome):
+            return scan_solution(solver, options, scan, outcome)
     meter = make_progress_meter(problem, options)
     raw, outcome, end = _integrate(arguments, meter)
     message = ""
-    if is_concrete(outcome._value) and _unstable(outcome):
+    if _unstable(outcome):
         stopped = _up_to_failure(arguments)
         if stopped is not None:
             raw, end = stopped
@@ -242,10 +257,27 @@ def solve_stochastic(problem: SDEProblem, options: StochasticOptions) -> Solutio
                 f"The state was no longer finite after step "
                 f"{int(raw.stats['num_accepted_steps'])}, at t = {float(end[0]):.9g}."
             )
-    return make_solution(arguments, options, raw, outcome, end, message=message)
+    saved = saved_of(arguments, raw)
+    return make_solution(
+        solver, options, saved, raw.stats, outcome, end, message=message
+    )
+
+
+@eqx.filter_jit
+def _scan(
+    grid: Grid, problem: SDEProblem, path: Any, solver: diffrax.AbstractSolver
+) -> tuple[Scan, Any]:
+    def terms(step: Any) -> diffrax.MultiTerm:
+        return make_stochastic_terms(problem, step, solver)
+
+    scan = scan_steps(grid, terms, path, solver, problem.y0, problem.args)
+    return scan, outcome_of(scan.result, scan.end[1])
 
 
 def _unstable(outcome: Any) -> bool:
+    """Whether an outcome is known to be that the state is not finite."""
+    if not is_concrete(outcome._value):
+        return False
     code = np.asarray(outcome._value)
     return code.ndim == 0 and int(code) == int(np.asarray(Outcome.unstable._value))
 

@@ -10,7 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..problem_checks import is_concrete, require_real_scalar
 
@@ -138,7 +138,8 @@ class BrownianPath(diffrax.AbstractBrownianPath):
         """The grid, shape `(steps + 1,)`."""
         with jax.ensure_compile_time_eval():
             parts = jnp.arange(self.steps + 1) / self.steps
-            grid = self.t0 + (self.t1 - self.t0) * parts
+            t0, t1 = (t.astype(parts.dtype) for t in (self.t0, self.t1))
+            grid = t0 + (t1 - t0) * parts
             return grid.astype(self.dtype).at[-1].set(self.t1)
 
     def with_steps(self, steps: int) -> BrownianPath:
@@ -195,13 +196,22 @@ class BrownianPath(diffrax.AbstractBrownianPath):
         **Returns:** the increments `dW` of shape `(steps, m)`, and the space-time Lévy
         area `H` of every step in the same shape, `None` without Lévy area.
         """
-        nodes = jnp.arange(self.steps + 1) / self.tree_steps
+        found = self.along(jnp.arange(self.steps))
+        return found.W, getattr(found, "H", None)
 
-        def step(start: Array, end: Array) -> Any:
+    def along(self, index: Int[Array, " steps"]) -> Any:
+        """What the path does in some of its steps.
+
+        **Arguments:** `index`, the steps, counted from zero.
+
+        **Returns:** Diffrax's class of increments, with a leading axis of steps.
+        """
+
+        def step(k: Array) -> Any:
+            start, end = k / self.tree_steps, (k + 1) / self.tree_steps
             return self._scaled(self.tree.evaluate(start, end, use_levy=True), True)
 
-        found = jax.vmap(step)(nodes[:-1], nodes[1:])
-        return found.W, getattr(found, "H", None)
+        return jax.vmap(step)(jnp.asarray(index).astype(self.dtype))
 
     def values(self) -> tuple[Array, Array | None]:
         """The path as Julia's `NoiseGrid` takes it.

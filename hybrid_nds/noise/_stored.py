@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import Any
 
 import diffrax
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from ..problem_checks import (
     is_concrete,
@@ -76,8 +78,9 @@ class StoredPath(diffrax.AbstractBrownianPath):
                 f"{self.dW.shape} of {self.dW.dtype}, got {self.H.shape} of "
                 f"{self.H.dtype}."
             )
-        self.t0 = jnp.asarray(t0, self.dW.dtype)
-        self.t1 = jnp.asarray(t1, self.dW.dtype)
+        with _numbers_stay_numbers(t0, t1):
+            self.t0 = jnp.asarray(t0, self.dW.dtype)
+            self.t1 = jnp.asarray(t1, self.dW.dtype)
         self.levy_area = (
             diffrax.BrownianIncrement if areas is None else diffrax.SpaceTimeLevyArea
         )
@@ -110,8 +113,11 @@ class StoredPath(diffrax.AbstractBrownianPath):
     @property
     def times(self) -> Array:
         """The grid, shape `(steps + 1,)`."""
-        grid = self.t0 + (self.t1 - self.t0) * (jnp.arange(self.steps + 1) / self.steps)
-        return grid.astype(self.dtype).at[-1].set(self.t1)
+        with _numbers_stay_numbers(self.t0, self.t1):
+            parts = jnp.arange(self.steps + 1) / self.steps
+            t0, t1 = (t.astype(parts.dtype) for t in (self.t0, self.t1))
+            grid = t0 + (t1 - t0) * parts
+            return grid.astype(self.dtype).at[-1].set(self.t1)
 
     def with_steps(self, steps: int) -> StoredPath:
         """The same path on a coarser grid.
@@ -159,6 +165,18 @@ class StoredPath(diffrax.AbstractBrownianPath):
         dz = 2 * math.sqrt(3.0) * self.H
         return w, jnp.concatenate([start, jnp.cumsum(dz, axis=0)])
 
+    def along(self, index: Int[Array, " steps"]) -> Any:
+        """What the path does in some of its steps.
+
+        **Arguments:** `index`, the steps, counted from zero.
+
+        **Returns:** Diffrax's class of increments, with a leading axis of steps.
+        """
+        dt = jnp.broadcast_to((self.t1 - self.t0) / self.steps, index.shape)
+        if self.H is None:
+            return self.levy_area(dt=dt, W=self.dW[index])
+        return self.levy_area(dt=dt, W=self.dW[index], H=self.H[index])
+
     def evaluate(
         self, t0: Any, t1: Any = None, left: bool = True, use_levy: bool = False
     ) -> Any:
@@ -204,6 +222,13 @@ class StoredPath(diffrax.AbstractBrownianPath):
             nearest, far, "A StoredPath is known at its grid times alone."
         )
         return nearest.astype(int)
+
+
+def _numbers_stay_numbers(*values: Any) -> contextlib.AbstractContextManager[None]:
+    """Keep what follows from known times known while the caller is traced."""
+    if all(is_concrete(value) for value in values):
+        return jax.ensure_compile_time_eval()
+    return contextlib.nullcontext()
 
 
 def _checked(name: str, value: ArrayLike) -> Array:
