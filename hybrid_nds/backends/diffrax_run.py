@@ -17,6 +17,7 @@ from ..problem_checks import is_concrete
 from ..solution import Outcome, Provenance, Solution
 from ..tolerances import recorded_tolerance
 from .base import SolveOptions, StochasticOptions
+from .diffrax_clip import shorten
 
 
 class DiffeqsolveArguments(TypedDict):
@@ -51,6 +52,7 @@ def run(
         arguments["saveat"] = eqx.tree_at(
             lambda s: s.subs, saveat, subs, is_leaf=lambda x: x is saveat.subs
         )
+    arguments["adjoint"] = shorten(arguments["adjoint"])
     raw = diffrax.diffeqsolve(**arguments, throw=False, progress_meter=progress_meter)
     ts: Any = raw.ts
     ys: Any = raw.ys

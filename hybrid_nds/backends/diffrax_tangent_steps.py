@@ -16,6 +16,7 @@ from jaxtyping import Array, PyTree
 
 from ..problem import ODEProblem
 from ..stochastic_problem import SDEProblem
+from .diffrax_clip import shorten
 from .diffrax_run import all_finite
 from .diffrax_stochastic import make_stochastic_terms
 
@@ -140,7 +141,7 @@ def _adaptive(
         plan.problem.args,
         saveat=diffrax.SaveAt(t1=True),
         stepsize_controller=plan.controller,
-        adjoint=diffrax.ForwardMode(),
+        adjoint=shorten(diffrax.ForwardMode()),
         max_steps=plan.max_steps,
         throw=False,
     )

@@ -153,12 +153,21 @@ def exact_states(
 
 
 def deterministic_states(
-    problem: ODEProblem, backend: str, solver: str | None, steps: int, **options: Any
+    problem: ODEProblem,
+    backend: str,
+    solver: str | None,
+    steps: int,
+    *,
+    most: int,
+    **options: Any,
 ) -> np.ndarray:
-    """The end state of an ordinary problem in so many fixed steps, shape `(n,)`."""
+    """The end state of an ordinary problem in so many fixed steps, shape `(n,)`.
+
+    Runs that state the same `most` steps share one compiled program.
+    """
     dt = (float(problem.t1) - float(problem.t0)) / steps
     solution = solve(
-        problem, backend, solver=solver, dt=dt, max_steps=4 * steps + 16, **options
+        problem, backend, solver=solver, dt=dt, max_steps=4 * most + 16, **options
     )
     return flat_end(solution)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -100,17 +101,12 @@ def strong_order(
             for count in counts
         ]
     else:
-        truth = (
-            flat_state(exact)
-            if exact is not None
-            else deterministic_states(
-                problem, backend, solver, refine * counts[-1], **options
-            )
+        finest = counts[-1] * (1 if exact is not None else refine)
+        states = functools.partial(
+            deterministic_states, problem, backend, solver, most=finest, **options
         )
-        gaps = [
-            deterministic_states(problem, backend, solver, count, **options) - truth
-            for count in counts
-        ]
+        truth = flat_state(exact) if exact is not None else states(finest)
+        gaps = [states(count) - truth for count in counts]
         errors = [np.linalg.norm(gap[None], axis=-1) for gap in gaps]
     return fit_order(
         [abs(span) / count for count in counts],
