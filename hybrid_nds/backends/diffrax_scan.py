@@ -42,7 +42,7 @@ class Grid(eqx.Module):
     where some lie between steps; and how derivatives are taken, as in `solve`.
     """
 
-    times: Float[Array, steps + 1]
+    times: Float[Array, " times"]
     saved: Float[Array, " saved"] | None
     reached: Int[Array, " saved"] | None
     rows: Int[Array, "steps most"] | None
