@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ..lowering import expression_depth
+from ..problem import ODEProblem
 from .analyses import analysis_figures
 from .observables import sensitivity
 from .plan import IMPLICIT_TWINS, STAGES, Plan, flat_field
 from .report import Figure, RungResult
-from .stacks import PARTS, Stack, directions
+from .stacks import PARTS, Stack, directions, run_once
 
 UNIT = 2.0**-53
 # Newton's iteration stops within this of the stage, relative to |y| + 1 (Diffrax) or to
@@ -81,58 +84,58 @@ def part_depths(plan: Plan) -> Mapping[str, int]:
     return depths
 
 
+@functools.lru_cache(maxsize=16)
 def part_magnitudes(plan: Plan) -> Mapping[str, np.ndarray]:
     """The condition of each part at the plan's points, shape `(points, n)`."""
-    flat = flat_field(plan.problem)
-    leaves, rebuild = _weights(plan)
+    dynamic, static = eqx.partition(plan.problem, eqx.is_inexact_array)
 
-    def magnitude(function):
-        # function(t, u, leaves) -> (n,)
-        def at(t, u):
-            value = jnp.abs(function(t, u, leaves))
-            value += jnp.abs(jax.jacfwd(function, 1)(t, u, leaves)) @ jnp.abs(u)
-            value += jnp.abs(jax.jacfwd(function, 0)(t, u, leaves) * t)
-            slopes = jax.jacfwd(function, 2)(t, u, leaves) if leaves else ()
-            for slope, leaf in zip(slopes, leaves, strict=True):
-                flat_slope = jnp.abs(slope.reshape(value.shape[0], -1))
-                value += flat_slope @ jnp.abs(leaf.reshape(-1))
-            return value
+    def all_parts(dynamic: Any, ts: Any, us: Any) -> dict[str, Any]:
+        problem = eqx.combine(dynamic, static)
+        return jax.vmap(functools.partial(_magnitudes, problem))(ts, us)
 
-        return np.asarray(
-            jax.vmap(at)(jnp.asarray(plan.point_times), jnp.asarray(plan.points))
-        )
+    magnitudes = run_once(all_parts)(dynamic, plan.point_times, plan.points)
+    return {name: np.asarray(values) for name, values in magnitudes.items()}
 
-    def field(t, u, leaves):
+
+def _magnitudes(problem: ODEProblem, t: Any, u: Any) -> dict[str, Any]:
+    """The condition of each part at one point, shape `(n,)`."""
+    leaves, rebuild = _weights(problem)
+
+    def field(t: Any, u: Any, leaves: Any) -> Any:
         return flat_field(rebuild(leaves))(t, u)
 
-    magnitudes = {"field": magnitude(field)}
-    for name, v in directions(plan.points.shape[1]).items():
+    def magnitude(function: Any) -> Any:
+        # function(t, u, leaves) -> (n,)
+        value = jnp.abs(function(t, u, leaves))
+        value += jnp.abs(jax.jacfwd(function, 1)(t, u, leaves)) @ jnp.abs(u)
+        value += jnp.abs(jax.jacfwd(function, 0)(t, u, leaves) * t)
+        slopes = jax.jacfwd(function, 2)(t, u, leaves) if leaves else ()
+        for slope, leaf in zip(slopes, leaves, strict=True):
+            flat_slope = jnp.abs(slope.reshape(value.shape[0], -1))
+            value += flat_slope @ jnp.abs(leaf.reshape(-1))
+        return value
 
-        def applied(t, u, leaves, v=v):
+    magnitudes = {"field": magnitude(field)}
+    rows = jnp.abs(jax.jacfwd(field, argnums=1)(t, u, leaves))
+    for name, v in directions(u.shape[0]).items():
+
+        def applied(t: Any, u: Any, leaves: Any, v: Any = v) -> Any:
             tangent = jnp.asarray(v)
             return jax.jvp(lambda u: field(t, u, leaves), (u,), (tangent,))[1]
 
         # The tangent's own terms may cancel: count them by their size.
-        rows = jax.vmap(jax.jacfwd(flat, argnums=1))(
-            jnp.asarray(plan.point_times), jnp.asarray(plan.points)
-        )
-        magnitudes[name] = magnitude(applied) + np.asarray(
-            jnp.abs(rows) @ jnp.abs(jnp.asarray(v))
-        )
+        magnitudes[name] = magnitude(applied) + rows @ jnp.abs(jnp.asarray(v))
     magnitudes["time gradient"] = magnitude(
         lambda t, u, leaves: jax.jacfwd(field, 0)(t, u, leaves)
     )
     return magnitudes
 
 
-def _weights(plan: Plan):
-    import equinox as eqx
-
-    problem = plan.problem
+def _weights(problem: ODEProblem) -> tuple[list[Any], Any]:
     dynamic, static = eqx.partition((problem.field, problem.args), eqx.is_inexact_array)
     leaves, tree = jax.tree_util.tree_flatten(dynamic)
 
-    def rebuild(leaves):
+    def rebuild(leaves: Any) -> ODEProblem:
         field, args = eqx.combine(jax.tree_util.tree_unflatten(tree, leaves), static)
         return eqx.tree_at(
             lambda p: (p.field, p.args),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -136,15 +137,33 @@ class LiveStack:
         return states * plan.scale
 
 
+def run_once(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function compiled as one program, quickly rather than for speed."""
+    return jax.jit(function, compiler_options=_FOR_ONE_RUN)
+
+
+_FOR_ONE_RUN = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+}
+
+
 def _traced_parts(plan: Plan) -> Mapping[str, np.ndarray]:
-    flat = flat_field(plan.problem)
-    ts, us = jnp.asarray(plan.point_times), jnp.asarray(plan.points)
-    parts = {"field": jax.vmap(flat)(ts, us)}
-    for name, v in directions(us.shape[1]).items():
-        parts[name] = jax.vmap(
-            lambda t, u, v=v: jax.jvp(lambda u: flat(t, u), (u,), (jnp.asarray(v),))[1]
-        )(ts, us)
-    parts["time gradient"] = jax.vmap(jax.jacfwd(flat, argnums=0))(ts, us)
+    dynamic, static = eqx.partition(plan.problem, eqx.is_inexact_array)
+    vectors = directions(plan.points.shape[1])
+
+    def at(dynamic: Any, t: Any, u: Any) -> dict[str, Any]:
+        flat = flat_field(eqx.combine(dynamic, static))
+        along = functools.partial(jax.jvp, lambda u: flat(t, u), (u,))
+        return {
+            "field": flat(t, u),
+            **{name: along((jnp.asarray(v),))[1] for name, v in vectors.items()},
+            "time gradient": jax.jacfwd(flat, argnums=0)(t, u),
+        }
+
+    parts = run_once(jax.vmap(at, in_axes=(None, 0, 0)))(
+        dynamic, plan.point_times, plan.points
+    )
     return {name: np.asarray(values) for name, values in parts.items()}
 
 
