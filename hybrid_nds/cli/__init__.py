@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
+from ._cache import use_compilation_cache
 from .doctor import doctor
 from .julia import julia
 from .solve import solve
@@ -17,6 +20,22 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def options(
+    cache: Annotated[
+        bool,
+        typer.Option(
+            help="Keep what JAX compiles in the user's cache folder, for the next run."
+        ),
+    ] = True,
+) -> None:
+    """Neural dynamical systems on two solver stacks."""
+    if cache:
+        use_compilation_cache()
+
+
 app.command()(doctor)
 app.command()(solve)
 app.command()(validate)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
-from ..noise import StoredPath
+from ..noise import StoredPath, coarsened
 from ..problem import ODEProblem
 from ..solve import solve
 from ..stochastic_problem import SDEProblem
@@ -96,7 +96,7 @@ def path_solver(
     kept = np.asarray([t1] if times is None else times, float)
 
     def along(dw: Any, h: Any) -> Any:
-        path = StoredPath(dw, h, t0=t0, t1=t1).with_steps(steps)
+        path = StoredPath(dw, h, t0=t0, t1=t1)
         solution = solve(
             problem,
             backend,
@@ -120,10 +120,13 @@ def path_solver(
         return jnp.where(succeeded[:, None, None], flat, jnp.nan)
 
     def together(dw: np.ndarray, areas: np.ndarray | None) -> np.ndarray:
+        # Before the program, which is then the smaller one to compile.
+        dw, areas = coarsened(dw, areas, steps)
         h = None if areas is None else jnp.asarray(areas)
         return np.asarray(many(jnp.asarray(dw), h))
 
     def apart(dw: np.ndarray, areas: np.ndarray | None) -> np.ndarray:
+        dw, areas = coarsened(dw, areas, steps)
         rows = []
         for index, own in enumerate(dw):
             h = None if areas is None else jnp.asarray(areas[index])

@@ -5,4 +5,4 @@ from ._path import (
     LevyArea as LevyArea,
     grid_steps as grid_steps,
 )
-from ._stored import StoredPath as StoredPath
+from ._stored import StoredPath as StoredPath, coarsened as coarsened

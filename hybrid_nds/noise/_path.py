@@ -136,11 +136,7 @@ class BrownianPath(diffrax.AbstractBrownianPath):
     @property
     def times(self) -> Array:
         """The grid, shape `(steps + 1,)`."""
-        with jax.ensure_compile_time_eval():
-            parts = jnp.arange(self.steps + 1) / self.steps
-            t0, t1 = (t.astype(parts.dtype) for t in (self.t0, self.t1))
-            grid = t0 + (t1 - t0) * parts
-            return grid.astype(self.dtype).at[-1].set(self.t1)
+        return grid_times(self.t0, self.t1, self.steps)
 
     def with_steps(self, steps: int) -> BrownianPath:
         """The same path on a grid of another number of steps.
@@ -249,6 +245,24 @@ class BrownianPath(diffrax.AbstractBrownianPath):
             if hasattr(increment, name)
         }
         return type(increment)(dt=increment.dt * span, W=increment.W * root, **areas)
+
+
+def grid_times(t0: Array, t1: Array, steps: int) -> Array:
+    """The times of equal steps, shape `(steps + 1,)`, the last of them `t1` itself.
+
+    Times that are known stay known where the caller is traced, and cost no
+    compilation.
+    """
+    real = jnp.result_type(float)
+    parts = np.arange(steps + 1).astype(real) / np.asarray(steps, real)
+    if not (is_concrete(t0) and is_concrete(t1)):
+        start, end = t0.astype(real), t1.astype(real)
+        return (start + (end - start) * parts).astype(t0.dtype).at[-1].set(t1)
+    start, end = np.asarray(t0).astype(real), np.asarray(t1).astype(real)
+    grid = (start + (end - start) * parts).astype(t0.dtype)
+    grid[-1] = t1
+    with jax.ensure_compile_time_eval():
+        return jnp.asarray(grid)
 
 
 def grid_steps(owner: str, t0: float, t1: float, dt: float) -> int:

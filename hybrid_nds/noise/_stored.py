@@ -18,7 +18,7 @@ from ..problem_checks import (
     require_precision,
     require_real_scalar,
 )
-from ._path import LevyArea
+from ._path import LevyArea, grid_times
 
 
 class StoredPath(diffrax.AbstractBrownianPath):
@@ -78,7 +78,9 @@ class StoredPath(diffrax.AbstractBrownianPath):
                 f"{self.dW.shape} of {self.dW.dtype}, got {self.H.shape} of "
                 f"{self.H.dtype}."
             )
-        with _numbers_stay_numbers(t0, t1):
+        known = is_concrete(t0) and is_concrete(t1)
+        # Known times stay known where the caller is traced.
+        with jax.ensure_compile_time_eval() if known else contextlib.nullcontext():
             self.t0 = jnp.asarray(t0, self.dW.dtype)
             self.t1 = jnp.asarray(t1, self.dW.dtype)
         self.levy_area = (
@@ -113,11 +115,7 @@ class StoredPath(diffrax.AbstractBrownianPath):
     @property
     def times(self) -> Array:
         """The grid, shape `(steps + 1,)`."""
-        with _numbers_stay_numbers(self.t0, self.t1):
-            parts = jnp.arange(self.steps + 1) / self.steps
-            t0, t1 = (t.astype(parts.dtype) for t in (self.t0, self.t1))
-            grid = t0 + (t1 - t0) * parts
-            return grid.astype(self.dtype).at[-1].set(self.t1)
+        return grid_times(self.t0, self.t1, self.steps)
 
     def with_steps(self, steps: int) -> StoredPath:
         """The same path on a coarser grid.
@@ -140,12 +138,7 @@ class StoredPath(diffrax.AbstractBrownianPath):
                 "StoredPath.with_steps: `steps` must be the stored number of "
                 f"{self.steps} divided by a power of two, got {steps!r}."
             )
-        dw, h = self.dW, self.H
-        while dw.shape[0] > steps:
-            first, second = dw[::2], dw[1::2]
-            if h is not None:
-                h = 0.5 * (h[::2] + h[1::2]) + 0.25 * (first - second)
-            dw = first + second
+        dw, h = coarsened(self.dW, self.H, steps)
         return eqx.tree_at(
             lambda p: (p.dW, p.H), self, (dw, h), is_leaf=lambda leaf: leaf is None
         )
@@ -224,11 +217,18 @@ class StoredPath(diffrax.AbstractBrownianPath):
         return nearest.astype(int)
 
 
-def _numbers_stay_numbers(*values: Any) -> contextlib.AbstractContextManager[None]:
-    """Keep what follows from known times known while the caller is traced."""
-    if all(is_concrete(value) for value in values):
-        return jax.ensure_compile_time_eval()
-    return contextlib.nullcontext()
+def coarsened(dw: Any, h: Any, steps: int) -> tuple[Any, Any]:
+    """Increments and areas over fewer steps; see `StoredPath.with_steps`.
+
+    **Arguments:** shapes `(..., fine, m)`, the areas `None` where there are none; the
+        number of steps, the fine one divided by a power of two.
+    """
+    while dw.shape[-2] > steps:
+        first, second = dw[..., ::2, :], dw[..., 1::2, :]
+        if h is not None:
+            h = 0.5 * (h[..., ::2, :] + h[..., 1::2, :]) + 0.25 * (first - second)
+        dw = first + second
+    return dw, h
 
 
 def _checked(name: str, value: ArrayLike) -> Array:

@@ -1,5 +1,6 @@
 """How far two solver stacks agree on one problem, rung by rung."""
 
+from hybrid_nds.reconcile._tiers import TELLING as TELLING
 from hybrid_nds.reconcile.fixtures import (
     Fixture as Fixture,
     NamedObservable as NamedObservable,

@@ -19,7 +19,7 @@ from .report import RUNGS, Report, RungResult
 from .rungs import field_rung, observable_rung, scheme_rung, solution_rung
 from .stacks import RECORD, LiveStack, RecordedStack, Stack
 from .stochastic_fixtures import StochasticFixture
-from .stochastic_ladder import climb_stochastic, in_double
+from .stochastic_ladder import climb_rungs, climb_stochastic, in_double
 
 
 def reconcile(
@@ -31,6 +31,7 @@ def reconcile(
     scale: Any = 1.0,
     julia: str = "auto",
     progress: Callable[[str], None] | None = None,
+    finished: Callable[[RungResult], None] | None = None,
 ) -> Report:
     """Take a problem to both solver stacks and say how far they agree, rung by rung.
 
@@ -60,6 +61,7 @@ def reconcile(
     - `julia`: `"live"` demands a running Julia, `"recorded"` a fixture's recorded
         results, `"auto"` takes the first where a Julia is configured.
     - `progress`: called with the name of each rung before it is climbed.
+    - `finished`: called with the result of each rung after it.
 
     **Returns:** a [`Report`][hybrid_nds.reconcile.Report].
 
@@ -87,7 +89,9 @@ def reconcile(
         raise ValueError("reconcile: a fixture names its own `analyses`.")
     planned = [PlannedAnalysis(name, run) for name, run in (analyses or {}).items()]
     if stochastic:
-        return climb_stochastic(problem, rungs, scale, planned, julia, progress)
+        return climb_stochastic(
+            problem, rungs, scale, planned, julia, progress, finished
+        )
     with double_precision():
         state, stack = _julia_side(problem, julia)
         plan = (
@@ -97,18 +101,18 @@ def reconcile(
                 in_double(problem), dict(observables or {}), scale, planned
             )
         )
-        results = []
         diffrax = LiveStack("diffrax")
-        for rung in RUNGS:
-            if rung in rungs:
-                if progress is not None:
-                    progress(rung)
-                results.append(_climb(rung, plan, diffrax, stack))
+        results = climb_rungs(
+            rungs,
+            lambda rung: _climb(rung, plan, diffrax, stack),
+            progress,
+            finished,
+        )
         versions = {"hybrid_nds": importlib.metadata.version("hybrid_nds")}
         versions |= dict(diffrax.versions)
         if stack is not None:
             versions |= {f"{name} (Julia)": v for name, v in stack.versions.items()}
-    return Report(plan.name, tuple(results), state, tuple(sorted(versions.items())))
+    return Report(plan.name, results, state, tuple(sorted(versions.items())))
 
 
 def _julia_side(problem: ODEProblem | Fixture, julia: str) -> tuple[str, Stack | None]:

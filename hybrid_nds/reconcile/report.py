@@ -43,14 +43,26 @@ class Figure:
         """Whether the measured value is within the limit."""
         return bool(math.isfinite(self.measured) and self.measured <= self.limit)
 
+    @property
+    def share(self) -> float:
+        """The measured value as a share of the limit; infinite where it is no number,
+        or above a limit of zero."""
+        if not math.isfinite(self.measured):
+            return math.inf
+        if self.limit == 0:
+            return math.inf if self.measured > 0 else 0.0
+        return self.measured / self.limit
+
 
 @dataclasses.dataclass(frozen=True)
 class RungResult:
-    """One rung of one problem: its figures, or why it does not apply."""
+    """One rung of one problem: its figures, or why it does not apply; and the seconds
+    it took, `None` where nobody looked."""
 
     rung: str
     figures: tuple[Figure, ...] = ()
     reason: str = ""
+    seconds: float | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -64,15 +76,11 @@ class RungResult:
         """The figure closest to its limit, or furthest beyond."""
         if not self.figures:
             return None
-        return max(self.figures, key=_load)
+        return max(self.figures, key=_share)
 
 
-def _load(figure: Figure) -> float:
-    if not math.isfinite(figure.measured):
-        return math.inf
-    if figure.limit == 0:
-        return math.inf if figure.measured > 0 else 0.0
-    return figure.measured / figure.limit
+def _share(figure: Figure) -> float:
+    return figure.share
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +125,7 @@ class Report:
                     "rung": r.rung,
                     "verdict": r.verdict,
                     "reason": r.reason,
+                    "seconds": r.seconds,
                     "figures": [
                         dataclasses.asdict(f) | {"holds": f.holds} for f in r.figures
                     ],
@@ -222,7 +231,7 @@ def _plot_loads(axes: Any, report: Report) -> None:
         if r.worst is None:
             continue
         labels.append(f"{r.rung} {TITLES[r.rung]}")
-        loads.append(max(_load(r.worst), 1e-6))
+        loads.append(max(r.worst.share, 1e-6))
         colours.append("tab:green" if r.verdict == "passed" else "tab:red")
     finite = [min(load, 1e6) for load in loads]
     axes.barh(labels, finite, color=colours)

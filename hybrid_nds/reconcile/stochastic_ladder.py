@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -43,6 +45,7 @@ def climb_stochastic(
     analyses: Sequence[PlannedAnalysis],
     julia: str,
     progress: Callable[[str], None] | None,
+    finished: Callable[[RungResult], None] | None,
 ) -> Report:
     """Take a stochastic problem up the ladder; see
     [`reconcile`][hybrid_nds.reconcile.reconcile]."""
@@ -54,17 +57,39 @@ def climb_stochastic(
             else plan_stochastic_problem(in_double(problem), scale, analyses)
         )
         diffrax = LiveStochasticStack("diffrax")
-        results = []
-        for rung in RUNGS:
-            if rung in rungs:
-                if progress is not None:
-                    progress(rung)
-                results.append(_climb(rung, plan, diffrax, stack))
+        results = climb_rungs(
+            rungs,
+            lambda rung: _climb(rung, plan, diffrax, stack),
+            progress,
+            finished,
+        )
         versions = {"hybrid_nds": importlib.metadata.version("hybrid_nds")}
         versions |= dict(diffrax.versions)
         if stack is not None:
             versions |= {f"{name} (Julia)": v for name, v in stack.versions.items()}
-    return Report(plan.name, tuple(results), state, tuple(sorted(versions.items())))
+    return Report(plan.name, results, state, tuple(sorted(versions.items())))
+
+
+def climb_rungs(
+    rungs: Sequence[str],
+    climb: Callable[[str], RungResult],
+    progress: Callable[[str], None] | None,
+    finished: Callable[[RungResult], None] | None,
+) -> tuple[RungResult, ...]:
+    """Climb the rungs asked for, from the lowest, and note how long each took."""
+    results = []
+    for rung in RUNGS:
+        if rung not in rungs:
+            continue
+        if progress is not None:
+            progress(rung)
+        started = time.perf_counter()
+        result = climb(rung)
+        seconds = time.perf_counter() - started
+        results.append(dataclasses.replace(result, seconds=seconds))
+        if finished is not None:
+            finished(results[-1])
+    return tuple(results)
 
 
 def _julia_side(

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..discretization import end_states
 from ..files import write_text
+from ..noise import coarsened
 from ..stochastic_problem import SDEProblem
 from .analyses import Found, PlannedAnalysis
 from .stacks import PARTS, LiveStack, read_record
@@ -78,10 +79,7 @@ class LiveStochasticStack:
         dw, h = plan.increments, plan.areas
         if self.name == "diffrax":
             return end_states(plan.problem, self.name, solver, dw, h, steps, plan.times)
-        while dw.shape[1] > steps:
-            first, second = dw[:, ::2], dw[:, 1::2]
-            h = (h[:, ::2] + h[:, 1::2]) / 2 + (first - second) / 4
-            dw = first + second
+        dw, h = coarsened(dw, h, steps)
         return _julia_states(plan.problem, solver, dw, h, plan.times)
 
     def analysis(self, plan: StochasticPlan, planned: PlannedAnalysis) -> Found:

@@ -1,0 +1,54 @@
+"""JAX's persistent compilation cache, for the command line."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from pathlib import Path
+
+# Beyond it JAX drops what was used longest ago.
+_MOST_BYTES = 2**30
+
+
+def use_compilation_cache() -> Path | None:
+    """Have JAX keep compiled programs in the user's cache folder.
+
+    A second run of a command then compiles nothing. The user's own settings of JAX
+    stand, and so does a JAX that is running already. Programs are compiled for one kind
+    of processor, and each kind has its folder: a home folder may serve several machines.
+
+    **Returns:** the folder, `None` where it cannot be written.
+    """
+    import platformdirs
+
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
+    folder = platformdirs.user_cache_path("hybrid_nds") / "xla" / _processor()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    if not os.access(folder, os.W_OK):
+        return None
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
+    settings = {
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        "JAX_COMPILATION_CACHE_MAX_SIZE": str(_MOST_BYTES),
+    }
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
+    return folder
+
+
+def _processor() -> str:
+    """A name for the kind of processor: its instruction sets, where they are known."""
+    text = platform.machine() + platform.processor()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    # "flags" on x86, "Features" on Arm.
+    text += next((ln for ln in lines if ln.startswith(("flags", "Features"))), "")
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
