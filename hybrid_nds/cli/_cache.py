@@ -15,8 +15,8 @@ def use_compilation_cache() -> Path | None:
     """Have JAX keep compiled programs in the user's cache folder.
 
     A second run of a command then compiles nothing. The user's own settings of JAX
-    stand, and so does a JAX that is running already. Programs are compiled for one kind
-    of processor, and each kind has its folder: a home folder may serve several machines.
+    stand, and so does a JAX that is running already. A program is compiled for one kind
+    of processor, and each kind has its folder: several machines may share a home.
 
     **Returns:** the folder, `None` where it cannot be written.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 from collections.abc import Sequence
@@ -45,9 +46,8 @@ class Figure:
 
     @property
     def share(self) -> float:
-        """The measured value as a share of the limit; infinite where it is no number,
-        or above a limit of zero."""
-        if not math.isfinite(self.measured):
+        """The measured value over its limit; infinite if there is no such number."""
+        if not math.isfinite(self.measured) or math.isnan(self.limit):
             return math.inf
         if self.limit == 0:
             return math.inf if self.measured > 0 else 0.0
@@ -76,11 +76,7 @@ class RungResult:
         """The figure closest to its limit, or furthest beyond."""
         if not self.figures:
             return None
-        return max(self.figures, key=_share)
-
-
-def _share(figure: Figure) -> float:
-    return figure.share
+        return max(self.figures, key=lambda figure: figure.share)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,18 +162,24 @@ class Report:
         return "\n".join(lines) + "\n"
 
     def plot(self, path: str | Path | None = None) -> Canvas:
-        """Measured against allowed: one bar a figure, and the tolerance ladder.
+        """Each figure as a share of its limit, and the ladder of tolerances.
 
         **Arguments:** `path`, where to write the figure as PNG, atomically.
 
         **Returns:** the matplotlib figure.
         """
-        canvas = Canvas(figsize=(10, 4.2), layout="constrained")
-        left, right = canvas.subplots(1, 2)
-        _plot_loads(left, self)
-        _plot_ladder(right, self)
-        canvas.suptitle(f"{self.name}: {'passed' if self.passed else 'failed'}")
-        save_figure(canvas, path, 110)
+        ladder = [f for r in self.rungs for f in r.figures if f.at is not None]
+        rungs = [r for r in self.rungs if r.figures]
+        # Narrow, so that a page on a phone shows it near its size.
+        heights = [0.9 + 0.25 * len(rungs)] + ([3.6] if ladder else [])
+        canvas = Canvas(figsize=(5.4, sum(heights) + 0.3), layout="constrained")
+        axes = canvas.subplots(len(heights), squeeze=False, height_ratios=heights)[:, 0]
+        _plot_shares(axes[0], rungs)
+        if ladder:
+            _plot_ladder(axes[1], ladder)
+        title = f"{self.name}: {'passed' if self.passed else 'failed'}"
+        canvas.suptitle(title, parse_math=False)
+        save_figure(canvas, path, 160)
         return canvas
 
     def __str__(self) -> str:
@@ -225,41 +227,38 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _plot_loads(axes: Any, report: Report) -> None:
-    labels, loads, colours = [], [], []
-    for r in report.rungs:
-        if r.worst is None:
-            continue
-        labels.append(f"{r.rung} {TITLES[r.rung]}")
-        loads.append(max(r.worst.share, 1e-6))
-        colours.append("tab:green" if r.verdict == "passed" else "tab:red")
-    finite = [min(load, 1e6) for load in loads]
-    axes.barh(labels, finite, color=colours)
+def _plot_shares(axes: Any, rungs: Sequence[RungResult]) -> None:
+    least, most = 1e-6, 1e6
+    highest = 1.0
+    for row, result in enumerate(rungs):
+        for holds, marker, colour in (
+            (True, "o", "tab:green"),
+            (False, "x", "tab:red"),
+        ):
+            shares = [f.share for f in result.figures if f.holds is holds]
+            shares = [min(max(share, least), most) for share in shares]
+            axes.plot(shares, [row] * len(shares), marker, color=colour, clip_on=False)
+            highest = max([highest, *shares])
     axes.set_xscale("log")
-    axes.set_xlim(1e-6, max([10.0, *(3 * x for x in finite)]))
+    axes.set_xlim(least, 10 * highest)
     axes.axvline(1.0, color="black", linewidth=1)
-    axes.invert_yaxis()
-    axes.set_xlabel("measured / limit (worst figure of each rung)")
+    axes.set_yticks(range(len(rungs)), [f"{r.rung} {TITLES[r.rung]}" for r in rungs])
+    axes.set_ylim(len(rungs) - 0.5, -0.5)
+    axes.set_xlabel("measured / limit, a mark a figure")
 
 
-def _plot_ladder(axes: Any, report: Report) -> None:
-    ladder = [f for r in report.rungs if r.rung == "L2" for f in r.figures]
-    claims = list(dict.fromkeys(f.claim for f in ladder if f.at is not None))
-    for claim in claims:
+def _plot_ladder(axes: Any, ladder: Sequence[Figure]) -> None:
+    claims = dict.fromkeys(f.claim for f in ladder)
+    for claim, style in zip(claims, itertools.cycle(("o-", "s--", "^:")), strict=False):
         points = sorted((f.at or 0.0, f.measured) for f in ladder if f.claim == claim)
-        style = ":" if claim.endswith("against julia") else "-"
-        axes.loglog(*zip(*points, strict=True), style, marker="o", label=claim)
+        axes.loglog(*zip(*points, strict=True), style, label=claim)
     # Against the reference the limit is the tighter of two at each tolerance.
     lowest: dict[float, float] = {}
     for f in ladder:
-        if f.at is not None:
-            lowest[f.at] = min(f.limit, lowest.get(f.at, f.limit))
-    limits = sorted(lowest.items())
-    if limits:
-        axes.loglog(*zip(*limits, strict=True), "k--", linewidth=1, label="limit")
-        axes.set_xlabel("relative tolerance")
-        axes.set_ylabel("largest error relative to |y| + scale")
-        axes.legend(fontsize=8)
-    else:
-        axes.set_axis_off()
-        axes.text(0.5, 0.5, "no tolerance ladder", ha="center")
+        lowest[f.at or 0.0] = min(f.limit, lowest.get(f.at or 0.0, f.limit))
+    limits = zip(*sorted(lowest.items()), strict=True)
+    axes.loglog(*limits, "k-", linewidth=1, label="smallest limit")
+    axes.set_xlabel("relative tolerance")
+    axes.set_ylabel("largest error relative to |y| + scale")
+    # Below the axes the legend hides no line.
+    axes.figure.legend(loc="outside lower center", ncols=1, fontsize=9)

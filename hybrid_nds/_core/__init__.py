@@ -1,0 +1,3 @@
+"""What every other room may use; it uses none of them."""
+
+from ._page import data_uri as data_uri, render_page as render_page

@@ -1,0 +1,164 @@
+"""Reports of the ladder as files: an HTML page, Markdown, JSON, and plots."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from .._core import data_uri, render_page
+from ..files import write_text
+from .report import RUNGS, TITLES, Figure, Report, RungResult, julia_words
+
+# The same words as in the README.
+_MEANINGS = (
+    (
+        "L0",
+        "field, Jacobian and time gradient, JAX against lowered Julia",
+        "round-off × depth × condition of the expression",
+    ),
+    (
+        "L1",
+        "the same tableau in the same fixed steps",
+        "round-off × steps × growth; for implicit ones also Newton's tolerance",
+    ),
+    (
+        "L2",
+        "each stack's own best solver, down a ladder of tolerances",
+        "10 × growth × tolerance, and falling with it",
+    ),
+    (
+        "L3",
+        "what was wanted from the solution: a number, an exponent, a mean exit time, "
+        "a law",
+        "sensitivity × the limit of L2; for what is sampled, intervals at a stated "
+        "level",
+    ),
+)
+_JULIA = " (Julia)"
+
+
+def write_reports(reports: Sequence[Report], folder: Path, julia: str) -> Path:
+    """Write `report.html`, `report.md`, `report.json` and a plot for each problem.
+
+    **Arguments:** the reports; the folder, made where it is missing; where Julia's
+    results come from, `"live"`, `"recorded"` or `"absent"`.
+
+    **Returns:** the path of `report.html`, which holds its plots and its style. Every
+    file is there whole or not at all.
+
+    **Raises:** `ValueError` without reports.
+    """
+    if not reports:
+        raise ValueError("write_reports: `reports` is empty; climb a problem first.")
+    # Plots first: whoever finds a report finds its plots.
+    images = {}
+    for report in reports:
+        path = folder / "plots" / f"{report.name}.png"
+        report.plot(path)
+        images[report.name] = data_uri(path.read_bytes())
+    page = folder / "report.html"
+    write_text(folder / "report.json", _json(reports, julia))
+    write_text(folder / "report.md", _markdown(reports, julia))
+    write_text(page, _html(reports, julia, images))
+    return page
+
+
+def _json(reports: Sequence[Report], julia: str) -> str:
+    data = {
+        "schema": 1,
+        "passed": all(report.passed for report in reports),
+        "julia": julia,
+        "reports": [json.loads(report.to_json()) for report in reports],
+    }
+    return json.dumps(data, indent=2) + "\n"
+
+
+def _markdown(reports: Sequence[Report], julia: str) -> str:
+    passed = all(report.passed for report in reports)
+    lines = [
+        f"# Validation: {'passed' if passed else 'failed'}",
+        "",
+        julia_words(julia),
+        "",
+    ]
+    lines += ["| problem | L0 | L1 | L2 | L3 |", "|---|---|---|---|---|"]
+    for report in reports:
+        verdicts = {result.rung: result.verdict for result in report.rungs}
+        cells = [verdicts.get(rung, "not climbed") for rung in RUNGS]
+        lines.append(f"| {report.name} | {' | '.join(cells)} |")
+    text = "\n".join(lines) + "\n"
+    for report in reports:
+        text += f"\n{report.to_markdown()}\n![{report.name}](plots/{report.name}.png)\n"
+    return text
+
+
+def _html(reports: Sequence[Report], julia: str, images: dict[str, str]) -> str:
+    climbed = {result.rung for report in reports for result in report.rungs}
+    return render_page(
+        "hybrid_nds.reconcile",
+        "ladder.html",
+        reports=reports,
+        images=images,
+        rungs=[rung for rung in RUNGS if rung in climbed],
+        summary=_summary(reports),
+        julia=julia_words(julia),
+        mode=julia,
+        stacks=_versions(reports),
+        meanings=_MEANINGS,
+        titled=lambda rung: f"{rung} {TITLES[rung]}",
+        julia_of=lambda report: julia_words(report.julia),
+        share=_share,
+        details=_details,
+    )
+
+
+def _summary(reports: Sequence[Report]) -> str:
+    """How many problems hold, and which do not, in a sentence."""
+    total = len(reports)
+    held = sum(report.passed for report in reports)
+    failed = [r.name for r in reports if "failed" in (x.verdict for x in r.rungs)]
+    if held == total:
+        return f"All {total} problems hold." if total > 1 else "The one problem holds."
+    sentence = f"{held} of {total} problem{'s hold' if total > 1 else ' holds'}"
+    if failed:
+        sentence += f"; {', '.join(failed)} fail{'s' if len(failed) == 1 else ''}"
+    if rest := total - held - len(failed):
+        sentence += f"; for {rest} nothing was compared"
+    return f"{sentence}."
+
+
+def _versions(reports: Sequence[Report]) -> dict[str, str]:
+    """Versions by stack; a name with two versions, as records may have, shows both."""
+    pairs = sorted({pair for report in reports for pair in report.versions})
+    julia = [(n.removesuffix(_JULIA), v) for n, v in pairs if n.endswith(_JULIA)]
+    python = [(n, v) for n, v in pairs if not n.endswith(_JULIA)]
+    stacks = {"Python": python, "Julia": julia}
+    return {
+        stack: ", ".join(f"{n} {v}" for n, v in found)
+        for stack, found in stacks.items()
+        if found
+    }
+
+
+def _details(result: RungResult) -> str:
+    """The worst share of a rung and the seconds it took, as far as there are any."""
+    seconds = getattr(result, "seconds", None)
+    parts = [] if result.worst is None else [_share(result.worst)]
+    parts += [] if seconds is None else [f"{seconds:.1f} s"]
+    return ", ".join(parts)
+
+
+def _share(figure: Figure) -> str:
+    """Measured over limit: in percent up to the limit, as a multiple beyond it."""
+    share = figure.share
+    if not math.isfinite(figure.measured):
+        return "not finite"
+    if math.isinf(share):
+        return "limit is 0"
+    if not figure.holds:
+        return f"{share:.3g} ×"
+    if 0 < share < 1e-3:
+        return "< 0.1 %"
+    return f"{100 * share:.2g} %" if share < 0.995 else "100 %"
