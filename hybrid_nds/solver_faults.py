@@ -60,7 +60,7 @@ COARSE_OUTPUT_DIFFRAX = SolverFault(
 IMEX_PRECISION = SolverFault(
     "diffrax",
     _DIFFRAX,
-    "a float32 state where JAX runs in 64 bits",
+    "a float32 state saved at float32 times, where JAX runs in 64 bits",
     "interpolates with coefficients of 64 bits, and fails",
     "Refuses: take Kvaerno5, or a float64 state.",
 )
