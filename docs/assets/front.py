@@ -112,7 +112,7 @@ def _draw_ladder(axes: Any, report: Report) -> None:
     axes.set_xlim(1e-5, 3)
     axes.set_yticks(places, [f"{rung}  {MEANING[rung]}" for rung, _ in rungs])
     axes.invert_yaxis()
-    axes.set_xlabel("worst figure of the rung, as a share of its limit")
+    axes.set_xlabel("worst figure of the rung, over its limit")
     axes.set_title("The ladder of agreement", loc="left")
 
 
