@@ -36,6 +36,7 @@ from .solution import (
     SolveError as SolveError,
 )
 from .solve import solve as solve
+from .solver_faults import SolverFault as SolverFault
 from .solvers import (
     SolverInfo as SolverInfo,
     find_solver as find_solver,

@@ -9,9 +9,10 @@ its note says what differs. The coefficients of both stacks were compared one by
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any
 
-Stack = Literal["diffrax", "julia"]
+from . import solver_faults as known
+from .solver_faults import SolverFault, Stack as Stack
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +34,7 @@ class SolverInfo:
         round-off (implicit ones: to the tolerance of the stage equations).
     - `mass_matrix`: whether Julia's takes a mass matrix, singular ones included.
     - `note`: what to know before comparing the two stacks' results.
+    - `faults`: what it is known to get wrong in one stack, and what is done about it.
     """
 
     name: str
@@ -46,6 +48,7 @@ class SolverInfo:
     twin: bool = False
     mass_matrix: bool = False
     note: str = ""
+    faults: tuple[SolverFault, ...] = ()
 
     def on(self, stack: Stack) -> str | None:
         """Its name in one stack, `None` if that stack lacks it."""
@@ -55,7 +58,7 @@ class SolverInfo:
 _WITHOUT_ESTIMATE = ("Euler", "ImplicitMidpoint")
 
 
-def _explicit(name, order, diffrax, julia, package, *aliases):
+def _explicit(name, order, diffrax, julia, package, *aliases, faults=()):
     return SolverInfo(
         name=name,
         order=order,
@@ -66,10 +69,11 @@ def _explicit(name, order, diffrax, julia, package, *aliases):
         julia_package=package,
         aliases=aliases,
         twin=diffrax is not None and julia is not None,
+        faults=faults,
     )
 
 
-def _implicit(name, order, diffrax, julia, package, *, mass=False, note=""):
+def _implicit(name, order, diffrax, julia, package, *, mass=False, note="", faults=()):
     return SolverInfo(
         name=name,
         order=order,
@@ -81,6 +85,7 @@ def _implicit(name, order, diffrax, julia, package, *, mass=False, note=""):
         twin=diffrax is not None and julia is not None and not note,
         mass_matrix=mass,
         note=note,
+        faults=faults,
     )
 
 
@@ -116,8 +121,8 @@ SOLVERS: tuple[SolverInfo, ...] = (
     _explicit("Tsit5", 5, "Tsit5", "Tsit5", "OrdinaryDiffEqTsit5"),
     # Prince and Dormand's 8(7) pair of 13 stages, and Hairer's 8(5,3) pair of 12: both
     # of order eight, and not the same method.
-    _explicit("Dopri8", 8, "Dopri8", None, None),
-    _explicit("DP8", 8, None, "DP8", _HIGH),
+    _explicit("Dopri8", 8, "Dopri8", None, None, faults=(known.COARSE_OUTPUT_DIFFRAX,)),
+    _explicit("DP8", 8, None, "DP8", _HIGH, faults=(known.COARSE_OUTPUT_JULIA,)),
     _explicit("Vern6", 6, None, "Vern6", _VERNER),
     _explicit("Vern7", 7, None, "Vern7", _VERNER),
     _explicit("Vern8", 8, None, "Vern8", _VERNER),
@@ -125,12 +130,30 @@ SOLVERS: tuple[SolverInfo, ...] = (
     _explicit("ROCK2", 2, None, "ROCK2", _STABILIZED),
     _explicit("ROCK4", 4, None, "ROCK4", _STABILIZED),
     _explicit("ReversibleHeun", 2, "ReversibleHeun", None, None),
-    _implicit("ImplicitEuler", 1, "ImplicitEuler", "ImplicitEuler", _SDIRK, mass=True),
+    _implicit(
+        "ImplicitEuler",
+        1,
+        "ImplicitEuler",
+        "ImplicitEuler",
+        _SDIRK,
+        mass=True,
+        faults=(known.CHORD,),
+    ),
     _implicit("ImplicitMidpoint", 2, None, "ImplicitMidpoint", _SDIRK),
     _implicit("Trapezoid", 2, None, "Trapezoid", _SDIRK, mass=True),
     _implicit("TRBDF2", 2, None, "TRBDF2", _SDIRK, mass=True),
-    _implicit("KenCarp3", 3, "KenCarp3", "KenCarp3", _SDIRK, mass=True),
-    _implicit("KenCarp4", 4, "KenCarp4", "KenCarp4", _SDIRK, mass=True),
+    *(
+        _implicit(
+            name,
+            order,
+            name,
+            name,
+            _SDIRK,
+            mass=True,
+            faults=(known.CHORD_STALLS, known.IMEX_PRECISION),
+        )
+        for name, order in (("KenCarp3", 3), ("KenCarp4", 4))
+    ),
     _implicit(
         "KenCarp5",
         5,
@@ -140,8 +163,23 @@ SOLVERS: tuple[SolverInfo, ...] = (
         mass=True,
         note="one coefficient (a76) differs by 2e-12: its published denominator "
         "ends in 749, Diffrax's in 719",
+        faults=(
+            known.CHORD_STALLS,
+            known.IMEX_PRECISION,
+            known.KENCARP5_COEFFICIENT,
+            known.COARSE_OUTPUT_DIFFRAX,
+            known.COARSE_OUTPUT_JULIA,
+        ),
     ),
-    _implicit("Kvaerno3", 3, "Kvaerno3", "Kvaerno3", _SDIRK, mass=True),
+    _implicit(
+        "Kvaerno3",
+        3,
+        "Kvaerno3",
+        "Kvaerno3",
+        _SDIRK,
+        mass=True,
+        faults=(known.CHORD, known.STAGE_TIME),
+    ),
     _implicit(
         "Kvaerno4",
         4,
@@ -151,13 +189,48 @@ SOLVERS: tuple[SolverInfo, ...] = (
         mass=True,
         note="two members of one family: the diagonal is 0.5728 in Diffrax and "
         "0.4359 in Julia",
+        faults=(known.CHORD, known.STAGE_TIME),
     ),
-    _implicit("Kvaerno5", 5, "Kvaerno5", "Kvaerno5", _SDIRK, mass=True),
+    _implicit(
+        "Kvaerno5",
+        5,
+        "Kvaerno5",
+        "Kvaerno5",
+        _SDIRK,
+        mass=True,
+        faults=(
+            known.CHORD,
+            known.COARSE_OUTPUT_DIFFRAX,
+            known.COARSE_OUTPUT_JULIA,
+            known.STAGE_TIME,
+            known.FALSE_SUCCESS,
+        ),
+    ),
     _implicit("Rosenbrock23", 2, None, "Rosenbrock23", _ROSENBROCK, mass=True),
     _implicit("Rodas4", 4, None, "Rodas4", _ROSENBROCK, mass=True),
     _implicit("Rodas5P", 5, None, "Rodas5P", _ROSENBROCK, mass=True),
-    _implicit("RadauIIA3", 3, None, "RadauIIA3", _FIRK, mass=True),
-    _implicit("RadauIIA5", 5, None, "RadauIIA5", _FIRK, mass=True),
+    _implicit(
+        "RadauIIA3",
+        3,
+        None,
+        "RadauIIA3",
+        _FIRK,
+        mass=True,
+        faults=(known.SCALAR_TOLERANCE,),
+    ),
+    _implicit(
+        "RadauIIA5",
+        5,
+        None,
+        "RadauIIA5",
+        _FIRK,
+        mass=True,
+        faults=(
+            known.COARSE_OUTPUT_JULIA,
+            known.TIME_DEPENDENT_CONSTRAINTS,
+            known.SCALAR_TOLERANCE,
+        ),
+    ),
     _implicit("FBDF", None, None, "FBDF", _BDF, mass=True),
     _implicit("QNDF", None, None, "QNDF", _BDF, mass=True),
 )

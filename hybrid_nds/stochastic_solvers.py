@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from . import solver_faults as known
 from .noise import LevyArea
-from .solvers import Stack
+from .solver_faults import SolverFault, Stack
 from .stochastic_problem import Interpretation, NoiseKind, SDEProblem
 
 
@@ -45,6 +46,7 @@ class StochasticSolverInfo:
         same path agree to round-off.
     - `aliases`: other names for the same method.
     - `note`: what to know before comparing the two stacks' results.
+    - `faults`: what it is known to get wrong in one stack, and what is done about it.
     """
 
     name: str
@@ -63,6 +65,7 @@ class StochasticSolverInfo:
     twin: bool = False
     aliases: tuple[str, ...] = ()
     note: str = ""
+    faults: tuple[SolverFault, ...] = ()
 
     def on(self, stack: Stack) -> str | None:
         """Its name in one stack, `None` if that stack lacks it."""
@@ -153,6 +156,7 @@ STOCHASTIC_SOLVERS: tuple[StochasticSolverInfo, ...] = (
         aliases=("EM", "EulerMaruyama"),
         note="in Julia EM(false); its default, EM(true), takes the diffusion after the "
         "drift's step, another scheme",
+        faults=(known.SPLIT_EULER,),
     ),
     _method(
         "Heun",
@@ -197,10 +201,11 @@ STOCHASTIC_SOLVERS: tuple[StochasticSolverInfo, ...] = (
             1.0,
             note="with exact derivatives of the diffusion, where Julia's RKMil and "
             "RKMilCommute take differences",
+            faults=faults,
         )
-        for name, interpretations in (
-            ("ItoMilstein", _ITO),
-            ("StratonovichMilstein", _STRATONOVICH),
+        for name, interpretations, faults in (
+            ("ItoMilstein", _ITO, (known.MILSTEIN_PYTREES,)),
+            ("StratonovichMilstein", _STRATONOVICH, ()),
         )
     ),
     _diffrax("Midpoint", _STRATONOVICH, _MILSTEIN, 1.0, embedded=True),
@@ -256,6 +261,7 @@ STOCHASTIC_SOLVERS: tuple[StochasticSolverInfo, ...] = (
             matrix_noise="commutative" in orders,
             note="takes differences where Diffrax's Milstein methods take derivatives; "
             + _BIASED,
+            faults=(known.BIASED_DIFFERENCES,),
         )
         for name, orders in (
             ("RKMil", _orders(1.0, 1.0)),
@@ -270,6 +276,7 @@ STOCHASTIC_SOLVERS: tuple[StochasticSolverInfo, ...] = (
         embedded=True,
         samples_area=True,
         note="samples the Lévy area between the components of matrix noise; " + _BIASED,
+        faults=(known.BIASED_DIFFERENCES, known.AREA_DRAWN_ANEW),
     ),
     *(
         _julia(
@@ -292,15 +299,34 @@ STOCHASTIC_SOLVERS: tuple[StochasticSolverInfo, ...] = (
         levy_area="space-time",
         implicit=True,
         embedded=True,
+        faults=(known.ESTIMATE_SHAPE,),
     ),
     *(
-        _julia(name, interpretations, orders, 1.0, implicit=True, embedded=True)
-        for name, interpretations, orders in (
-            ("ImplicitEM", _ITO, _HALF),
-            ("STrapezoid", _ITO, _HALF),
-            ("ISSEM", _ITO, _HALF),
-            ("ImplicitEulerHeun", _STRATONOVICH, _MILSTEIN),
-            ("ISSEulerHeun", _STRATONOVICH, _MILSTEIN),
+        _julia(
+            name,
+            interpretations,
+            orders,
+            1.0,
+            implicit=True,
+            embedded=True,
+            faults=faults,
+        )
+        for name, interpretations, orders, faults in (
+            ("ImplicitEM", _ITO, _HALF, (known.ADAPTS_UNASKED,)),
+            ("STrapezoid", _ITO, _HALF, ()),
+            (
+                "ISSEM",
+                _ITO,
+                _HALF,
+                (known.ADAPTS_UNASKED, known.LOST_NOISE, known.SCALAR_NOISE),
+            ),
+            ("ImplicitEulerHeun", _STRATONOVICH, _MILSTEIN, (known.OUT_OF_PLACE,)),
+            (
+                "ISSEulerHeun",
+                _STRATONOVICH,
+                _MILSTEIN,
+                (known.LESS_ACCURATE_IN_PLACE, known.SCALAR_NOISE),
+            ),
         )
     ),
     _julia(
@@ -312,6 +338,7 @@ STOCHASTIC_SOLVERS: tuple[StochasticSolverInfo, ...] = (
         embedded=True,
         matrix_noise=False,
         note=_BIASED,
+        faults=(known.BIASED_DIFFERENCES,),
     ),
     _julia(
         "SROCK1",
@@ -329,6 +356,7 @@ STOCHASTIC_SOLVERS: tuple[StochasticSolverInfo, ...] = (
         samples_area=True,
         note="stabilized, for moderately stiff drift; draws signs of its own for "
         "matrix noise",
+        faults=(known.SCALAR_NOISE,),
     ),
     *(
         _julia(
@@ -342,12 +370,14 @@ STOCHASTIC_SOLVERS: tuple[StochasticSolverInfo, ...] = (
             samples_area=name == "PL1WM",
             note=f"turns increments into discrete random variables: converges in law "
             f"alone{extra}",
+            faults=faults,
         )
-        for name, extra in (
-            ("DRI1", ""),
+        for name, extra, faults in (
+            ("DRI1", "", (known.NO_ESTIMATE, known.SCALAR_NOISE)),
             (
                 "PL1WM",
                 "; for m Brownian motions of matrix noise it wants m(m-1)/2 more",
+                (known.LOST_TERMS, known.SCALAR_NOISE),
             ),
         )
     ),

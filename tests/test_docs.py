@@ -1,6 +1,7 @@
 """The Python examples of the documentation run, page by page."""
 
 import re
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -12,8 +13,11 @@ from hybrid_nds import double_precision
 
 DOCS = Path(__file__).parent.parent / "docs"
 # Examples run, in order, a page in a module; those fenced as `py` need Julia.
-BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-WITH_JULIA = re.compile(r"^```py(?:thon)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```python(?: [^\n]*)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+WITH_JULIA = re.compile(
+    r"^```py(?:thon)?(?: [^\n]*)?\n(.*?)^```$", re.MULTILINE | re.DOTALL
+)
+ONLY_JULIA = re.compile(r"^```py[ \n]", re.MULTILINE)
 # Every tool in these rooms is shown at work.
 ROOMS = ("stability", "discretization", "measures")
 PAGES = sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
@@ -22,7 +26,10 @@ LONG = {
     "discretization/orders.md",
     "discretization/scaling.md",
     "guides/backends.md",
+    "guides/cookbook.md",
     "guides/ensembles.md",
+    "guides/from_differentialequations.md",
+    "guides/from_diffrax.md",
     "guides/noise.md",
     "guides/start.md",
     "models/attention.md",
@@ -94,12 +101,33 @@ def test_the_examples_of_a_page_run(page, tmp_path, monkeypatch):
 @pytest.mark.julia
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "page", [page for page in PAGES if "```py\n" in (DOCS / page).read_text()]
+    "page", [page for page in PAGES if ONLY_JULIA.search((DOCS / page).read_text())]
 )
 def test_the_examples_of_a_page_run_with_julia(page, julia, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     matplotlib.use("Agg")
     run_page(DOCS / page, monkeypatch, WITH_JULIA)
+
+
+def test_the_first_lines_of_the_readme_run_as_they_stand(tmp_path):
+    source = blocks((DOCS.parent / "README.md").read_text())[0][1]
+    assert len([line for line in source.splitlines() if line]) <= 10
+    ran = subprocess.run(
+        [sys.executable, "-c", source], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr
+    for shown in ("function field!", "L0 field", "passed"):
+        assert shown in ran.stdout
+
+
+def test_the_cookbook_is_ten_short_tasks():
+    _, *tasks = re.split(r"^## ", (DOCS / "guides/cookbook.md").read_text(), flags=re.M)
+    assert len(tasks) == 10
+    for task in tasks:
+        shown = blocks(task, WITH_JULIA)
+        assert shown
+        for _, source in shown:
+            assert len(source.splitlines()) < 15, task
 
 
 def test_the_long_pages_are_there():

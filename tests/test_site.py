@@ -99,10 +99,85 @@ def test_all_rooms_are_looked_at():
     assert {folder.name for folder in folders} - private == set(ROOMS)
 
 
+# What a browser fetches by itself, in pages and in style sheets.
+FETCHED = re.compile(
+    r"""<(?:script|img|iframe|source|video|audio)\b[^>]*?\bsrc=["']?([^"'\s>]+)"""
+    r"""|<link\b[^>]*?\bhref=["']?([^"'\s>]+)"""
+    r"""|(?:\burl\(|@import)\s*["']?([^"')\s]+)"""
+)
+CODE = re.compile(r"<(pre|code|script)\b.*?</\1>", re.DOTALL)
+
+
+def fetched(text):
+    """The addresses that a browser fetches for a page or a style sheet."""
+    return {next(filter(None, found)) for found in FETCHED.findall(text)}
+
+
+def test_what_a_browser_fetches_is_seen():
+    page = """<script src="https://a/x.js"></script><link rel=icon href=//b/y.png>
+        <style>@font-face { src: url('https://c/z.woff') }</style>
+        <a href="https://d/">a link is no fetch</a><img alt="" src='e.png'>"""
+    hosts = {"https://a/x.js", "//b/y.png", "https://c/z.woff", "e.png"}
+    assert fetched(page) == hosts
+    assert fetched('@import "https://f/g.css";') == {"https://f/g.css"}
+
+
+def test_readers_fetch_from_no_other_host(site):
+    files = [p for end in ("html", "css") for p in site[0].rglob(f"*.{end}")]
+    assert len(files) > 80
+    foreign = {
+        (str(path.relative_to(site[0])), address)
+        for path in files
+        for address in fetched(path.read_text())
+        if re.match(r"(?:[a-z]+:)?//", address)
+    }
+    assert foreign == set()
+
+
+def test_every_formula_is_mathml(site):
+    pages = list(site[0].rglob("*.html"))
+    raw = {
+        str(page.relative_to(site[0])): found
+        for page in pages
+        if (found := re.findall(r"\\[()\[\]].{0,40}", CODE.sub("", page.read_text())))
+    }
+    assert raw == {}
+    equation = re.search(
+        "<math.*?</math>", (site[0] / "stability/matrix_measure/index.html").read_text()
+    )
+    assert equation
+    # μ(A) = lim (‖I + hA‖ − 1)/h, of h from above.
+    tags = [tag for tag in ("munder", "msup", "mfrac") if f"<{tag}>" in equation[0]]
+    assert tags == ["munder", "msup", "mfrac"]
+    text = re.sub(r"<.*?>|&\w+;|\s", "", equation[0])
+    assert text == "μ(A)=limh→0+‖I+hA‖−1h,‖eAt‖≤eμ(A)t(t≥0)."
+
+
+def test_a_formula_that_cannot_be_converted_fails_the_build(tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/index.md").write_text("Here is $a < b$.\n\n$$\\nosuch{x}$$\n")
+    (tmp_path / "mkdocs.yml").write_text(
+        "site_name: one page\nstrict: true\ntheme: {name: mkdocs}\n"
+        "markdown_extensions: [{pymdownx.arithmatex: {generic: true}}]\n"
+        f"hooks: [{ROOT / 'docs/assets/formulas.py'}]\n"
+    )
+    built = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={"PATH": "/usr/bin:/bin", "NO_MKDOCS_2_WARNING": "1"},
+    )
+    printed = built.stdout + built.stderr
+    assert built.returncode != 0, printed
+    assert "index.md" in printed
+    assert r"nosuch{x}" in printed
+    assert "a < b" not in printed
+
+
 def test_what_the_reference_says_is_typeset(site):
-    """Formulas are marked for KaTeX, and no cross-reference is left as it was."""
+    """Formulas of docstrings are converted, and no cross-reference is left as is."""
     page = (site[0] / "api/stability/index.html").read_text()
-    assert r"\lambda_i = \lim" in page
-    assert 'class="arithmatex"' in page
+    assert page.count("<math") > 20
     for page in (site[0] / "api").rglob("*.html"):
         assert "][hybrid_nds" not in page.read_text(), page

@@ -13,6 +13,7 @@ from .. import runtime
 from ..precision import precision_of
 from ..problem_checks import is_concrete
 from ..solution import Outcome, Provenance, Solution
+from ..solver_faults import LOST_NOISE, LOST_TERMS, SCALAR_NOISE, UNCONTROLLED
 from ..stochastic_problem import SDEProblem
 from ..stochastic_solvers import StochasticSolverInfo, find_stochastic_solver
 from ..tolerances import recorded_tolerance
@@ -33,9 +34,6 @@ _UNSTABLE, _STEP_TOO_SMALL = (
     list(Outcome._name_to_item).index(name)
     for name in ("unstable", "step_size_too_small")
 )
-# Methods that take the components of vector noise for independent ones even where
-# one Brownian motion drives them all.
-_SCALAR_AS_MATRIX = ("DRI1", "PL1WM", "SROCK2", "ISSEM", "ISSEulerHeun")
 
 
 class StochasticJulia:
@@ -60,7 +58,7 @@ class StochasticJulia:
         session = runtime.session()
         versions = self.load(session)
         matrix = problem.matrix_noise or (
-            problem.noise == "scalar" and info.julia in _SCALAR_AS_MATRIX
+            problem.noise == "scalar" and SCALAR_NOISE in info.faults
         )
         way = options.extra.get("rhs", "lowered")
         prepared = self._prepared.get(session, problem, way, matrix)
@@ -246,37 +244,30 @@ def _check_newton_tolerance(tolerance: Any, info: StochasticSolverInfo) -> None:
         )
 
 
-# What StochasticDiffEq 7 does where several Brownian motions meet error control.
-_UNCONTROLLED = {
-    "DRI1": "estimates no error",
-    "RKMilGeneral": "draws the Lévy area of a step anew when the step is rejected",
-    "SKenCarp": "adds an error estimate of the wrong shape",
-}
-
-
 def _check_noise(
     problem: SDEProblem, options: StochasticOptions, info: StochasticSolverInfo
 ) -> None:
     """Refuse or warn of what StochasticDiffEq is known to get wrong."""
     several = problem.noise_dimension > 1
-    if info.julia == "PL1WM" and several:
+    faults = {fault.where: fault for fault in info.faults}
+    if LOST_TERMS in info.faults and several:
         raise ValueError(
-            "solve: PL1WM of StochasticDiffEq 7 loses terms of the noise where there "
-            f"is more than one Brownian motion, and `problem` has "
-            f"{problem.noise_dimension}; take DRI1."
+            f"solve: {info.name} of StochasticDiffEq 7 {LOST_TERMS.effect}, and "
+            f"`problem` has {problem.noise_dimension}; take DRI1."
         )
     if options.fixed_steps:
         return
-    if problem.matrix_noise and several and info.julia in _UNCONTROLLED:
+    if problem.matrix_noise and several and UNCONTROLLED in faults:
         raise ValueError(
-            f"solve: with matrix noise {info.name} {_UNCONTROLLED[info.julia]}, and "
+            f"solve: with matrix noise {info.name} {faults[UNCONTROLLED].effect}, and "
             "cannot hold `rtol` and `atol`; pass `dt` alone for fixed steps."
         )
-    if info.julia == "ISSEM" and not problem.matrix_noise and problem.noise != "scalar":
+    diagonal = not problem.matrix_noise and problem.noise != "scalar"
+    if LOST_NOISE in info.faults and diagonal:
         warnings.warn(
-            "solve: adaptive ISSEM of StochasticDiffEq 7 goes wrong on diagonal noise: "
-            "its error estimate overwrites the noise of the step, and states grow "
-            "beyond all bounds. Pass `dt` alone for fixed steps, or take ImplicitEM.",
+            f"solve: adaptive {info.name} of StochasticDiffEq 7 goes wrong on diagonal "
+            f"noise: it {LOST_NOISE.effect}. Pass `dt` alone for fixed steps, or take "
+            "ImplicitEM.",
             stacklevel=5,
         )
 
