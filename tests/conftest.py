@@ -8,6 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
+import compilation_cache
 import equinox as eqx
 import jax
 import pytest
@@ -18,6 +19,17 @@ jax.config.update("jax_enable_x64", True)
 # tests of interrupts would wait for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config):
+    # Not with `-p no:cacheprovider`, nor where the user keeps compiled programs.
+    cache = getattr(config, "cache", None)
+    if cache is None or jax.config.jax_compilation_cache_dir is not None:
+        return
+    folder = cache.mkdir("compiled")
+    if not hasattr(config, "workerinput"):
+        compilation_cache.prune(folder)
+    compilation_cache.share(folder)
 
 
 # So much more than before, and what JAX has compiled is let go. A whole run compiles

@@ -1,5 +1,7 @@
 """Lowered source means what the JAX function means, read without Julia."""
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -17,27 +19,47 @@ import hybrid_nds.lowering as lowering
 # condition numbers below a thousand: 1e-11 leaves room for those and for nothing else.
 TOLERANCE = {"rtol": 1e-11, "atol": 1e-12, "equal_nan": True}
 TIME = 0.7
-NOT_DIFFERENTIABLE = {"jnp-nextafter"}
+PARTS = ("field", "jacobian", "time_gradient")
+DIFFERENTIATED = [name for name in CASES if name.startswith(("program", "layer"))]
+LARGEST = 100
 
 
-def _flat(fn, y, args):
+@functools.cache
+def _case(name):
+    return CASES[name]()
+
+
+def _expected(fn, y, args, parts):
+    """The parts of a function's values that lowering makes, from one program of JAX."""
     u, unravel = ravel_pytree(y)
-    return u, lambda t, u: ravel_pytree(fn(t, unravel(u), args))[0]
+
+    @eqx.filter_jit
+    def evaluate(t, u, args):
+        flat = lambda t, u: ravel_pytree(fn(t, unravel(u), args))[0]
+        made = {
+            "field": flat,
+            "jacobian": jax.jacfwd(flat, argnums=1),
+            "time_gradient": jax.jacfwd(flat, argnums=0),
+        }
+        return {part: made[part](t, u) for part in parts}
+
+    return {k: np.asarray(v) for k, v in evaluate(jnp.float64(TIME), u, args).items()}
 
 
-def _expected(part, fn, t, u):
-    if part == "field":
-        return fn(t, u)
-    return jax.jacfwd(fn, argnums=1 if part == "jacobian" else 0)(t, u)
+@functools.cache
+def _expected_of_case(name):
+    fn, y, args = _case(name)
+    derivatives = name in DIFFERENTIATED and ravel_pytree(y)[0].size <= LARGEST
+    return _expected(fn, y, args, PARTS if derivatives else PARTS[:1])
 
 
-def _check(fn, y, args, part, form, unroll):
+def _check(fn, y, args, part, form, unroll, expected):
     t = jnp.float64(TIME)
-    u, flat = _flat(fn, y, args)
     lowered = lowering.lower(fn, t, y, args, form=form, part=part, unroll=unroll)
+    u = np.asarray(ravel_pytree(y)[0])
     p = lowering.parameter_vector(fn, args, u.dtype)
-    got = evaluate(lowered, np.asarray(u), p, t)
-    np.testing.assert_allclose(got, _expected(part, flat, t, u), **TOLERANCE)
+    got = evaluate(lowered, u, p, t)
+    np.testing.assert_allclose(got, expected[part], **TOLERANCE)
 
 
 @pytest.mark.parametrize(
@@ -47,29 +69,25 @@ def _check(fn, y, args, part, form, unroll):
 )
 @pytest.mark.parametrize("name", CASES)
 def test_field(name, form, unroll):
-    fn, y, args = CASES[name]()
-    _check(fn, y, args, "field", form, unroll)
+    _check(*_case(name), "field", form, unroll, _expected_of_case(name))
 
 
 @pytest.mark.parametrize("part", ["jacobian", "time_gradient"])
-@pytest.mark.parametrize(
-    "name",
-    [n for n in CASES if n.startswith(("program", "layer"))],
-)
+@pytest.mark.parametrize("name", DIFFERENTIATED)
 def test_derivatives(name, part):
-    fn, y, args = CASES[name]()
-    if ravel_pytree(y)[0].size > 100:
+    if part not in (expected := _expected_of_case(name)):
         pytest.skip("a dense Jacobian this large is slow to read in Python")
-    _check(fn, y, args, part, "array", -1)
+    _check(*_case(name), part, "array", -1, expected)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(programs())
 def test_random_programs(program):
     field, y, args, _ = program
+    expected = _expected(field, y, args, PARTS[:2])
     for form, unroll in (("array", 1200), ("array", -1), ("scalar", -1)):
-        _check(field, y, args, "field", form, unroll)
-    _check(field, y, args, "jacobian", "array", -1)
+        _check(field, y, args, "field", form, unroll, expected)
+    _check(field, y, args, "jacobian", "array", -1, expected)
 
 
 def test_float32_stays_float32():
@@ -218,4 +236,6 @@ def test_unused_random_keys_do_not_matter():
     def field(t, y, args):
         return args(y, y, y, key=jax.random.key(3), inference=True)
 
-    _check(field, jnp.ones((3, 4)) * 0.1, attention, "field", "array", -1)
+    y = jnp.ones((3, 4)) * 0.1
+    expected = _expected(field, y, attention, PARTS[:1])
+    _check(field, y, attention, "field", "array", -1, expected)
