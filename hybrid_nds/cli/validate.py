@@ -42,7 +42,7 @@ def validate(
 ) -> None:
     """Take problems up the ladder of agreement and say which rungs hold."""
     from ..reconcile import TELLING, list_fixtures
-    from ..reconcile.report import RUNGS, TITLES, julia_words
+    from ..reconcile._names import RUNGS, TITLES, julia_words
     from ..runtime import configured
     from ._climb import climb, default_jobs
     from ._ladder_table import LadderTable

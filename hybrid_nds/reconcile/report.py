@@ -13,15 +13,9 @@ from typing import Any, Literal
 from matplotlib.figure import Figure as Canvas
 
 from ..files import save_figure
+from ._names import RUNGS as RUNGS, TITLES as TITLES, julia_words as julia_words
 
 Verdict = Literal["passed", "failed", "not applicable"]
-RUNGS = ("L0", "L1", "L2", "L3")
-TITLES = {
-    "L0": "field",
-    "L1": "scheme",
-    "L2": "solution",
-    "L3": "observable",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +130,7 @@ class Report:
 
     def to_markdown(self) -> str:
         """The report as Markdown: a table of rungs, and a table a rung."""
-        lines = [f"## {self.name}", "", _JULIA_WORDS[self.julia], ""]
+        lines = [f"## {self.name}", "", julia_words(self.julia), ""]
         lines += [
             "| rung | verdict | measured | limit | claim |",
             "|---|---|---|---|---|",
@@ -186,7 +180,7 @@ class Report:
         from rich.console import Console
         from rich.table import Table
 
-        table = Table(title=f"{self.name} ({_JULIA_WORDS[self.julia]})")
+        table = Table(title=f"{self.name} ({julia_words(self.julia)})")
         for heading in ("rung", "verdict", "measured", "limit", "closest claim"):
             table.add_column(heading)
         for r in self.rungs:
@@ -199,18 +193,6 @@ class Report:
         with console.capture() as capture:
             console.print(table)
         return capture.get()
-
-
-_JULIA_WORDS = {
-    "live": "Julia ran live.",
-    "recorded": "Julia's results are recorded, not live.",
-    "absent": "No Julia results: Diffrax against the reference alone.",
-}
-
-
-def julia_words(state: str) -> str:
-    """Where the Julia side comes from, in a sentence."""
-    return _JULIA_WORDS[state]
 
 
 def _derivations(figures: Sequence[Figure]) -> list[str]:

@@ -139,9 +139,9 @@ def law_rung(plan: StochasticPlan, stacks: tuple[StochasticStack, ...]) -> RungR
             )
     if len(samples) == 2:
         (one, first), (two, second) = samples.items()
-        # Half the samples of its default in the permutation tests, a quarter of the
-        # time; the power that is stated is that of the tests of moments.
-        comparison = compare_laws(first, second, level=LAW_LEVEL, kernel_samples=500)
+        # Fewer samples than by default in the permutation tests, whose time grows with
+        # the square; the power that is stated is that of the tests of moments.
+        comparison = compare_laws(first, second, level=LAW_LEVEL, kernel_samples=300)
         figures.append(
             Figure(
                 f"law of {one} against that of {two}: −log10 of the smallest adjusted "

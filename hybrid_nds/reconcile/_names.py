@@ -1,9 +1,17 @@
-"""Which fixtures show every kind of rung in a minute."""
+"""The rungs of the ladder by name, and the fixtures that show all of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+
+RUNGS = ("L0", "L1", "L2", "L3")
+TITLES = {
+    "L0": "field",
+    "L1": "scheme",
+    "L2": "solution",
+    "L3": "observable",
+}
 
 TELLING: Mapping[str, str] = MappingProxyType(
     {
@@ -17,4 +25,15 @@ TELLING: Mapping[str, str] = MappingProxyType(
         "kubo": "Stratonovich's interpretation",
     }
 )
-"""Fixtures by name, with what each of them shows."""
+"""Fixtures that show every kind of rung in a minute, and what each is."""
+
+_JULIA_WORDS = {
+    "live": "Julia ran live.",
+    "recorded": "Julia's results are recorded, not live.",
+    "absent": "No Julia results: Diffrax against the reference alone.",
+}
+
+
+def julia_words(state: str) -> str:
+    """Where the Julia side comes from, in a sentence."""
+    return _JULIA_WORDS[state]
