@@ -38,6 +38,9 @@ def test_the_wheel_holds_everything(wheel):
     assert "hybrid_nds/_julia/HybridNDS/Project.toml" in names
     assert "hybrid_nds/juliapkg.json" in names
     assert "hybrid_nds/py.typed" in names
+    templates = [*(ROOT / "hybrid_nds").rglob("templates/*")]
+    assert len(templates) >= 5
+    assert {path.relative_to(ROOT).as_posix() for path in templates} <= names
     assert "hybrid_nds/_fixtures/robertson/problem.toml" in names
 
 

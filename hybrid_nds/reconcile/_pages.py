@@ -158,7 +158,7 @@ def _share(figure: Figure) -> str:
     if math.isinf(share):
         return "limit is 0"
     if not figure.holds:
-        return f"{share:.3g} ×"
+        return f"{share:.2g} ×" if share < 10 else f"{share:,.0f} ×"
     if 0 < share < 1e-3:
         return "< 0.1 %"
     return f"{100 * share:.2g} %" if share < 0.995 else "100 %"

@@ -165,15 +165,15 @@ class Report:
         ladder = [f for r in self.rungs for f in r.figures if f.at is not None]
         rungs = [r for r in self.rungs if r.figures]
         # Narrow, so that a page on a phone shows it near its size.
-        heights = [0.9 + 0.25 * len(rungs)] + ([3.6] if ladder else [])
+        heights = [0.9 + 0.25 * len(rungs)] + ([4.4] if ladder else [])
         canvas = Canvas(figsize=(5.4, sum(heights) + 0.3), layout="constrained")
         axes = canvas.subplots(len(heights), squeeze=False, height_ratios=heights)[:, 0]
         _plot_shares(axes[0], rungs)
         if ladder:
             _plot_ladder(axes[1], ladder)
         title = f"{self.name}: {'passed' if self.passed else 'failed'}"
-        canvas.suptitle(title, parse_math=False)
-        save_figure(canvas, path, 160)
+        canvas.suptitle(title, fontsize=11, parse_math=False)
+        save_figure(canvas, path, 130)
         return canvas
 
     def __str__(self) -> str:
@@ -213,27 +213,27 @@ def _plot_shares(axes: Any, rungs: Sequence[RungResult]) -> None:
     least, most = 1e-6, 1e6
     highest = 1.0
     for row, result in enumerate(rungs):
-        for holds, marker, colour in (
-            (True, "o", "tab:green"),
-            (False, "x", "tab:red"),
-        ):
-            shares = [f.share for f in result.figures if f.holds is holds]
-            shares = [min(max(share, least), most) for share in shares]
-            axes.plot(shares, [row] * len(shares), marker, color=colour, clip_on=False)
-            highest = max([highest, *shares])
+        for one in result.figures:
+            share = min(max(one.share, least), most)
+            marker, colour = ("o", "tab:green") if one.holds else ("x", "tab:red")
+            axes.plot(share, row, marker, color=colour)
+            highest = max(highest, share)
     axes.set_xscale("log")
-    axes.set_xlim(least, 10 * highest)
+    axes.set_xlim(least / 2, 10 * highest)
     axes.axvline(1.0, color="black", linewidth=1)
+    axes.text(1.0, -0.55, "limit", ha="center", va="bottom", fontsize=9)
     axes.set_yticks(range(len(rungs)), [f"{r.rung} {TITLES[r.rung]}" for r in rungs])
-    axes.set_ylim(len(rungs) - 0.5, -0.5)
-    axes.set_xlabel("measured / limit, a mark a figure")
+    axes.set_ylim(max(len(rungs), 1) - 0.5, -0.5)
+    axes.set_xlabel(
+        "measured / limit of each figure (10⁻⁶ or less at the left edge)", size=9
+    )
 
 
 def _plot_ladder(axes: Any, ladder: Sequence[Figure]) -> None:
     claims = dict.fromkeys(f.claim for f in ladder)
     for claim, style in zip(claims, itertools.cycle(("o-", "s--", "^:")), strict=False):
         points = sorted((f.at or 0.0, f.measured) for f in ladder if f.claim == claim)
-        axes.loglog(*zip(*points, strict=True), style, label=claim)
+        axes.loglog(*zip(*points, strict=True), style, mfc="none", label=claim)
     # Against the reference the limit is the tighter of two at each tolerance.
     lowest: dict[float, float] = {}
     for f in ladder:
@@ -241,6 +241,6 @@ def _plot_ladder(axes: Any, ladder: Sequence[Figure]) -> None:
     limits = zip(*sorted(lowest.items()), strict=True)
     axes.loglog(*limits, "k-", linewidth=1, label="smallest limit")
     axes.set_xlabel("relative tolerance")
-    axes.set_ylabel("largest error relative to |y| + scale")
+    axes.set_ylabel("largest error\nrelative to |y| + scale")
     # Below the axes the legend hides no line.
     axes.figure.legend(loc="outside lower center", ncols=1, fontsize=9)
