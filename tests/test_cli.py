@@ -1,16 +1,22 @@
 """The command line: what it prints, writes and exits with."""
 
 import csv
+import io
 import json
 import math
 import os
 
 import numpy as np
 import pytest
+from rich.console import Console
+from rich.text import Text
 from typer.testing import CliRunner
 
 from hybrid_nds.cli import app
-from hybrid_nds.reconcile import load_fixture
+from hybrid_nds.cli._cache import use_compilation_cache
+from hybrid_nds.cli._ladder_table import LadderTable
+from hybrid_nds.reconcile import TELLING, Figure, Fixture, RungResult, load_fixture
+from hybrid_nds.reconcile._names import RUNGS, TITLES
 
 
 @pytest.fixture
@@ -20,6 +26,8 @@ def run(monkeypatch, tmp_path):
     monkeypatch.delenv("PYTHON_JULIACALL_EXE", raising=False)
     monkeypatch.delenv("PYTHON_JULIACALL_PROJECT", raising=False)
     monkeypatch.setattr("hybrid_nds.runtime.discovery.juliapkg_resolved", lambda: False)
+    # The settings of the test run stand.
+    monkeypatch.setattr("hybrid_nds.cli.use_compilation_cache", lambda: None)
     return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
 
 
@@ -92,28 +100,82 @@ def test_solve_says_what_is_wrong(run, tmp_path):
     assert run("solve", fixture, "--times", "1,x").exit_code == 2
 
 
-@pytest.mark.slow
 def test_validate_without_julia_says_so_and_writes_its_report(run, tmp_path):
     folder = tmp_path / "report"
-    result = run("validate", "--problem", "lorenz63", "--output", folder)
+    result = run(
+        *("validate", "--problem", "prothero_robinson", "--rung", "L0"),
+        *("--rung", "L2", "--output", folder),
+    )
     assert result.exit_code == 0, result.output
-    assert result.output.splitlines()[0].startswith("No live Julia")
+    lines = result.output.splitlines()
+    assert "recorded, not live" in lines[0]
+    assert lines[1].split() == ["problem", "L0", "field", "L2", "solution", "s"]
+    name, *cells, seconds = lines[2].split()
+    assert name == "prothero_robinson"
+    assert cells[::2] == ["holds", "holds"]
+    assert int(seconds) >= 0
+    assert str(folder / "report.html") in "".join(lines[3:])
     data = json.loads((folder / "report.json").read_text())
     assert data["passed"]
     assert data["julia"] == "recorded"
     (report,) = data["reports"]
-    assert [r["verdict"] for r in report["rungs"]] == ["passed"] * 4
+    assert [r["verdict"] for r in report["rungs"]] == ["passed"] * 2
     figures = [f for r in report["rungs"] for f in r["figures"]]
     assert all(math.isfinite(f["measured"]) for f in figures)
     assert "recorded" in (folder / "report.md").read_text()
-    assert (folder / "plots" / "lorenz63.png").stat().st_size > 10_000
+    assert "prothero_robinson" in (folder / "report.html").read_text()
+    assert (folder / "plots" / "prothero_robinson.png").stat().st_size > 10_000
     assert not list(folder.glob(".*"))
 
 
-def test_validate_refuses_unknown_names(run):
+@pytest.mark.slow
+def test_validate_in_processes_says_the_same(run, tmp_path):
+    """Two problems in two processes, to the last digit what one process finds."""
+    found = []
+    for jobs in (1, 2):
+        folder = tmp_path / str(jobs)
+        result = run(
+            *("validate", "--problem", "gbm", "--problem", "pendulum", "--rung", "L0"),
+            *("--jobs", jobs, "--output", folder),
+        )
+        assert result.exit_code == 0, result.output
+        data = json.loads((folder / "report.json").read_text())
+        found.append(
+            [
+                (report["name"], f["claim"], f["measured"], f["limit"])
+                for report in data["reports"]
+                for r in report["rungs"]
+                for f in r["figures"]
+            ]
+        )
+    assert found[0] == found[1]
+    assert found[0][0][0] == "gbm"
+
+
+def test_the_default_tier_shows_every_kind_of_problem():
+    """A stiff, a chaotic and a differential-algebraic problem, a network, and noise
+    that is scalar, additive and not commutative, in both interpretations."""
+    fixtures = [load_fixture(name) for name in TELLING]
+    ordinary = [f for f in fixtures if isinstance(f, Fixture)]
+    stochastic = [f for f in fixtures if not isinstance(f, Fixture)]
+    assert any(f.stiff for f in ordinary)
+    assert any(f.problem.mass_matrix is not None for f in ordinary)
+    assert any(f.analyses for f in ordinary)
+    assert {f.problem.noise for f in stochastic} == {"scalar", "additive", "general"}
+    assert {f.problem.interpretation for f in stochastic} == {"ito", "stratonovich"}
+    assert all(set(RUNGS) == set(f.rungs) for f in stochastic)
+
+
+def test_validate_refuses_unknown_names(run, tmp_path):
     assert run("validate", "--problem", "lorenz").exit_code == 2
     assert run("validate", "--rung", "L4").exit_code == 2
     assert run("validate", "--backend", "scipy").exit_code == 2
+    assert run("validate", "--all", "--problem", "gbm").exit_code == 2
+    taken = tmp_path / "file"
+    taken.write_text("")
+    refused = run("validate", "--output", taken)
+    assert refused.exit_code == 2
+    assert "cannot write" in refused.output
 
 
 def test_validate_exits_with_failure_on_a_broken_rung(run, monkeypatch, tmp_path):
@@ -126,5 +188,51 @@ def test_validate_exits_with_failure_on_a_broken_rung(run, monkeypatch, tmp_path
         *("--output", tmp_path / "report"),
     )
     assert result.exit_code == 1
-    assert "failed" in result.output
+    assert "FAILS" in result.output
+    assert "lorenz63" in result.output.splitlines()[-1]
     assert not json.loads((tmp_path / "report" / "report.json").read_text())["passed"]
+
+
+def test_the_cache_of_compiled_programs_is_the_users_to_choose(monkeypatch, tmp_path):
+    for name in list(os.environ):
+        if name.startswith(("JAX_COMPILATION_CACHE", "JAX_PERSISTENT_CACHE")):
+            monkeypatch.delenv(name)
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda _: tmp_path / "cache")
+    # What is set while the test runs is taken back after it.
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    folder = use_compilation_cache()
+    assert folder is not None
+    assert folder.is_dir()
+    assert folder.is_relative_to(tmp_path / "cache")
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == str(folder)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path / "own")
+    assert use_compilation_cache() == tmp_path / "own"
+
+
+def test_without_a_place_for_the_cache_commands_go_on(monkeypatch, tmp_path):
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda _: tmp_path / "cache")
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    assert use_compilation_cache() is None
+    assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_table_reads_in_every_terminal(encoding, terminal):
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, encoding=encoding)
+    console = Console(file=file, force_terminal=terminal, width=80, no_color=True)
+    names = ["linear_noncommutative", "gbm"]
+    with LadderTable(console, names, RUNGS, TITLES) as table:
+        for name in names:
+            for rung, share in zip(RUNGS, (0.004, 0.123, 3.21, 4e5), strict=True):
+                table.notify(name, rung, None)
+                figures = (Figure("claim", share, 1.0, "why"),)
+                table.notify(name, rung, RungResult(rung, figures, seconds=1.0))
+    file.flush()
+    text = Text.from_ansi(raw.getvalue().decode(encoding)).plain
+    rows = [line for line in text.splitlines() if line.strip().startswith("gbm")]
+    words = ["gbm", "holds", "<1%", "holds", "12%", "FAILS", "3.2x", "FAILS", "4e5x"]
+    assert rows[-1].split() == [*words, "4"]
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 80

@@ -184,13 +184,11 @@ def test_all_that_holds_is_said_in_one_sentence(tmp_path):
 
 def test_time_and_verdicts_yet_unknown_are_shown(tmp_path):
     class Timed(RungResult):
-        seconds = 12.34
-
         @property
         def verdict(self):
             return "not <compared>"
 
-    rung = Timed("L1", (figure("a quarter", 0.25),))
+    rung = Timed("L1", (figure("a quarter", 0.25),), seconds=12.34)
     report = Report("one", (rung,), "live", VERSIONS)
     page = Page(write_reports([report], tmp_path, "live").read_text())
     (row,) = (r for r in page.rows if r[0] == "one")

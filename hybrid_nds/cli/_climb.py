@@ -35,13 +35,13 @@ def default_jobs(problems: int, mode: str) -> int:
 
 def climb(
     names: Sequence[str], rungs: Sequence[str], mode: str, jobs: int, notify: Notify
-) -> Iterator[Report]:
+) -> Iterator[tuple[Report, bytes]]:
     """Take fixtures up the ladder.
 
     **Arguments:** their names; the rungs; where Julia's results come from; in how many
     processes; and what is told of every rung.
 
-    **Returns:** the reports, as they are finished.
+    **Returns:** the reports as they are finished, each with its plot as PNG.
 
     **Raises:** what a problem raises; `RuntimeError` where a process died.
     """
@@ -73,17 +73,21 @@ def climb(
         messages.close()
 
 
-def climb_fixture(name: str, rungs: Sequence[str], mode: str, notify: Notify) -> Report:
-    """Take one fixture up the ladder."""
+def climb_fixture(
+    name: str, rungs: Sequence[str], mode: str, notify: Notify
+) -> tuple[Report, bytes]:
+    """Take one fixture up the ladder, and draw its report."""
     from ..reconcile import load_fixture, reconcile
+    from ..reconcile._pages import draw
 
-    return reconcile(
+    report = reconcile(
         load_fixture(name),
         rungs=rungs,
         julia=mode,
         progress=lambda rung: notify(name, rung, None),
         finished=lambda result: notify(name, result.rung, result),
     )
+    return report, draw(report)
 
 
 _messages: list[Any] = []
@@ -94,7 +98,7 @@ def _listen(messages: Any) -> None:
     _messages[:] = [messages]
 
 
-def _climb_there(name: str, rungs: Sequence[str], mode: str) -> Report:
+def _climb_there(name: str, rungs: Sequence[str], mode: str) -> tuple[Report, bytes]:
     def notify(*message: Any) -> None:
         _messages[0].put(message)
 

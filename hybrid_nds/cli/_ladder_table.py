@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from ..reconcile.report import RungResult
 
 _COLOURS = {"passed": "green", "failed": "bold red"}
-_WIDTH = 13
+# A verdict and a share.
+_WIDTH = 10
 
 
 class LadderTable:
@@ -44,7 +45,8 @@ class LadderTable:
         self._titles = titles
         self._cells: dict[tuple[str, str], RungResult | None] = {}
         self._live: Live | None = None
-        self._first = max(len(name) for name in (*names, "problem"))
+        heads = [max(len(self._head(rung)), _WIDTH) for rung in self._rungs]
+        self._widths = [max(len(name) for name in (*names, "problem")), *heads]
 
     def __enter__(self) -> LadderTable:
         if self._console.is_terminal:
@@ -56,8 +58,7 @@ class LadderTable:
             )
             self._live.__enter__()
         else:
-            heads = [f"{rung} {self._titles[rung]}" for rung in self._rungs]
-            self._print_row("problem", heads, "s")
+            self._print_row("problem", [self._head(rung) for rung in self._rungs], "s")
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -72,6 +73,9 @@ class LadderTable:
             cells = [_cell(self._cells[name, rung]) for rung in self._rungs]
             self._print_row(name, cells, f"{self._seconds(name):.0f}")
 
+    def _head(self, rung: str) -> str:
+        return f"{rung} {self._titles[rung]}"
+
     def _finished(self, name: str) -> bool:
         return all(self._cells.get((name, rung)) is not None for rung in self._rungs)
 
@@ -81,9 +85,12 @@ class LadderTable:
 
     def _print_row(self, name: str, cells: Sequence[str], seconds: str) -> None:
         row = "  ".join(
-            [f"{name:<{self._first}}", *(f"{cell:<{_WIDTH}}" for cell in cells)]
+            f"{cell:<{width}}"
+            for cell, width in zip((name, *cells), self._widths, strict=True)
         )
-        self._console.print(f"{row} {seconds:>4}", markup=False, highlight=False)
+        self._console.print(
+            f"{row} {seconds:>4}", markup=False, highlight=False, soft_wrap=True
+        )
 
     def _table(self) -> Table:
         table = Table(
@@ -92,7 +99,7 @@ class LadderTable:
         )
         table.add_column("problem", no_wrap=True)
         for rung in self._rungs:
-            table.add_column(f"{rung} {self._titles[rung]}", no_wrap=True)
+            table.add_column(self._head(rung), no_wrap=True)
         table.add_column("s", justify="right", no_wrap=True)
         for name in self._names:
             cells = [self._text(name, rung) for rung in self._rungs]

@@ -74,11 +74,12 @@ def validate(
     )
     started = time.monotonic()
     reports: dict[str, Report] = {}
+    plots: dict[str, bytes] = {}
     interrupted = False
     try:
         with LadderTable(console, names, rungs, TITLES) as table:
-            for report in climb(names, rungs, mode, jobs, table.notify):
-                reports[report.name] = report
+            for report, plot in climb(names, rungs, mode, jobs, table.notify):
+                reports[report.name], plots[report.name] = report, plot
     except KeyboardInterrupt:
         interrupted = True
     except Exception as error:
@@ -87,7 +88,7 @@ def validate(
     finished = [reports[name] for name in names if name in reports]
     if not finished:
         fail("interrupted before a problem was through; nothing was written.", 130)
-    page = _write(finished, output, mode)
+    page = _write(finished, plots, output, mode)
     failed = [report.name for report in finished if not report.passed]
     others = len(known) - len(names)
     more = "" if every or problem else f" --all takes the other {others}, too."
@@ -124,10 +125,12 @@ def _check_writable(folder: Path) -> None:
         fail(f"--output: cannot write to {folder}: {error.strerror or error}.", 2)
 
 
-def _write(reports: Sequence[Report], folder: Path, mode: str) -> Path:
+def _write(
+    reports: Sequence[Report], plots: dict[str, bytes], folder: Path, mode: str
+) -> Path:
     from ..reconcile._pages import write_reports
 
     try:
-        return write_reports(reports, folder, mode)
+        return write_reports(reports, folder, mode, plots)
     except OSError as error:
         fail(f"the report could not be written: {error}")

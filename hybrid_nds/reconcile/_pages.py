@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from .._core import data_uri, render_page
-from ..files import write_text
-from .report import RUNGS, TITLES, Figure, Report, RungResult, julia_words
+from ..files import atomic_file, write_text
+from ._names import RUNGS, TITLES, julia_words
+from .report import RESOLUTION, Figure, Report, RungResult
 
 # The same words as in the README.
 _MEANINGS = (
@@ -39,11 +42,17 @@ _MEANINGS = (
 _JULIA = " (Julia)"
 
 
-def write_reports(reports: Sequence[Report], folder: Path, julia: str) -> Path:
+def write_reports(
+    reports: Sequence[Report],
+    folder: Path,
+    julia: str,
+    plots: Mapping[str, bytes] = MappingProxyType({}),
+) -> Path:
     """Write `report.html`, `report.md`, `report.json` and a plot for each problem.
 
     **Arguments:** the reports; the folder, made where it is missing; where Julia's
-    results come from, `"live"`, `"recorded"` or `"absent"`.
+    results come from, `"live"`, `"recorded"` or `"absent"`; plots that are drawn
+    already, by the name of the problem.
 
     **Returns:** the path of `report.html`, which holds its plots and its style. Every
     file is there whole or not at all.
@@ -55,14 +64,22 @@ def write_reports(reports: Sequence[Report], folder: Path, julia: str) -> Path:
     # Plots first: whoever finds a report finds its plots.
     images = {}
     for report in reports:
-        path = folder / "plots" / f"{report.name}.png"
-        report.plot(path)
-        images[report.name] = data_uri(path.read_bytes())
+        image = plots.get(report.name) or draw(report)
+        with atomic_file(folder / "plots" / f"{report.name}.png") as file:
+            file.write(image)
+        images[report.name] = data_uri(image)
     page = folder / "report.html"
     write_text(folder / "report.json", _json(reports, julia))
     write_text(folder / "report.md", _markdown(reports, julia))
     write_text(page, _html(reports, julia, images))
     return page
+
+
+def draw(report: Report) -> bytes:
+    """The plot of a report, as PNG."""
+    file = io.BytesIO()
+    report.plot().savefig(file, format="png", dpi=RESOLUTION)
+    return file.getvalue()
 
 
 def _json(reports: Sequence[Report], julia: str) -> str:

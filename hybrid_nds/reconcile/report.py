@@ -15,6 +15,8 @@ from matplotlib.figure import Figure as Canvas
 from ..files import save_figure
 from ._names import RUNGS as RUNGS, TITLES as TITLES, julia_words as julia_words
 
+# Of plots, in dots an inch.
+RESOLUTION = 130
 Verdict = Literal["passed", "failed", "not applicable"]
 
 
@@ -173,7 +175,7 @@ class Report:
             _plot_ladder(axes[1], ladder)
         title = f"{self.name}: {'passed' if self.passed else 'failed'}"
         canvas.suptitle(title, fontsize=11, parse_math=False)
-        save_figure(canvas, path, 130)
+        save_figure(canvas, path, RESOLUTION)
         return canvas
 
     def __str__(self) -> str:
