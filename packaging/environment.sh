@@ -45,7 +45,7 @@ choose() {
         done
     fi
     reason=$(obstacle "${PYTHON:-python3}")
-    [ -z "$reason" ] || give_up "$reason. Name another: PYTHON=python3.12 make …"
+    [ -z "$reason" ] || give_up "$reason. Name another: PYTHON=python3.12 make ..."
     say "$PYTHON"
 }
 
@@ -73,7 +73,7 @@ make_environment() {
     elif [ -e "$venv/pyvenv.cfg" ] || [ -z "$(find "$venv" -type f)" ]; then
         say "Making $venv anew with Python $(version "$chosen"): $1."
     else
-        give_up "$venv is no virtual environment: remove it, or name another: VENV=…"
+        give_up "$venv is no virtual environment: remove it, or name another: VENV=..."
     fi
     "$chosen" -m venv --clear "$venv"
 }
@@ -105,8 +105,8 @@ install() {
     started=$(date +%s)
     "$python" -m pip --version >/dev/null 2>&1 || "$python" -m ensurepip >"$log" 2>&1 ||
         give_up "$venv has no pip: remove it."
-    "$python" -m pip install --disable-pip-version-check --no-input --progress-bar off \
-        --editable "$from" >"$log" 2>&1 || {
+    "$python" -m pip install --disable-pip-version-check --no-input --no-compile \
+        --progress-bar off --editable "$from" >"$log" 2>&1 || {
         cat "$log" >&2
         give_up "pip failed; what it printed is above and in $log."
     }
