@@ -1,35 +1,42 @@
-# Everything runs in a virtual environment of its own, made on the first call.
-PYTHON ?= python3
+# Everything runs in a virtual environment of its own, made on the first call and kept up
+# to date. PYTHON=python3.12 chooses its Python, VENV its folder.
 VENV ?= .venv
-RUN = $(VENV)/bin
-READY = $(VENV)/.ready
+READY = @sh packaging/environment.sh "$(VENV)"
+PYTHON_HERE = "$(VENV)/bin/python"
+HYBRID_NDS = "$(VENV)/bin/hybrid-nds"
 
-.PHONY: validate studies test slow-test lint julia docs
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help validate studies test slow-test lint julia docs
 
-validate: $(READY)
-	$(RUN)/hybrid-nds validate --output report
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
-studies: $(READY)
-	$(RUN)/hybrid-nds study run --all --quick --out report/studies
+validate: ## test problems up the ladder of agreement; writes report/
+	$(READY) package
+	$(HYBRID_NDS) validate --output report
 
-test: lint
-	$(RUN)/python -m pytest -n auto -m "not slow"
+studies: ## all studies, quickly; writes report/studies/
+	$(READY) package
+	$(HYBRID_NDS) study run --all --quick --out report/studies
 
-slow-test: $(READY)
-	$(RUN)/python -m pytest -n auto
+test: lint ## lint, types, and the tests that take seconds
+	$(PYTHON_HERE) -m pytest -n auto -m "not slow"
 
-lint: $(READY)
-	$(RUN)/ruff check .
-	$(RUN)/ruff format --check .
-	$(RUN)/pyright --pythonpath $(RUN)/python
+slow-test: ## all tests
+	$(READY) test
+	$(PYTHON_HERE) -m pytest -n auto
 
-julia: $(READY)
-	$(RUN)/hybrid-nds julia install
+lint: ## lint and types
+	$(READY) test
+	$(PYTHON_HERE) -m ruff check .
+	$(PYTHON_HERE) -m ruff format --check .
+	$(PYTHON_HERE) -m pyright --pythonpath $(PYTHON_HERE)
 
-docs: $(READY)
-	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict
+julia: ## install Julia for the user, and the Julia packages
+	$(READY) julia
+	$(HYBRID_NDS) julia install
 
-$(READY): pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(RUN)/python -m pip install --quiet --editable ".[test]"
-	touch $(READY)
+docs: ## the documentation; writes build/site/
+	$(READY) docs
+	NO_MKDOCS_2_WARNING=1 $(PYTHON_HERE) -m mkdocs build --strict
