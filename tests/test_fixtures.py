@@ -412,4 +412,6 @@ def test_sensitivity_is_that_of_the_closed_form():
 
 @pytest.mark.parametrize("name", ["lorenz63", "neural_ode", "vdpol"])
 def test_growth_is_no_less_than_measured(name):
-    assert growth.growth(name) <= load_fixture(name).settings.growth
+    # A number of one digit: errors of 1e-7, a thousandth of the moves, are enough.
+    found = growth.growth(name, stiff_rtol=1e-7)
+    assert found <= load_fixture(name).settings.growth

@@ -120,13 +120,10 @@ def test_a_step_down_the_gradient_lowers_a_loss(name):
 SOLVED = (
     "NeuralODE",
     "PortHamiltonianODE, driven",
-    "BuresWassersteinFlow",
-    "NoisyKuramoto",
     "LatentSDE",
     "NeuralSDE, additive",
     "NeuralSDE, scalar",
     "NeuralSDE, diagonal",
-    "NeuralSDE, commutative",
     "NeuralSDE, general",
 )
 
