@@ -59,7 +59,10 @@ def site(tmp_path_factory):
 def exported(room):
     """The names a room imports under their own names, which is how it exports them."""
     module = importlib.import_module(f"hybrid_nds.{room}")
-    tree = ast.parse(Path(module.__file__).read_text())
+    # Where names are imported when they are first used, they stand in a stub.
+    source = Path(module.__file__)
+    stub = source.with_suffix(".pyi")
+    tree = ast.parse((stub if stub.exists() else source).read_text())
     return {
         f"hybrid_nds.{room}.{name.name}"
         for node in tree.body
@@ -95,7 +98,7 @@ def test_the_reference_leaves_no_public_name_out(site):
 
 def test_all_rooms_are_looked_at():
     folders = (path.parent for path in ROOT.glob("hybrid_nds/*/__init__.py"))
-    private = {"backends", "cli"}
+    private = {"_core", "backends", "cli"}
     assert {folder.name for folder in folders} - private == set(ROOMS)
 
 
