@@ -154,7 +154,7 @@ def test_validate_in_processes_says_the_same(run, tmp_path):
 
 def test_the_default_tier_shows_every_kind_of_problem():
     """A stiff, a chaotic and a differential-algebraic problem, a network, and noise
-    that is scalar, additive and not commutative, in both interpretations."""
+    that is scalar, additive and not commutative."""
     fixtures = [load_fixture(name) for name in TELLING]
     ordinary = [f for f in fixtures if isinstance(f, Fixture)]
     stochastic = [f for f in fixtures if not isinstance(f, Fixture)]
@@ -162,7 +162,6 @@ def test_the_default_tier_shows_every_kind_of_problem():
     assert any(f.problem.mass_matrix is not None for f in ordinary)
     assert any(f.analyses for f in ordinary)
     assert {f.problem.noise for f in stochastic} == {"scalar", "additive", "general"}
-    assert {f.problem.interpretation for f in stochastic} == {"ito", "stratonovich"}
     assert all(set(RUNGS) == set(f.rungs) for f in stochastic)
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def validate(
     problem: Annotated[
         list[str] | None,
-        typer.Option(help="A fixture; may be repeated. Eight telling ones by default."),
+        typer.Option(help="A fixture; may be repeated. Seven telling ones by default."),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Take every fixture.")] = False,
     rung: Annotated[

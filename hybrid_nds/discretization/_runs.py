@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
+from .._core import QUICKLY
 from ..noise import StoredPath, coarsened
 from ..problem import ODEProblem
 from ..solve import solve
@@ -68,16 +69,19 @@ def end_states(
     areas: np.ndarray | None,
     steps: int,
     times: np.ndarray | None = None,
+    *,
+    quick: bool = False,
     **options: Any,
 ) -> np.ndarray:
     """States along stored paths, in so many fixed steps.
 
     **Arguments:** increments and areas `(paths, steps, m)`, on the finest grid; the
-    number of steps to take; the times to keep, by default the end; options of `solve`.
+    number of steps to take; the times to keep, by default the end; whether to compile
+        quickly rather than for speed, for a few paths; options of `solve`.
 
     **Returns:** shape `(paths, times, n)`; NaN where a solve failed.
     """
-    along = path_solver(problem, backend, solver, steps, times, **options)
+    along = path_solver(problem, backend, solver, steps, times, quick=quick, **options)
     return along(increments, areas)
 
 
@@ -87,6 +91,8 @@ def path_solver(
     solver: str,
     steps: int,
     times: np.ndarray | None = None,
+    *,
+    quick: bool = False,
     **options: Any,
 ) -> Callable[[np.ndarray, np.ndarray | None], np.ndarray]:
     """`end_states` as a function of increments and areas, compiled on its first
@@ -113,7 +119,7 @@ def path_solver(
         ]
         return leaves, solution.succeeded
 
-    @eqx.filter_jit
+    @functools.partial(jax.jit, compiler_options=dict(QUICKLY) if quick else None)
     def many(dw: Any, h: Any) -> Any:
         leaves, succeeded = jax.vmap(along)(dw, h)
         flat = jnp.concatenate(leaves, axis=-1)

@@ -22,7 +22,6 @@ TELLING: Mapping[str, str] = MappingProxyType(
         "gbm": "multiplicative noise, and its exponents",
         "additive_time": "additive noise, with space-time Lévy area",
         "linear_noncommutative": "noise that does not commute",
-        "kubo": "Stratonovich's interpretation",
     }
 )
 """Fixtures that show every kind of rung in a minute, and what each is."""

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._core import QUICKLY
 from ..files import write_text
 from ..problem import ODEProblem
 from ..solve import solve
@@ -139,13 +140,7 @@ class LiveStack:
 
 def run_once(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function compiled as one program, quickly rather than for speed."""
-    return jax.jit(function, compiler_options=_FOR_ONE_RUN)
-
-
-_FOR_ONE_RUN = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-}
+    return jax.jit(function, compiler_options=dict(QUICKLY))
 
 
 def _traced_parts(plan: Plan) -> Mapping[str, np.ndarray]:

@@ -72,13 +72,16 @@ class LiveStochasticStack:
         # By the verb itself on both sides: what is compared is what a user calls.
         dw, h = plan.increments[:1], plan.areas[:1]
         return end_states(
-            plan.problem, self.name, twin, dw, h, plan.steps[-1], plan.times
+            *(plan.problem, self.name, twin, dw, h, plan.steps[-1], plan.times),
+            quick=True,
         )[0]
 
     def strong(self, plan: StochasticPlan, solver: str, steps: int) -> np.ndarray:
         dw, h = plan.increments, plan.areas
         if self.name == "diffrax":
-            return end_states(plan.problem, self.name, solver, dw, h, steps, plan.times)
+            return end_states(
+                *(plan.problem, self.name, solver, dw, h, steps, plan.times), quick=True
+            )
         dw, h = coarsened(dw, h, steps)
         return _julia_states(plan.problem, solver, dw, h, plan.times)
 

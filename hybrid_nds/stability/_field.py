@@ -88,9 +88,9 @@ def spectrum(matrix: np.ndarray, precision: float, moved: float = 0.0) -> Spectr
     $\\kappa\\delta$ to first order, with $\\kappa = \\|x\\|\\|y\\|/|y^*x|$ of its right
     and left eigenvector (Golub & Van Loan 2013, section 7.2.2); of any by at most
     $(2\\|A\\| + \\delta)^{1-1/n}\\delta^{1/n}$ (Elsner 1985), which counts near a
-    multiple one. Here $\\delta = 10n\\varepsilon\\|A\\|_F$ and what is given: LAPACK states
-    its backward error as a modestly growing function of $n$ (Anderson et al. 1999,
-    section 4.8); the factor 10 is chosen.
+    multiple one. Here $\\delta = 10n\\varepsilon\\|A\\|_F$ and what is given: LAPACK
+    states its backward error as a modestly growing function of $n$ (Anderson et al.
+    1999, section 4.8); the factor 10 is chosen.
 
     **Arguments:** a square matrix; the precision of its entries, $\\varepsilon$; by how
     much the matrix may be off beside that, in norm.
