@@ -21,7 +21,7 @@ studies: ## all studies, quickly; writes report/studies/
 	$(HYBRID_NDS) study run --all --quick --out report/studies
 
 test: lint ## lint, types, and the tests that take seconds
-	$(PYTHON_HERE) -m pytest -n auto -m "not slow"
+	$(PYTHON_HERE) -m pytest -n auto --dist worksteal -m "not slow"
 
 slow-test: ## all tests
 	$(READY) test

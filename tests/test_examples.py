@@ -84,8 +84,19 @@ def test_every_example_makes_claims():
     assert names == set(CLAIMS)
 
 
+@pytest.mark.parametrize("name", CLAIMS)
+def test_what_an_example_imports_is_there(name, example):
+    assert callable(example(name).example)
+
+
 # Of these, compiling alone takes a quarter of a minute each.
-LONG = ("latent_lorenz", "stiff_kinetics", "two_moons")
+LONG = (
+    "certified_spiral",
+    "latent_lorenz",
+    "resnet_to_ode",
+    "stiff_kinetics",
+    "two_moons",
+)
 
 
 @pytest.mark.parametrize(
