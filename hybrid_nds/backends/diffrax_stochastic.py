@@ -244,23 +244,17 @@ def solve_stochastic(problem: SDEProblem, options: StochasticOptions) -> Solutio
     grid = stochastic_grid(options)
     if grid is not None:
         scan, outcome = _scan(grid, problem, drawn(options.path), solver)
-        if not _unstable(outcome):
-            return scan_solution(solver, options, scan, outcome)
+        if _unstable(outcome):
+            return _up_to_failure(arguments, options, outcome)
+        return scan_solution(solver, options, scan, outcome)
     meter = make_progress_meter(problem, options)
     raw, outcome, end = _integrate(arguments, meter)
-    message = ""
-    if _unstable(outcome):
-        stopped = _up_to_failure(arguments)
-        if stopped is not None:
-            raw, end = stopped
-            message = (
-                f"The state was no longer finite after step "
-                f"{int(raw.stats['num_accepted_steps'])}, at t = {float(end[0]):.9g}."
-            )
+    # The backward solve of this adjoint takes no events.
+    backsolve = isinstance(arguments["adjoint"], diffrax.BacksolveAdjoint)
+    if _unstable(outcome) and not backsolve:
+        return _up_to_failure(arguments, options, outcome)
     saved = saved_of(arguments, raw)
-    return make_solution(
-        solver, options, saved, raw.stats, outcome, end, message=message
-    )
+    return make_solution(solver, options, saved, raw.stats, outcome, end)
 
 
 @eqx.filter_jit
@@ -291,15 +285,20 @@ def _integrate(
 
 
 def _up_to_failure(
-    arguments: DiffeqsolveArguments,
-) -> tuple[diffrax.Solution, tuple[Array, PyTree]] | None:
+    arguments: DiffeqsolveArguments, options: StochasticOptions, outcome: Any
+) -> Solution:
     """A solve that failed once more, up to the first state that is not finite.
 
     To watch every step costs something, and most solves do not fail.
     """
-    if isinstance(arguments["adjoint"], diffrax.BacksolveAdjoint):
-        return None
     watched = arguments.copy()
     watched["event"] = diffrax.Event(NotFinite())
     raw, _, end = _integrate(watched, diffrax.NoProgressMeter())
-    return raw, end
+    message = (
+        f"The state was no longer finite after step "
+        f"{int(raw.stats['num_accepted_steps'])}, at t = {float(end[0]):.9g}."
+    )
+    saved = saved_of(arguments, raw)
+    return make_solution(
+        arguments["solver"], options, saved, raw.stats, outcome, end, message=message
+    )
