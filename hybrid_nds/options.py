@@ -24,6 +24,7 @@ from .stochastic_problem import SDEProblem
 from .tolerances import (
     absolute_tolerance,
     check_tolerance,
+    default_absolute,
     default_tolerances,
     in_dtype,
     is_zero,
@@ -65,9 +66,10 @@ def check_options(
         )
     fixed = dt is not None and rtol is None and atol is None
     if not fixed and not controlled:
-        default_rtol, default_atol = default_tolerances(problem.dtype)
-        rtol = default_rtol if rtol is None else rtol
-        atol = default_atol if atol is None else atol
+        if rtol is None:
+            rtol, _ = default_tolerances(problem.dtype)
+        if atol is None:
+            atol = default_absolute(problem, rtol)
         if is_zero(rtol) and is_zero(atol):
             raise ValueError(
                 "solve: `rtol` and `atol` must not both be zero; no step would be "

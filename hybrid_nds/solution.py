@@ -34,7 +34,10 @@ class Outcome(eqx.Enumeration):  # pyright: ignore
         "an implicit stage equation could not be solved; try another solver or "
         "smaller steps"
     )
-    unstable = "the state became NaN, infinite or was declared unstable"
+    unstable = (
+        "the state became NaN, infinite or was declared unstable: no step, however "
+        "short, led on"
+    )
     interrupted = "the solve was interrupted"
     failure = "the solver failed for a reason its message names"
 
@@ -88,7 +91,9 @@ def outcome_name(outcome: Any) -> str:
     return tuple(Outcome._name_to_item)[index]
 
 
-_SUCCESS, _EVENT = map(list(Outcome._name_to_item).index, ("success", "event"))
+_SUCCESS, _EVENT, UNSTABLE = map(
+    list(Outcome._name_to_item).index, ("success", "event", "unstable")
+)
 
 
 class SolveError(RuntimeError):

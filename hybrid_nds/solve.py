@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from .backends.base import Backend
+from .backends.diagnosis import diagnosed
 from .events import Event, SteadyState
 from .noise import BrownianPath, StoredPath
 from .options import check_options
@@ -94,7 +95,9 @@ def solve(
     - `rtol`, `atol`: relative and absolute tolerance of the local error. `rtol` is a
         number; so is `atol`, or it gives one for each component, in the structure of
         `y0` and shapes that broadcast to it (on Diffrax for a state of one array);
-        by default 1e-6 and 1e-9 in float64, 1e-4 and 1e-6 in float32.
+        by default 1e-6 and 1e-9 in float64, 1e-4 and 1e-6 in float32, where `atol` is
+        at most `rtol` times the largest component of `y0` (of its first change, if the
+        problem starts at zero), so that small units lose no accuracy.
     - `dt`: the first step, of the sign of `t1 - t0`. Without `rtol` and `atol`, the
         length of every step, and no error control.
     - `key`: for a stochastic problem, a JAX random key: the path is the
@@ -175,6 +178,7 @@ def solve(
             "solve: `problem` must be an ODEProblem or an SDEProblem, got "
             f"{type(problem).__name__}."
         )
+    solution = diagnosed(solution, problem)
     return raise_on_failure(solution, problem, event) if throw else solution
 
 
@@ -245,11 +249,7 @@ def _failure_text(
     if (
         info is not None
         and not info.implicit
-        and name
-        in (
-            "max_steps_reached",
-            "unstable",
-        )
+        and (name == "max_steps_reached" or (name == "unstable" and where.rtol is None))
     ):
         text.append(
             f'If the problem is stiff, try solver="{stiff_name}"; an explicit solver '

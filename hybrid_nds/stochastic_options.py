@@ -22,7 +22,13 @@ from .solvers import Stack
 from .stochastic_choice import check_suits, default_solver, suitable
 from .stochastic_problem import SDEProblem
 from .stochastic_solvers import StochasticSolverInfo, find_stochastic_solver
-from .tolerances import check_tolerance, default_tolerances, in_dtype, is_zero
+from .tolerances import (
+    check_tolerance,
+    default_absolute,
+    default_tolerances,
+    in_dtype,
+    is_zero,
+)
 
 # How finely an adaptive solve that names no path resolves it.
 _ADAPTIVE_STEPS = 2**16
@@ -72,9 +78,10 @@ def check_stochastic_options(
         )
     adaptive = rtol is not None or atol is not None
     if adaptive:
-        default_rtol, default_atol = default_tolerances(problem.dtype)
-        rtol = default_rtol if rtol is None else rtol
-        atol = default_atol if atol is None else atol
+        if rtol is None:
+            rtol, _ = default_tolerances(problem.dtype)
+        if atol is None:
+            atol = default_absolute(problem, rtol)
         if is_zero(rtol) and is_zero(atol):
             raise ValueError(
                 "solve: `rtol` and `atol` must not both be zero; no step would be "

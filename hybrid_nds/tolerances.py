@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import equinox as eqx
+import jax
+import jax.lax as lax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
@@ -12,6 +16,7 @@ from .backends.base import SolveOptions
 from .events import SteadyState
 from .problem import ODEProblem
 from .problem_checks import is_concrete, require_real_scalar
+from .stochastic_problem import SDEProblem
 
 _DEFAULT_TOLERANCES = {"float64": (1e-6, 1e-9), "float32": (1e-4, 1e-6)}
 
@@ -25,6 +30,69 @@ def default_tolerances(dtype: Any) -> tuple[float, float]:
     1e-4 and 1e-6 in float32.
     """
     return _DEFAULT_TOLERANCES[np.dtype(dtype).name]
+
+
+def default_absolute(problem: ODEProblem | SDEProblem, rtol: Any) -> Any:
+    """The absolute tolerance of a solve that names none.
+
+    It is the default of the precision, or less in units in which states are small:
+    `rtol` times the largest component of the start, or, where the problem starts at
+    zero, of the change that its rates at the start make over the span.
+
+    **Arguments:** the problem, and the relative tolerance of its solve.
+
+    **Returns:** a number of the problem's dtype.
+    """
+    _, usual = default_tolerances(problem.dtype)
+    leaves = [lax.stop_gradient(leaf) for leaf in jtu.tree_leaves(problem.y0)]
+    known = all(is_concrete(x) for x in (*leaves, problem.t0, problem.t1, rtol))
+    if not known:
+        sizes = [jnp.max(jnp.abs(leaf), initial=0.0) for leaf in leaves]
+        size = jnp.max(jnp.stack(sizes))
+        small = jnp.maximum(rtol * size, _least(problem.dtype))
+        here = (size > 0) & (jnp.asarray(rtol) > 0)
+        return jnp.where(here, jnp.minimum(small, usual), usual).astype(problem.dtype)
+    size = _largest(leaves)
+    if size == 0:
+        size = _first_change(problem)
+    if not 0 < size < np.inf or float(rtol) == 0:
+        return usual
+    return min(usual, max(float(rtol) * size, _least(problem.dtype)))
+
+
+def _least(dtype: Any) -> float:
+    return float(np.sqrt(np.finfo(dtype).tiny))
+
+
+def _largest(leaves: Sequence[Any]) -> float:
+    return max((float(np.max(np.abs(x), initial=0.0)) for x in leaves), default=0.0)
+
+
+def _first_change(problem: ODEProblem | SDEProblem) -> float:
+    """How far the rates at the initial state, at three times, lead over the span."""
+    t0, t1 = float(problem.t0), float(problem.t1)
+    if not np.isfinite(t1):
+        return 0.0
+    times = np.asarray([t0, t0 + 0.37 * (t1 - t0), t1], problem.dtype)
+    rates = [np.asarray(x) for x in jtu.tree_leaves(_rates(problem, times))]
+    length = abs(t1 - t0)
+    if isinstance(problem, SDEProblem):
+        length = max(length, length**0.5)
+    sizes = [np.abs(x[np.isfinite(x)]) for x in rates]
+    return length * max((float(np.max(x, initial=0.0)) for x in sizes), default=0.0)
+
+
+@eqx.filter_jit
+def _rates(problem: ODEProblem | SDEProblem, times: Any) -> Any:
+    functions = (
+        (problem.field,)
+        if isinstance(problem, ODEProblem)
+        else (problem.drift, problem.diffusion)
+    )
+    return [
+        jax.vmap(lambda t, f=f: f(t, problem.y0, problem.args))(times)
+        for f in functions
+    ]
 
 
 def in_dtype(value: Any, dtype: np.dtype) -> Any:

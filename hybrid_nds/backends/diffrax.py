@@ -18,6 +18,7 @@ from ..solvers import solver_names
 from ..stochastic_problem import SDEProblem
 from .base import SolveOptions, StochasticOptions
 from .diffrax_events import EventPlan, fired_index, make_event
+from .diffrax_guard import is_guarded
 from .diffrax_parts import (
     make_adjoint,
     make_controller,
@@ -29,10 +30,12 @@ from .diffrax_parts import (
 )
 from .diffrax_run import (
     DiffeqsolveArguments,
+    is_unstable,
     make_solution,
     outcome_of,
     run,
     saved_of,
+    up_to_failure,
 )
 from .diffrax_scan import Grid, Scan, ordinary_grid, scan_solution, scan_steps
 from .diffrax_stochastic import solve_stochastic
@@ -58,6 +61,8 @@ class DiffraxBackend:
             scan, outcome = _scan(
                 grid, arguments["terms"], solver, problem.y0, problem.args
             )
+            if is_unstable(outcome):
+                return up_to_failure(arguments, options, outcome)
             return scan_solution(solver, options, scan, outcome)
         raw, outcome, end, event_index = _integrate(
             arguments, events, make_progress_meter(problem, options)
@@ -128,7 +133,8 @@ def _integrate(
     progress_meter: diffrax.AbstractProgressMeter,
 ) -> tuple[diffrax.Solution, Any, tuple[Array, PyTree], Array | None]:
     raw, end = run(arguments, progress_meter)
-    outcome = outcome_of(raw.result, end[1])
+    guarded = is_guarded(arguments["stepsize_controller"])
+    outcome = outcome_of(raw.result, end[1], guarded=guarded)
     event_index = None
     if raw.event_mask is not None:
         event_index = fired_index(events, raw.event_mask, *end, arguments["args"])

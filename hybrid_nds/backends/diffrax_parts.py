@@ -10,7 +10,6 @@ import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-import optimistix as optx
 from jaxtyping import PyTree
 
 from ..problem import ODEProblem
@@ -18,7 +17,8 @@ from ..problem_checks import is_concrete
 from ..solvers import find_solver
 from ..stochastic_problem import SDEProblem
 from .base import DEFAULT_MAX_STEPS, SolveOptions, StochasticOptions
-from .diffrax_newton import StageNewton
+from .diffrax_guard import GuardedController
+from .diffrax_stages import RoundoffNewton, ToleranceNewton
 
 _ADJOINTS = {
     # As many checkpoints as Diffrax takes for its own default of 4096 steps; beyond
@@ -103,7 +103,8 @@ def make_solver(problem: ODEProblem, options: SolveOptions) -> diffrax.AbstractS
 
 
 def _root_finder(problem: ODEProblem, options: SolveOptions) -> Any:
-    """Newton's method, at the tolerances of the error control where there is one.
+    """Newton's method, at the tolerances of the error control where there is one,
+    else at round-off.
 
     Diffrax's own choice, a chord method that keeps one Jacobian for a whole step,
     takes about ten times as many steps on Robertson's and Van der Pol's problems at
@@ -112,11 +113,8 @@ def _root_finder(problem: ODEProblem, options: SolveOptions) -> Any:
     controller = options.extra.get("stepsize_controller")
     adaptive = isinstance(controller, diffrax.AbstractAdaptiveStepSizeController)
     if adaptive or (controller is None and not options.fixed_steps):
-        return diffrax.with_stepsize_controller_tols(StageNewton)()
-    # No tolerance to follow: close to what the residual of a stiff stage resolves,
-    # 1e-9 in float64 (at 1e-10 Van der Pol's oscillator with mu = 1e6 stalls).
-    tolerance = float(np.finfo(problem.dtype).eps) ** 0.57
-    return optx.Newton(rtol=tolerance, atol=tolerance, norm=optx.max_norm)
+        return diffrax.with_stepsize_controller_tols(ToleranceNewton)()
+    return RoundoffNewton()
 
 
 def _absolute(problem: ODEProblem, atol: Any) -> Any:
@@ -148,8 +146,8 @@ def make_controller(
         return given
     if options.fixed_steps:
         return diffrax.ConstantStepSize()
-    controller = diffrax.PIDController(
-        rtol=options.rtol, atol=_absolute(problem, options.atol)
+    controller = GuardedController(
+        diffrax.PIDController(rtol=options.rtol, atol=_absolute(problem, options.atol))
     )
     step_to = options.extra.get("step_to_saveat")
     times = _saved_times(options.saveat)

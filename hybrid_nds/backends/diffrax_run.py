@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from ..problem_checks import is_concrete
-from ..solution import Outcome, Provenance, Solution
+from ..solution import UNSTABLE, Outcome, Provenance, Solution
 from ..tolerances import recorded_tolerance
 from .base import SolveOptions, StochasticOptions
 from .diffrax_clip import shorten
@@ -70,13 +70,15 @@ def _tracks_end(arguments: DiffeqsolveArguments) -> bool:
     return not isinstance(arguments["adjoint"], limited)
 
 
-def outcome_of(result: Any, end_state: PyTree) -> Any:
-    """How a run ended, from Diffrax's own result and its last state."""
+def outcome_of(result: Any, end_state: PyTree, *, guarded: bool = False) -> Any:
+    """How a run ended, from Diffrax's own result, its last state, and whether a
+    [`GuardedController`][hybrid_nds.backends.diffrax_guard.GuardedController] chose
+    its steps."""
     named = {
         "successful": Outcome.success,
         "event_occurred": Outcome.event,
         "max_steps_reached": Outcome.max_steps_reached,
-        "dt_min_reached": Outcome.step_size_too_small,
+        "dt_min_reached": Outcome.unstable if guarded else Outcome.step_size_too_small,
         "max_steps_rejected": Outcome.step_size_too_small,
         "internal_error": Outcome.failure,
     }
@@ -86,6 +88,13 @@ def outcome_of(result: Any, end_state: PyTree) -> Any:
         outcome = Outcome.where(result == getattr(diffrax.RESULTS, name), ours, outcome)
     ended = (outcome == Outcome.success) | (outcome == Outcome.event)
     return Outcome.where(ended & ~all_finite(end_state), Outcome.unstable, outcome)
+
+
+class NotFinite(eqx.Module):
+    """The condition that ends a solve once its state is not finite."""
+
+    def __call__(self, t: Any, y: Any, args: Any, **_: Any) -> Any:
+        return ~all_finite(y)
 
 
 def all_finite(y: PyTree) -> Array:
@@ -157,6 +166,41 @@ def reached(ts: Array, ys: PyTree) -> tuple[Array, PyTree]:
     if finite.all():
         return ts, ys
     return ts[finite], jtu.tree_map(lambda leaf: leaf[finite], ys)
+
+
+def is_unstable(outcome: Any) -> bool:
+    """Whether the outcome of one solve is known to be `Outcome.unstable`."""
+    if not is_concrete(outcome._value):
+        return False
+    code = np.asarray(outcome._value)
+    return code.ndim == 0 and int(code) == UNSTABLE
+
+
+def up_to_failure(
+    arguments: DiffeqsolveArguments,
+    options: SolveOptions | StochasticOptions,
+    outcome: Any,
+) -> Solution:
+    """A solve that failed once more, up to the first state that is not finite.
+
+    To watch every step costs something, and most solves do not fail.
+    """
+    watched = arguments.copy()
+    watched["event"] = diffrax.Event(NotFinite())
+    raw, end = _run_watched(watched)
+    message = (
+        f"The state was no longer finite after step "
+        f"{int(raw.stats['num_accepted_steps'])}, at t = {float(end[0]):.9g}."
+    )
+    saved = saved_of(arguments, raw)
+    return make_solution(
+        arguments["solver"], options, saved, raw.stats, outcome, end, message=message
+    )
+
+
+@eqx.filter_jit
+def _run_watched(arguments: DiffeqsolveArguments) -> Any:
+    return run(arguments, diffrax.NoProgressMeter())
 
 
 def _number(value: Any) -> float | None:

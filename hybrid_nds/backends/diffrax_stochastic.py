@@ -12,24 +12,24 @@ import jax.lax as lax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import lineax as lx
-import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
 from ..langevin import LangevinDiffusion, LangevinDrift
-from ..problem_checks import is_concrete
-from ..solution import Outcome, Solution
+from ..solution import Solution
 from ..stochastic_problem import NoiseKind, SDEProblem
 from ..stochastic_solvers import find_stochastic_solver
 from .base import DEFAULT_MAX_STEPS, SolveOptions, StochasticOptions
+from .diffrax_guard import GuardedController, is_guarded
 from .diffrax_parts import make_adjoint, make_progress_meter, make_saveat
 from .diffrax_run import (
     DiffeqsolveArguments,
-    all_finite,
+    is_unstable,
     make_solution,
     outcome_of,
     run,
     saved_of,
+    up_to_failure,
 )
 from .diffrax_scan import (
     Grid,
@@ -93,13 +93,6 @@ class StatePath(diffrax.AbstractBrownianPath):
         return type(found)(
             **{k: v if k == "dt" else self.unravel(v) for k, v in parts.items()}
         )
-
-
-class NotFinite(eqx.Module):
-    """The condition of an event: the state holds NaN or infinity."""
-
-    def __call__(self, t: Any, y: PyTree[Array], args: PyTree, **kwargs: Any) -> Array:
-        return ~all_finite(y)
 
 
 def make_stochastic_terms(
@@ -220,8 +213,11 @@ def _make_controller(
         saved = None
     return diffrax.ClipStepSizeController(
         # The coefficients that Diffrax advises for stochastic problems.
-        diffrax.PIDController(
-            rtol=options.rtol, atol=options.atol, pcoeff=0.1, icoeff=0.3
+        GuardedController(
+            diffrax.PIDController(
+                rtol=options.rtol, atol=options.atol, pcoeff=0.1, icoeff=0.3
+            ),
+            stochastic=True,
         ),
         # Between steps no interpolation follows the path.
         step_ts=saved,
@@ -244,15 +240,15 @@ def solve_stochastic(problem: SDEProblem, options: StochasticOptions) -> Solutio
     grid = stochastic_grid(options)
     if grid is not None:
         scan, outcome = _scan(grid, problem, drawn(options.path), solver)
-        if _unstable(outcome):
-            return _up_to_failure(arguments, options, outcome)
+        if is_unstable(outcome):
+            return up_to_failure(arguments, options, outcome)
         return scan_solution(solver, options, scan, outcome)
     meter = make_progress_meter(problem, options)
     raw, outcome, end = _integrate(arguments, meter)
     # The backward solve of this adjoint takes no events.
     backsolve = isinstance(arguments["adjoint"], diffrax.BacksolveAdjoint)
-    if _unstable(outcome) and not backsolve:
-        return _up_to_failure(arguments, options, outcome)
+    if is_unstable(outcome) and not backsolve:
+        return up_to_failure(arguments, options, outcome)
     saved = saved_of(arguments, raw)
     return make_solution(solver, options, saved, raw.stats, outcome, end)
 
@@ -268,37 +264,10 @@ def _scan(
     return scan, outcome_of(scan.result, scan.end[1])
 
 
-def _unstable(outcome: Any) -> bool:
-    """Whether an outcome is known to be that the state is not finite."""
-    if not is_concrete(outcome._value):
-        return False
-    code = np.asarray(outcome._value)
-    return code.ndim == 0 and int(code) == int(np.asarray(Outcome.unstable._value))
-
-
 @eqx.filter_jit
 def _integrate(
     arguments: DiffeqsolveArguments, meter: diffrax.AbstractProgressMeter
 ) -> tuple[diffrax.Solution, Any, tuple[Array, PyTree]]:
     raw, end = run(arguments, meter)
-    return raw, outcome_of(raw.result, end[1]), end
-
-
-def _up_to_failure(
-    arguments: DiffeqsolveArguments, options: StochasticOptions, outcome: Any
-) -> Solution:
-    """A solve that failed once more, up to the first state that is not finite.
-
-    To watch every step costs something, and most solves do not fail.
-    """
-    watched = arguments.copy()
-    watched["event"] = diffrax.Event(NotFinite())
-    raw, _, end = _integrate(watched, diffrax.NoProgressMeter())
-    message = (
-        f"The state was no longer finite after step "
-        f"{int(raw.stats['num_accepted_steps'])}, at t = {float(end[0]):.9g}."
-    )
-    saved = saved_of(arguments, raw)
-    return make_solution(
-        arguments["solver"], options, saved, raw.stats, outcome, end, message=message
-    )
+    guarded = is_guarded(arguments["stepsize_controller"])
+    return raw, outcome_of(raw.result, end[1], guarded=guarded), end

@@ -11,7 +11,7 @@ import numpy as np
 from ..lowering import parameter_vector
 from ..noise import BrownianPath, grid_steps
 from ..runtime import Session
-from ..solution import Outcome
+from ..solution import UNSTABLE
 from ..stochastic_problem import SDEProblem
 from .base import StochasticOptions
 from .julia_ensemble_types import KernelReductions, KernelResult
@@ -19,7 +19,6 @@ from .julia_fields import julia_type, vector_view
 from .julia_kernels import KERNEL_CACHE, KERNELS
 from .julia_stochastic import StochasticJulia
 
-UNSTABLE = list(Outcome._name_to_item).index("unstable")
 _STACK = StochasticJulia()
 
 

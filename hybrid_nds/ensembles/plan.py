@@ -15,14 +15,13 @@ import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
 from ..problem import ODEProblem
-from ..solution import Outcome
+from ..solution import UNSTABLE as UNSTABLE, Outcome
 from ..stochastic_problem import SDEProblem
 from .layout import Layout, State, structure_of
 from .reduction import Reduction, observe, observed_layout
 
 _NAMES = tuple(Outcome._name_to_item)
 SUCCESSES = tuple(_NAMES.index(name) for name in ("success", "event"))
-UNSTABLE = _NAMES.index("unstable")
 
 # Far from the small numbers that a Brownian path draws its own keys with.
 _INITIAL = 0x79300000

@@ -69,9 +69,10 @@ The outcome that a return code of SciML stands for:
   - event: `Terminated`, where an event fired;
   - success: any other successful code;
   - out of steps: `MaxIters`;
-  - step too small: `DtLessThanMin`, `DtNaN`;
   - an equation not solved: `ConvergenceFailure`, `InitialFailure`;
-  - unstable: `Unstable`, which includes every state that is not finite;
+  - step too small: `DtLessThanMin`;
+  - unstable: `Unstable` and `DtNaN`: a state or an error estimate that is not finite, or
+    no step was short enough for the error control;
   - failure: everything else.
 """
 function outcome(code::ReturnCode.T, fired::Int, watch::Watch)
@@ -79,9 +80,9 @@ function outcome(code::ReturnCode.T, fired::Int, watch::Watch)
     fired >= 0 && return EVENT
     SciMLBase.successful_retcode(code) && return SUCCESS
     code == ReturnCode.MaxIters && return MAX_STEPS
-    code in (ReturnCode.DtLessThanMin, ReturnCode.DtNaN) && return STEP_TOO_SMALL
     code in (ReturnCode.ConvergenceFailure, ReturnCode.InitialFailure) && return NONLINEAR
-    code == ReturnCode.Unstable && return UNSTABLE
+    code == ReturnCode.DtLessThanMin && return STEP_TOO_SMALL
+    code in (ReturnCode.Unstable, ReturnCode.DtNaN) && return UNSTABLE
     return FAILURE
 end
 
@@ -117,7 +118,7 @@ function solve!(prepared::Prepared{T}, alg, t0::Real, t1::Real, rtol::Real,
         integrator = if rtol == 0 && iszero(atol)
             # The tolerances are those of Newton's iteration.
             SciMLBase.init(problem, alg; settings..., adaptive = false, dt = T(dt),
-                reltol = stage_tolerance(T), abstol = stage_tolerance(T))
+                reltol = stage_tolerance(T), abstol = stage_floor(problem, T(dt)))
         elseif dt == 0
             SciMLBase.init(problem, alg; settings..., reltol = T(rtol),
                 abstol = absolute(prepared, atol))
@@ -147,6 +148,35 @@ end
 # κ to stay above round-off, where the iteration would never end.
 stage_tolerance(::Type{T}) where {T} = 64 * sqrt(eps(T))
 
+# κ in fixed steps, as the host asks for it.
+newton_share(::Type{T}) where {T} = T === Float32 ? T(1.0e-4) : T(1.0e-6)
+
+"""
+    stage_floor(problem, step)
+
+The absolute tolerance of stages in fixed steps: κ times it is 16 units in the last place
+of the largest component at the start, or of its first change where it starts at zero, so
+that the unit of the state changes nothing.
+"""
+function stage_floor(problem::SciMLBase.AbstractDEProblem, step::Real)
+    u = problem.u0
+    T = eltype(u)
+    largest = maximum(abs, u; init = zero(T))
+    if iszero(largest)
+        t = problem.tspan[1]
+        rate = if SciMLBase.isinplace(problem)
+            out = similar(u)
+            problem.f(out, u, problem.p, t)
+            out
+        else
+            problem.f(u, problem.p, t)
+        end
+        largest = abs(T(step)) * maximum(abs, rate; init = zero(T))
+    end
+    floor = 16 * eps(T) / newton_share(T) * largest
+    return isfinite(floor) && floor > 0 ? floor : floatmin(T)
+end
+
 absolute(prepared::Prepared{T}, atol::Real) where {T} = T(atol)
 absolute(prepared::Prepared{T, F, S}, atol::AbstractVector) where {T, F, S} = S(atol)
 
@@ -166,10 +196,17 @@ function run!(prepared::Prepared, integrator, keep::Int, watch::Watch)
     report[7] = stats.njacs
     report[8] = stats.nsolve
     asked = keep in (KEEP_TIMES, KEEP_STOPS, KEEP_STEPS)
-    keep!(prepared, asked ? length(solution.t) : 0, solution, integrator.t, integrator.u)
+    keep!(prepared, asked ? length(solution.t) : 0, solution, integrator.t,
+        reached(integrator))
     prepared.message = report[1] == SUCCESS ? "" : string(solution.retcode)
     prepared.solution = keep == KEEP_DENSE ? solution : nothing
     return nothing
+end
+
+# The state at `integrator.t`. Of a rejected step `u` holds what the step led to.
+function reached(integrator)
+    rejected = integrator.opts.adaptive && !all(isfinite, integrator.u)
+    return rejected ? integrator.uprev : integrator.u
 end
 
 function keep!(prepared, count::Int, solution, t, u)

@@ -86,7 +86,7 @@ function solve_stochastic!(prepared::PreparedStochastic{T}, method, t0::Real, t1
         # Each step ends at a time of the grid: the nominal one is never the shorter.
         SciMLBase.init(problem, method.algorithm; settings..., adaptive = false,
             dt = step * (1 + sqrt(eps(T))), tstops = grid, reltol = stage_tolerance(T),
-            abstol = stage_tolerance(T))
+            abstol = stage_floor(problem, step))
     else
         # Below the grid's steps the path is not known.
         SciMLBase.init(problem, method.algorithm; settings..., adaptive = true,
@@ -140,7 +140,8 @@ function run_stochastic!(prepared::PreparedStochastic, integrator, keep::Int,
     report[7] = stats.njacs
     report[8] = stats.nsolve
     asked = keep in (KEEP_TIMES, KEEP_STEPS)
-    keep!(prepared, asked ? length(solution.t) : 0, solution, integrator.t, integrator.u)
+    keep!(prepared, asked ? length(solution.t) : 0, solution, integrator.t,
+        reached(integrator))
     prepared.message = code == SUCCESS ? "" : string(solution.retcode)
     return nothing
 end

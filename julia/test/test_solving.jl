@@ -74,7 +74,7 @@ end
     for (word, expected) in (ReturnCode.Success => HybridNDS.SUCCESS,
         ReturnCode.MaxIters => HybridNDS.MAX_STEPS,
         ReturnCode.DtLessThanMin => HybridNDS.STEP_TOO_SMALL,
-        ReturnCode.DtNaN => HybridNDS.STEP_TOO_SMALL,
+        ReturnCode.DtNaN => HybridNDS.UNSTABLE,
         ReturnCode.ConvergenceFailure => HybridNDS.NONLINEAR,
         ReturnCode.InitialFailure => HybridNDS.NONLINEAR,
         ReturnCode.Unstable => HybridNDS.UNSTABLE,

@@ -13,7 +13,7 @@ using ..Ensembles: LANES, Words, normal_pair
 using ..HybridNDS: HybridNDS, INTERRUPTED, KEEP_END, Prepared, PreparedStochastic, SILENT,
                    StepCheck, SUCCESS, UNSTABLE, VectorFunction, Watch, absolute, address,
                    correct_stage_times!, outcome, poll!, resize_path!, solve_stochastic!,
-                   stage_tolerance
+                   stage_floor, stage_tolerance
 
 include("turning.jl")
 include("increments.jl")

@@ -26,7 +26,7 @@ function grow!(prepared::Prepared{T}, algorithm, count::Int, t0::Real, interval:
         verbose = SILENT)
     integrator = if rtol == 0 && atol == 0
         SciMLBase.init(problem, algorithm; settings..., adaptive = false, dt = T(dt),
-            reltol = stage_tolerance(T), abstol = stage_tolerance(T))
+            reltol = stage_tolerance(T), abstol = stage_floor(problem, dt))
     else
         SciMLBase.init(problem, algorithm; settings..., reltol = T(rtol), abstol = T(atol))
     end

@@ -1,0 +1,121 @@
+"""Why a solve could not go on: what is not finite, and where it was first seen."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import equinox as eqx
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import PyTree
+
+from ..problem import ODEProblem
+from ..problem_checks import is_concrete
+from ..solution import UNSTABLE, Solution
+from ..stochastic_problem import SDEProblem
+
+# Of the span, how far ahead of its end a solve is looked at: more is another story.
+_AHEAD = 1e-2
+
+
+def diagnosed(solution: Solution, problem: ODEProblem | SDEProblem) -> Solution:
+    """A solution with a message that names the cause, where it ended as unstable.
+
+    **Arguments:** the solution of one solve, outside of JAX's transformations (others
+    come back as they are), and its problem.
+    """
+    arrays = (solution.outcome._value, solution.end_time, solution.end_state, problem)
+    if not all(is_concrete(leaf) for leaf in jtu.tree_leaves(arrays)):
+        return solution
+    code = np.asarray(solution.outcome._value)
+    if code.ndim != 0 or int(code) != UNSTABLE or solution.end_state is None:
+        return solution
+    found = _cause(problem, solution.end_time, solution.end_state)
+    message = " ".join(part for part in (solution.message, found) if part)
+    return dataclasses.replace(solution, message=message)
+
+
+def _cause(problem: ODEProblem | SDEProblem, t: Any, y: PyTree) -> str:
+    missing = _not_finite_inputs(problem)
+    if missing:
+        return missing
+    functions = {"field": getattr(problem, "field", None)}
+    if isinstance(problem, SDEProblem):
+        functions = {"drift": problem.drift, "diffusion": problem.diffusion}
+    for name, function in functions.items():
+        found = _where_not_finite(problem, name, function, t, y)
+        if found:
+            return found
+    size = max((float(np.max(np.abs(leaf))) for leaf in jtu.tree_leaves(y)), default=0)
+    if not np.isfinite(size):
+        return f"The state was not finite at t = {float(t):.9g}."
+    return (
+        f"No step from t = {float(t):.9g} on was short enough, where the largest "
+        f"component is {size:.3g}: the solution blows up there, the field jumps, or "
+        "the tolerances are too tight for the precision."
+    )
+
+
+def _not_finite_inputs(problem: ODEProblem | SDEProblem) -> str:
+    """What the problem was given that is not finite, such as missing data."""
+    named = {"args": problem.args, "y0": problem.y0}
+    if isinstance(problem, SDEProblem):
+        named |= {"drift": problem.drift, "diffusion": problem.diffusion}
+    else:
+        named["field"] = problem.field
+    for name, tree in named.items():
+        for path, leaf in jtu.tree_flatten_with_path(tree)[0]:
+            if not eqx.is_inexact_array_like(leaf) or not is_concrete(leaf):
+                continue
+            values = np.asarray(leaf)
+            bad = np.argwhere(~np.isfinite(values))
+            if len(bad):
+                index = "".join(f"[{i}]" for i in bad[0])
+                return (
+                    f"`{name}{jtu.keystr(path)}` holds {len(bad)} of {values.size} "
+                    f"values that are not finite, the first {values[tuple(bad[0])]} at "
+                    f"{index or 'its only place'}: are data missing? Fill or leave out "
+                    "missing values before the solve."
+                )
+    return ""
+
+
+def _where_not_finite(
+    problem: ODEProblem | SDEProblem, name: str, function: Any, t: Any, y: PyTree
+) -> str:
+    """Where a function is not finite: at the end of a solve, or just beyond it."""
+    if function is None or not _finite(y):
+        return ""
+    span = float(problem.t1) - float(problem.t0)
+    span = span if np.isfinite(span) else float(np.sign(span))
+    unit = float(np.finfo(problem.dtype).eps)
+    start = np.asarray(t, problem.dtype)
+    slope = None
+    if isinstance(problem, ODEProblem):
+        slope = function(start, y, problem.args)
+    ahead = [0.0]
+    if slope is not None:
+        ahead += list(np.geomspace(unit, _AHEAD, 30) * span)
+    for step in ahead:
+        at = np.asarray(start + step, problem.dtype)
+        moved = y
+        if step and slope is not None:
+            moved = jtu.tree_map(lambda x, f, h=step: x + h * f, y, slope)
+        value = function(at, moved, problem.args)
+        for path, leaf in jtu.tree_flatten_with_path(value)[0]:
+            bad = np.argwhere(~np.isfinite(np.asarray(leaf)))
+            if len(bad) and _finite(moved):
+                index = ", ".join(str(i) for i in bad[0])
+                place = f"component {jtu.keystr(path)}[{index}]" if index else "it"
+                beyond = "" if not step else ", just beyond the last step"
+                return (
+                    f"The {name} is not finite at t = {float(at):.9g}{beyond}: {place} "
+                    f"is {np.asarray(leaf)[tuple(bad[0])]}. It may leave its domain "
+                    "there (a logarithm, root or quotient)."
+                )
+    return ""
+
+
+def _finite(tree: PyTree) -> bool:
+    return all(bool(np.all(np.isfinite(x))) for x in jtu.tree_leaves(tree))
