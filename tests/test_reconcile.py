@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 
 import hybrid_nds
-from hybrid_nds.reconcile import Figure, RungResult, load_fixture, reconcile
+from hybrid_nds.reconcile import (
+    Figure,
+    Report,
+    RungResult,
+    load_fixture,
+    reconcile,
+)
 from hybrid_nds.reconcile.stacks import RECORD, RecordedStack
 
 
@@ -84,7 +90,84 @@ def test_missing_records_are_named(lorenz, tmp_path):
 def test_nan_never_holds():
     assert not Figure("x", float("nan"), 1.0, "").holds
     assert not Figure("x", float("inf"), float("inf"), "").holds
-    assert RungResult("L0", reason="none").verdict == "not applicable"
+    assert RungResult("L0", (Figure("x", float("nan"), 1.0, ""),)).verdict == "failed"
+
+
+def test_only_an_independent_comparison_passes():
+    own = Figure("x", 0.0, 1.0, "", independent=False)
+    good, bad = Figure("x", 0.5, 1.0, ""), Figure("x", 2.0, 1.0, "", independent=False)
+
+    def verdict(*figures, applies=True):
+        return RungResult("L2", figures, applies=applies).verdict
+
+    assert verdict() == "not compared"
+    assert verdict(applies=False) == "not applicable"
+    assert verdict(own) == "not compared"
+    assert verdict(own, good) == "passed"
+    # What does not even agree with itself has failed.
+    assert verdict(bad) == verdict(good, bad) == "failed"
+    rungs = RungResult("L0"), RungResult("L2", (own,))
+    report = Report("x", rungs, "absent", ())
+    assert (report.verdict, report.passed) == ("not compared", False)
+    report = dataclasses.replace(report, rungs=(*rungs, RungResult("L3", (good,))))
+    assert (report.verdict, report.passed) == ("passed", True)
+
+
+@pytest.fixture
+def without_julia(monkeypatch):
+    monkeypatch.setattr("hybrid_nds.runtime.configured", lambda: False)
+
+
+def pulse(t, y, args):
+    """A pulse so short that every solver steps over it."""
+    return -y + jnp.where((t > 1) & (t < 1.01), 100.0, 0.0)
+
+
+def test_a_stack_alone_certifies_nothing(without_julia):
+    problem = hybrid_nds.ODEProblem(pulse, jnp.zeros(1), 0.0, 10.0)
+    report = reconcile(problem, observables={"end": lambda ts, ys: ys[-1, 0]})
+    assert [r.verdict for r in report.rungs] == ["not compared"] * 4
+    assert not report.passed
+    assert "not compared" in str(report)
+    assert json.loads(report.to_json())["verdict"] == "not compared"
+    report.plot()
+
+
+def test_a_stack_alone_certifies_no_noise(without_julia):
+    problem = hybrid_nds.SDEProblem(
+        lambda t, y, a: -y, lambda t, y, a: jnp.ones_like(y), jnp.zeros(1), 0.0, 1.0,
+        noise="additive",
+    )  # fmt: skip
+    report = reconcile(problem)
+    assert report.verdict == "not compared", str(report)
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, np.nan, [1.0, 2.0, 3.0]])
+def test_scales_must_be_positive(without_julia, scale):
+    problem = hybrid_nds.ODEProblem(lambda t, y, a: -y, jnp.ones(2), 0.0, 1.0)
+    with pytest.raises(ValueError, match=r"`scale` must be .* shape \(2,\)"):
+        reconcile(problem, scale=scale)
+
+
+@pytest.mark.julia
+@pytest.mark.parametrize("s", [1e-9, 1e6])
+def test_units_change_no_verdict(julia, s):
+    def van_der_pol(t, y, unit):
+        x, v = y
+        return jnp.stack([v, 2.0 * (1 - (x / unit) ** 2) * v - x])
+
+    def figures(unit):
+        problem = hybrid_nds.ODEProblem(
+            van_der_pol, jnp.array([2 * unit, 0.0]), 0.0, 3.0, jnp.array(unit)
+        )
+        report = reconcile(problem, rungs=("L0", "L2"))
+        assert report.passed, str(report)
+        return report.rung("L2").figures
+
+    for here, there in zip(figures(1.0), figures(s), strict=True):
+        assert there.limit / s == pytest.approx(here.limit, rel=0.1)
+        # Of errors far below the limit, the steps after the first may differ.
+        assert there.measured / s <= max(3 * here.measured, 0.1 * here.limit)
 
 
 @pytest.mark.parametrize(

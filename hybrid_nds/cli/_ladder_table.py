@@ -127,7 +127,7 @@ def _cell(result: RungResult | None) -> str:
     if result is None:
         return "..."
     worst = result.worst
-    if worst is None:
+    if worst is None or result.verdict == "not compared":
         return "-"
     word = "holds" if result.verdict == "passed" else "FAILS"
     return f"{word} {_share(worst.share)}".rstrip()

@@ -89,7 +89,8 @@ def validate(
     if not finished:
         fail("interrupted before a problem was through; nothing was written.", 130)
     page = _write(finished, plots, output, mode)
-    failed = [report.name for report in finished if not report.passed]
+    failed = [report.name for report in finished if report.verdict == "failed"]
+    idle = [report.name for report in finished if not report.passed]
     others = len(known) - len(names)
     more = "" if every or problem else f" --all takes the other {others}, too."
     if interrupted:
@@ -102,6 +103,11 @@ def validate(
         fail(
             f"{len(failed)} of {_problems(len(finished))} failed: {', '.join(failed)}. "
             f"Report: {page}."
+        )
+    if idle:
+        fail(
+            f"{len(idle)} of {_problems(len(finished))}: nothing was compared "
+            f"({', '.join(idle)}). Report: {page}."
         )
     verdict = "holds" if len(finished) == 1 else "all hold"
     console.print(

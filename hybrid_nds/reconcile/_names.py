@@ -26,10 +26,13 @@ TELLING: Mapping[str, str] = MappingProxyType(
 )
 """Fixtures that show every kind of rung in a minute, and what each is."""
 
+NO_JULIA = "no Julia results to compare with"
+ALONE = "held to its own results alone; a second stack or a reference is missing"
+
 _JULIA_WORDS = {
     "live": "Julia ran live.",
     "recorded": "Julia's results are recorded, not live.",
-    "absent": "No Julia results: Diffrax against the reference alone.",
+    "absent": "No Julia results: Diffrax alone, against a reference if there is one.",
 }
 
 

@@ -12,6 +12,7 @@ from ..analysis import AnalysisResult
 from ..precision import double_precision
 from ..problem import ODEProblem
 from ..stochastic_problem import SDEProblem
+from ._names import NO_JULIA
 from .analyses import PlannedAnalysis
 from .fixtures import Fixture
 from .plan import Plan, plan_fixture, plan_problem
@@ -28,7 +29,7 @@ def reconcile(
     rungs: Sequence[str] = RUNGS,
     observables: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] | None = None,
     analyses: Mapping[str, Callable[[Any, Any], AnalysisResult]] | None = None,
-    scale: Any = 1.0,
+    scale: Any = None,
     julia: str = "auto",
     progress: Callable[[str], None] | None = None,
     finished: Callable[[RungResult], None] | None = None,
@@ -56,16 +57,20 @@ def reconcile(
         [`lyapunov_spectrum`][hybrid_nds.stability.lyapunov_spectrum]: L3 then holds the
         stacks' results to their intervals, which should be wide enough for every one of
         them to hold (`level=0.999`).
-    - `scale`: for a problem of your own, the scale of each component, a number or
-        shape `(n,)`: errors are relative to `|y| + scale`.
+    - `scale`: for a problem of your own, the scale of each component, a positive number
+        or shape `(n,)`: errors are relative to `|y| + scale`. By default the largest
+        size of each component on the way, so that units change no verdict.
     - `julia`: `"live"` demands a running Julia, `"recorded"` a fixture's recorded
         results, `"auto"` takes the first where a Julia is configured.
     - `progress`: called with the name of each rung before it is climbed.
     - `finished`: called with the result of each rung after it.
 
-    **Returns:** a [`Report`][hybrid_nds.reconcile.Report].
+    **Returns:** a [`Report`][hybrid_nds.reconcile.Report]. A rung that compared nothing
+    independent, as without Julia and without a reference, is `"not compared"`, and so
+    is a report of such rungs: it has not `passed`.
 
-    **Raises:** `ValueError` for an unknown rung or `julia`, or for recorded results of
+    **Raises:** `ValueError` for an unknown rung or `julia`, a `scale` that is not
+    positive, or for recorded results of
     a problem that has none; what the Julia session raises where it is demanded.
     """
     unknown = [rung for rung in rungs if rung not in RUNGS]
@@ -137,16 +142,16 @@ def _julia_side(problem: ODEProblem | Fixture, julia: str) -> tuple[str, Stack |
 
 def _climb(rung: str, plan: Plan, diffrax: Stack, julia: Stack | None) -> RungResult:
     if rung not in plan.rungs:
-        return RungResult(rung, reason="the problem names no such rung")
+        return RungResult(rung, reason="the problem names no such rung", applies=False)
     if rung in ("L0", "L1"):
         if julia is None:
-            return RungResult(rung, reason="no Julia results to compare with")
+            return RungResult(rung, reason=NO_JULIA)
         climb = field_rung if rung == "L0" else scheme_rung
         return climb(plan, diffrax, julia)
     stacks: list[Stack] = [diffrax] if "diffrax" in plan.backends else []
     if julia is not None and "julia" in plan.backends:
         stacks.append(julia)
     if not stacks:
-        return RungResult(rung, reason="no stack here can solve it")
+        return RungResult(rung, reason="it takes Julia to solve it, and none is here")
     climb = solution_rung if rung == "L2" else observable_rung
     return climb(plan, tuple(stacks))

@@ -121,7 +121,10 @@ def plan_problem(
     """A plan for a problem of one's own: nothing known but the problem.
 
     The span of the twin schemes follows the spectral radius of the Jacobian, and the
-    growth of errors is measured by moving the initial state.
+    growth of errors is measured by moving the initial state. Without a `scale` that of
+    each component is its largest size on the way.
+
+    **Raises:** `ValueError` for a `scale` that is not positive.
     """
     t0, t1 = float(problem.t0), float(problem.t1)
     times = t0 + (t1 - t0) * np.linspace(0.1, 1.0, 10)
@@ -132,22 +135,32 @@ def plan_problem(
     )
     stiff = problem.mass_matrix is not None or radius * abs(t1 - t0) > 1e3
     solver = "Kvaerno5" if stiff else "Dopri8"
-    scale = np.broadcast_to(np.asarray(scale, float), u0.shape)
+    if problem.mass_matrix is not None:
+        solver = "Rodas5P"
 
-    def trajectory(start: np.ndarray) -> np.ndarray:
+    def trajectory(start: np.ndarray, scale: np.ndarray) -> np.ndarray:
         moved = eqx.tree_at(
             lambda p: p.y0, problem, ravel_pytree(problem.y0)[1](jnp.asarray(start))
         )
-        backend = "diffrax" if problem.mass_matrix is None else "julia"
-        name = solver if backend == "diffrax" else "Rodas5P"
         solution = solve(
-            moved, backend, solver=name, rtol=1e-9, atol=1e-12, saveat=times
+            scaled_problem(moved, scale),
+            "diffrax" if problem.mass_matrix is None else "julia",
+            solver=solver,
+            rtol=1e-9,
+            atol=1e-12,
+            saveat=times,
         )
-        return flat_states(solution.ys, len(times))
+        return flat_states(solution.ys, len(times)) * scale
 
-    middle = trajectory(u0)
+    if scale is None:
+        rough = first_scale(u0, np.asarray(flat(t0, u0)) * (t1 - t0))
+        way = trajectory(u0, np.full(u0.shape, rough))
+        scale = typical_scale(np.concatenate([u0[None], way]), rough)
+    else:
+        scale = given_scale(scale, u0.size)
+    middle = trajectory(u0, scale)
     move = 1e-5 * np.cos(1.0 + np.arange(u0.size)) * (np.abs(u0) + scale)
-    away = np.abs(trajectory(u0 + move) - middle) / (np.abs(middle) + scale)
+    away = np.abs(trajectory(u0 + move, scale) - middle) / (np.abs(middle) + scale)
     step = 0.5 / max(radius, 1 / abs(t1 - t0))
     points, point_times = _points(problem, times, middle)
     return Plan(
@@ -174,6 +187,44 @@ def plan_problem(
         ),
         analyses=tuple(analyses),
     )
+
+
+def given_scale(scale: Any, n: int) -> np.ndarray:
+    """The scale of each component as the caller gave it, shape `(n,)`.
+
+    **Raises:** `ValueError` for one that is not positive, or of another shape.
+    """
+    values = np.asarray(scale, float)
+    if values.shape not in ((), (1,), (n,)) or not np.all(
+        np.isfinite(values) & (values > 0)
+    ):
+        raise ValueError(
+            "reconcile: `scale` must be a positive number or positive numbers of shape "
+            f"({n},), got {scale}."
+        )
+    return np.broadcast_to(values, (n,)).copy()
+
+
+def first_scale(start: np.ndarray, change: np.ndarray) -> float:
+    """A first idea of the size of a state: that of its start, or where it starts at
+    zero of its first change; 1 where nothing moves."""
+    for values in (start, change):
+        size = float(np.max(np.abs(values), initial=0.0))
+        if np.isfinite(size) and size > 0:
+            return size
+    return 1.0
+
+
+def typical_scale(states: np.ndarray, rough: float) -> np.ndarray:
+    """The largest size of each component, shape `(n,)`.
+
+    **Arguments:** states, shape `(times, n)`, and a first idea of their size, which
+    stands for components that are zero, or round-off of the others.
+    """
+    sizes = np.max(np.abs(states), axis=0)
+    sizes = np.where(np.isfinite(sizes), sizes, rough)
+    largest = float(np.max(sizes, initial=0.0)) or rough
+    return np.where(sizes > 1e-12 * largest, sizes, largest)
 
 
 def _points(problem: ODEProblem, ts: np.ndarray, ys: np.ndarray):

@@ -17,7 +17,7 @@ from ._names import RUNGS as RUNGS, TITLES as TITLES, julia_words as julia_words
 
 # Of plots, in dots an inch.
 RESOLUTION = 130
-Verdict = Literal["passed", "failed", "not applicable"]
+Verdict = Literal["passed", "failed", "not compared", "not applicable"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,10 @@ class Figure:
     """One comparison: what was compared, how far it is off, how far it may be.
 
     **Fields:** the claim in words; the measured value; the limit; how the limit was
-    derived; and an abscissa for ladders (the tolerance), `None` elsewhere. A figure
+    derived; an abscissa for ladders (the tolerance), `None` elsewhere; whether what it
+    is held to is independent of it, as another stack, a reference or a value of theory
+    are, and a stack's own result is not; and the size of the quantity, |y| + scale for
+    states. Measured values and limits are in the units of the quantity itself. A figure
     holds if its measured value is a number not above its limit.
     """
 
@@ -34,6 +37,13 @@ class Figure:
     limit: float
     derivation: str
     at: float | None = None
+    independent: bool = True
+    size: float = 1.0
+
+    @property
+    def relative(self) -> float:
+        """The measured value in parts of the size of the quantity."""
+        return self.measured / self.size
 
     @property
     def holds(self) -> bool:
@@ -52,27 +62,35 @@ class Figure:
 
 @dataclasses.dataclass(frozen=True)
 class RungResult:
-    """One rung of one problem: its figures, or why it does not apply; and the seconds
-    it took, `None` where nobody looked."""
+    """One rung of one problem.
+
+    **Fields:** its name; its figures; the reason why there are none, or why none is a
+    comparison; the seconds it took, `None` where nobody looked; and whether it has
+    something to compare on this problem, with a second stack or a reference at hand.
+    """
 
     rung: str
     figures: tuple[Figure, ...] = ()
     reason: str = ""
     seconds: float | None = None
+    applies: bool = True
 
     @property
     def verdict(self) -> Verdict:
-        """Passed if there are figures and all hold."""
-        if not self.figures:
-            return "not applicable"
-        return "passed" if all(f.holds for f in self.figures) else "failed"
+        """Failed if a figure does not hold; passed if all hold and one of them is held
+        to something independent; else not compared, or not applicable."""
+        if not all(f.holds for f in self.figures):
+            return "failed"
+        if any(f.independent for f in self.figures):
+            return "passed"
+        return "not compared" if self.applies else "not applicable"
 
     @property
     def worst(self) -> Figure | None:
-        """The figure closest to its limit, or furthest beyond."""
-        if not self.figures:
-            return None
-        return max(self.figures, key=lambda figure: figure.share)
+        """The figure closest to its limit, or furthest beyond; among those that fail
+        or compare something, where there are any."""
+        telling = [f for f in self.figures if f.independent or not f.holds]
+        return max(telling or self.figures, key=lambda f: f.share, default=None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,9 +108,18 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether no rung failed and at least one applied."""
-        verdicts = [rung.verdict for rung in self.rungs]
-        return "failed" not in verdicts and "passed" in verdicts
+        """Whether no rung failed and at least one compared something; see `verdict`."""
+        return self.verdict == "passed"
+
+    @property
+    def verdict(self) -> Verdict:
+        """`"failed"` if a rung failed; `"passed"` if one passed and none failed;
+        `"not compared"` where nothing independent was compared."""
+        verdicts = {rung.verdict for rung in self.rungs}
+        for found in ("failed", "passed", "not compared"):
+            if found in verdicts:
+                return found
+        return "not applicable"
 
     def rung(self, name: str) -> RungResult:
         """The result of one rung.
@@ -110,6 +137,7 @@ class Report:
             "schema": 1,
             "name": self.name,
             "passed": self.passed,
+            "verdict": self.verdict,
             "julia": self.julia,
             "versions": dict(self.versions),
             "rungs": [
@@ -141,7 +169,7 @@ class Report:
             worst = r.worst
             cells = ("", "", r.reason)
             if worst is not None:
-                cells = (f"{worst.measured:.2e}", f"{worst.limit:.2e}", worst.claim)
+                cells = (f"{worst.measured:.2e}", f"{worst.limit:.2e}", _claim(r))
             title = f"{r.rung} {TITLES[r.rung]}"
             lines.append(f"| {title} | {r.verdict} | {' | '.join(cells)} |")
         for r in self.rungs:
@@ -173,7 +201,7 @@ class Report:
         _plot_shares(axes[0], rungs)
         if ladder:
             _plot_ladder(axes[1], ladder)
-        title = f"{self.name}: {'passed' if self.passed else 'failed'}"
+        title = f"{self.name}: {self.verdict}"
         canvas.suptitle(title, fontsize=11, parse_math=False)
         save_figure(canvas, path, RESOLUTION)
         return canvas
@@ -189,12 +217,18 @@ class Report:
             worst = r.worst
             cells = ("", "", r.reason)
             if worst is not None:
-                cells = (f"{worst.measured:.1e}", f"{worst.limit:.1e}", worst.claim)
+                cells = (f"{worst.measured:.1e}", f"{worst.limit:.1e}", _claim(r))
             table.add_row(f"{r.rung} {TITLES[r.rung]}", r.verdict, *cells)
         console = Console(width=110)
         with console.capture() as capture:
             console.print(table)
         return capture.get()
+
+
+def _claim(result: RungResult) -> str:
+    """The closest claim, and why it is no comparison."""
+    words = "" if result.worst is None else result.worst.claim
+    return f"{words} ({result.reason})" if result.reason else words
 
 
 def _derivations(figures: Sequence[Figure]) -> list[str]:
@@ -234,12 +268,13 @@ def _plot_shares(axes: Any, rungs: Sequence[RungResult]) -> None:
 def _plot_ladder(axes: Any, ladder: Sequence[Figure]) -> None:
     claims = dict.fromkeys(f.claim for f in ladder)
     for claim, style in zip(claims, itertools.cycle(("o-", "s--", "^:")), strict=False):
-        points = sorted((f.at or 0.0, f.measured) for f in ladder if f.claim == claim)
+        points = sorted((f.at or 0.0, f.relative) for f in ladder if f.claim == claim)
         axes.loglog(*zip(*points, strict=True), style, mfc="none", label=claim)
     # Against the reference the limit is the tighter of two at each tolerance.
     lowest: dict[float, float] = {}
     for f in ladder:
-        lowest[f.at or 0.0] = min(f.limit, lowest.get(f.at or 0.0, f.limit))
+        limit = f.limit / f.size
+        lowest[f.at or 0.0] = min(limit, lowest.get(f.at or 0.0, limit))
     limits = zip(*sorted(lowest.items()), strict=True)
     axes.loglog(*limits, "k-", linewidth=1, label="smallest limit")
     axes.set_xlabel("relative tolerance")

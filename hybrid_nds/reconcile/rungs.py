@@ -1,12 +1,14 @@
 """The four rungs: what each compares, and how its limits follow.
 
-u is the unit round-off 2⁻⁵³ throughout; errors of states are relative to |y| + scale.
+u is the unit round-off 2⁻⁵³ throughout. Limits of states are parts of |y| + scale; a
+figure shows error and limit in the state's own units, where they are closest.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -16,6 +18,7 @@ import numpy as np
 
 from ..lowering import expression_depth
 from ..problem import ODEProblem
+from ._names import ALONE
 from .analyses import analysis_figures
 from .observables import sensitivity
 from .plan import IMPLICIT_TWINS, STAGES, Plan, flat_field
@@ -23,8 +26,8 @@ from .report import Figure, RungResult
 from .stacks import PARTS, Stack, directions, run_once
 
 UNIT = 2.0**-53
-# Newton's iteration stops within this of the stage, relative to |y| + 1 (Diffrax) or to
-# the error estimate (Julia): what the solve of fixed steps asks of both.
+# Newton's iteration stops within this of the stage, relative to |y| + scale: what the
+# solve of fixed steps asks of both stacks at the least.
 NEWTON = 2.0 * float(np.finfo(np.float64).eps) ** 0.57
 # Local errors are held to the tolerance a step; how many of them add up is the step
 # control's affair. Ten is chosen, not derived: one decade.
@@ -150,7 +153,8 @@ def _weights(problem: ODEProblem) -> tuple[list[Any], Any]:
 def scheme_rung(plan: Plan, a: Stack, b: Stack) -> RungResult:
     """L1: twin schemes in the same fixed steps."""
     if plan.scheme_steps is None or plan.scheme_t1 is None:
-        return RungResult("L1", reason="no fixed-step span (mass matrix or none given)")
+        reason = "no fixed-step span (mass matrix or none given)"
+        return RungResult("L1", reason=reason, applies=False)
     step = abs(plan.scheme_t1 - float(plan.problem.t0)) / plan.scheme_steps
     size = np.abs(plan.points) + plan.scale
     condition = float(np.max(part_magnitudes(plan)["field"] / size))
@@ -169,21 +173,38 @@ def scheme_rung(plan: Plan, a: Stack, b: Stack) -> RungResult:
         limit *= stages + 2 + stages * step * depth * condition
         if twin in IMPLICIT_TWINS:
             limit += 2 * stages * plan.growth * plan.scheme_steps * NEWTON
+        claim = f"{twin}, {plan.scheme_steps} fixed steps"
         figures.append(
-            Figure(
-                f"{twin}, {plan.scheme_steps} fixed steps",
-                _error(first, second, plan.scale),
-                limit,
-                derivation,
-            )
+            state_figure(claim, first, second, plan.scale, limit, derivation)
         )
     return RungResult("L1", tuple(figures))
 
 
-def _error(states: np.ndarray, reference: np.ndarray, scale: np.ndarray) -> float:
-    """The largest error relative to |y| + scale; infinite where not finite."""
-    error = np.abs(states - reference) / (np.abs(reference) + scale)
-    return float(np.max(np.where(np.isfinite(error), error, np.inf)))
+def state_figure(
+    claim: str,
+    states: np.ndarray,
+    reference: np.ndarray,
+    scale: np.ndarray,
+    limit: float,
+    derivation: str,
+    **fields: Any,
+) -> Figure:
+    """States against a reference, where they differ most beside |y| + scale.
+
+    **Arguments:** the claim; two arrays of the same shape, the last axis that of the
+    components; the scale of each; the limit as a part of |y| + scale; how that was
+    derived; and other fields of the figure.
+    """
+    size = np.abs(reference) + scale
+    error = np.abs(states - reference)
+    part = error / size
+    if not np.all(np.isfinite(part)):
+        return Figure(claim, math.inf, limit, derivation, **fields)
+    place = np.unravel_index(np.argmax(part), part.shape)
+    unit = float(size[place])
+    return Figure(
+        claim, float(error[place]), limit * unit, derivation, size=unit, **fields
+    )
 
 
 def solution_rung(plan: Plan, stacks: tuple[Stack, ...]) -> RungResult:
@@ -200,40 +221,59 @@ def solution_rung(plan: Plan, stacks: tuple[Stack, ...]) -> RungResult:
     )
     for stack in stacks:
         reference, source = plan.reference, "the reference"
-        accuracy = plan.accuracy
+        accuracy, independent = plan.accuracy, True
         if reference is None:
             other = next((s for s in stacks if s.name != stack.name), stack)
             tight = plan.rtols[-1]
             reference = solved[other.name][tight]
             source = f"{other.name} at rtol {tight:.0e}"
             accuracy = STEPS_OF_ERROR * plan.growth * tight
+            independent = other is not stack
         claim = f"{stack.name} {plan.best_solver(stack.name)} against {source}"
         ladder = []
         for rtol in plan.rtols:
-            error = _error(solved[stack.name][rtol], reference, plan.scale)
-            limit = STEPS_OF_ERROR * plan.growth * rtol + accuracy
-            ladder.append(Figure(claim, error, limit, derivation, rtol))
+            ladder.append(
+                state_figure(
+                    claim,
+                    solved[stack.name][rtol],
+                    reference,
+                    plan.scale,
+                    STEPS_OF_ERROR * plan.growth * rtol + accuracy,
+                    derivation,
+                    at=rtol,
+                    independent=independent,
+                )
+            )
         figures += ladder
         figures.append(_falls(ladder, stack.name, plan, accuracy))
     if len(stacks) == 2:
         one, two = (solved[stack.name] for stack in stacks)
         for rtol in plan.rtols:
             figures.append(
-                Figure(
+                state_figure(
                     f"{stacks[0].name} against {stacks[1].name}",
-                    _error(one[rtol], two[rtol], plan.scale),
+                    one[rtol],
+                    two[rtol],
+                    plan.scale,
                     2 * STEPS_OF_ERROR * plan.growth * rtol * (1 + 1e-3),
                     "Two stacks within a limit of the truth are within twice that of "
                     "each other.",
-                    rtol,
+                    at=rtol,
                 )
             )
-    return RungResult("L2", tuple(figures))
+    return RungResult("L2", tuple(figures), alone(figures))
+
+
+def alone(figures: Sequence[Figure]) -> str:
+    """Why figures compare nothing, empty where they do, or where one fails."""
+    telling = any(figure.independent or not figure.holds for figure in figures)
+    return "" if telling else ALONE
 
 
 def _falls(ladder: list[Figure], name: str, plan: Plan, accuracy: float) -> Figure:
     """The error at the tightest tolerance against that at the loosest."""
     loose, tight = ladder[0], ladder[-1]
+    size = tight.size
     # An error a hundredfold below what its tolerance allows is not the tolerance's.
     governed = loose.measured > loose.limit / 100
     fall = np.sqrt(plan.rtols[-1] / plan.rtols[0]) if governed else 1.0
@@ -242,17 +282,19 @@ def _falls(ladder: list[Figure], name: str, plan: Plan, accuracy: float) -> Figu
     return Figure(
         f"{name}: the error falls with the tolerance",
         tight.measured,
-        float(max(loose.measured * fall, floor)),
+        float(max(loose.relative * fall, floor) * size),
         "An error that follows the tolerance falls in proportion: half the decades "
         "must show, down to the floor of round-off and of the reference. One that is a "
         "hundredfold below its limit from the start must not rise.",
+        independent=loose.independent,
+        size=size,
     )
 
 
 def observable_rung(plan: Plan, stacks: tuple[Stack, ...]) -> RungResult:
     """L3: what the user wanted from the solution."""
     if not plan.observables and not plan.analyses:
-        return RungResult("L3", reason="no observables named")
+        return RungResult("L3", reason="no observables named", applies=False)
     rtol = plan.rtols[-1]
     shape = np.shape(plan.problem.y0) if hasattr(plan.problem.y0, "shape") else (-1,)
     figures = []
@@ -303,4 +345,4 @@ def observable_rung(plan: Plan, stacks: tuple[Stack, ...]) -> RungResult:
     figures += analysis_figures(
         plan.analyses, {s.name: functools.partial(s.analysis, plan) for s in stacks}
     )
-    return RungResult("L3", tuple(figures))
+    return RungResult("L3", tuple(figures), alone(figures))

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..precision import double_precision
 from ..stochastic_problem import SDEProblem
+from ._names import NO_JULIA
 from .analyses import PlannedAnalysis
 from .report import RUNGS, Report, RungResult
 from .stacks import RECORD
@@ -120,10 +121,10 @@ def _climb(
     julia: StochasticStack | None,
 ) -> RungResult:
     if rung not in plan.rungs:
-        return RungResult(rung, reason="the problem names no such rung")
+        return RungResult(rung, reason="the problem names no such rung", applies=False)
     if rung in ("L0", "L1"):
         if julia is None:
-            return RungResult(rung, reason="no Julia results to compare with")
+            return RungResult(rung, reason=NO_JULIA)
         climb = stochastic_field_rung if rung == "L0" else stochastic_scheme_rung
         return climb(plan, diffrax, julia)
     stacks = [diffrax] if "diffrax" in plan.backends else []

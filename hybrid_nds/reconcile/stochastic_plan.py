@@ -11,13 +11,14 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
 from ..discretization import end_states
 from ..problem import ODEProblem
 from ..stochastic_problem import SDEProblem
 from ..stochastic_solvers import STOCHASTIC_SOLVERS, StochasticSolverInfo
 from .analyses import PlannedAnalysis
-from .plan import Plan
+from .plan import Plan, first_scale, given_scale, typical_scale
 from .stochastic_fixtures import Law, StochasticFixture
 
 # For a problem of one's own.
@@ -182,9 +183,14 @@ def plan_stochastic_problem(
     dw = root * generator.standard_normal(shape)
     h = root / np.sqrt(12) * generator.standard_normal(shape)
     times = t0 + (t1 - t0) * np.arange(1, 5) / 4
-    scale = np.broadcast_to(np.asarray(scale, float), (problem.dimension,)).copy()
     name = "Euler" if problem.interpretation == "ito" else "Heun"
     states = end_states(problem, "diffrax", name, dw[:1], h[:1], _STEPS, times)[0]
+    if scale is None:
+        u0 = np.asarray(ravel_pytree(problem.y0)[0])
+        way = np.concatenate([u0[None], states])
+        scale = typical_scale(way, first_scale(u0, states))
+    else:
+        scale = given_scale(scale, problem.dimension)
     return StochasticPlan(
         name="problem",
         problem=problem,

@@ -13,7 +13,7 @@ from ..discretization import fit_order
 from ..measures import compare_laws
 from .analyses import analysis_figures
 from .report import Figure, RungResult
-from .rungs import field_rung
+from .rungs import alone, field_rung, state_figure
 from .stacks import Stack
 from .stochastic_plan import StochasticPlan
 from .stochastic_stacks import StochasticStack
@@ -65,12 +65,12 @@ def stochastic_scheme_rung(
     figures = []
     for twin in plan.twins:
         first, second = a.scheme(plan, twin), b.scheme(plan, twin)
-        error = np.abs(first - second) / (np.abs(second) + plan.scale)
-        worst = float(np.max(np.where(np.isfinite(error), error, np.inf)))
         claim = f"{twin}, {plan.steps[-1]} steps along one path"
-        figures.append(Figure(claim, worst, TWIN_LIMIT, derivation))
+        figures.append(
+            state_figure(claim, first, second, plan.scale, TWIN_LIMIT, derivation)
+        )
     if not figures:
-        return RungResult("L1", reason="no twins for this noise")
+        return RungResult("L1", reason="no twins for this noise", applies=False)
     return RungResult("L1", tuple(figures))
 
 
@@ -88,9 +88,12 @@ def stochastic_solution_rung(
     figures = []
     for stack in stacks:
         for solver in plan.strong_solvers(stack.name):
-            reference = plan.reference
+            reference, source, independent = plan.reference, plan.source, True
             if reference is None:
-                reference = stack.strong(plan, solver, plan.increments.shape[1])
+                other = _other(plan, stacks, stack, solver)
+                reference = other.strong(plan, solver, plan.increments.shape[1])
+                source = f"{source} of {other.name}"
+                independent = other is not stack
             tables = []
             for steps in plan.steps:
                 gaps = stack.strong(plan, solver, steps) - reference
@@ -98,10 +101,11 @@ def stochastic_solution_rung(
                 tables.append(np.mean(sizes, axis=-1))
             table = np.stack(tables)
             order = plan.order(solver)
-            claim = f"{stack.name} {solver} against {plan.source}: order {order:g}"
+            claim = f"{stack.name} {solver} against {source}: order {order:g}"
             if not np.all(np.isfinite(table)) or np.any(table.mean(axis=1) == 0):
                 claim += ", no slope"
-                figures.append(Figure(claim, math.inf, SLOPE_LIMIT, derivation))
+                lost = Figure(claim, math.inf, SLOPE_LIMIT, derivation)
+                figures.append(lost)
                 continue
             fit = fit_order([span / k for k in plan.steps], table, level=INTERVAL_LEVEL)
             bounded = solver in plan.at_least
@@ -110,8 +114,25 @@ def stochastic_solution_rung(
             )
             gap = order - fit.order
             measured = max(gap, 0.0) if bounded else abs(gap)
-            figures.append(Figure(claim, measured, SLOPE_LIMIT, derivation))
-    return RungResult("L2", tuple(figures))
+            figures.append(
+                Figure(
+                    claim, measured, SLOPE_LIMIT, derivation, independent=independent
+                )
+            )
+    return RungResult("L2", tuple(figures), alone(figures))
+
+
+def _other(
+    plan: StochasticPlan,
+    stacks: tuple[StochasticStack, ...],
+    stack: StochasticStack,
+    solver: str,
+) -> StochasticStack:
+    """The other stack where it has the method, else the same one."""
+    for other in stacks:
+        if other.name != stack.name and solver in plan.strong_solvers(other.name):
+            return other
+    return stack
 
 
 def law_rung(plan: StochasticPlan, stacks: tuple[StochasticStack, ...]) -> RungResult:
@@ -158,4 +179,4 @@ def law_rung(plan: StochasticPlan, stacks: tuple[StochasticStack, ...]) -> RungR
     )
     if not figures:
         return RungResult("L3", reason="no known moments, and no second stack")
-    return RungResult("L3", tuple(figures))
+    return RungResult("L3", tuple(figures), alone(figures))
