@@ -20,18 +20,17 @@ studies: ## all studies, quickly; writes report/studies/
 	$(READY) package
 	$(HYBRID_NDS) study run --all --quick --out report/studies
 
-test: lint ## lint, types, and the tests that take seconds
-	$(PYTHON_HERE) -m pytest -n auto --dist worksteal -m "not slow"
-
-slow-test: ## all tests
+test: ## lint, types, and the tests that take seconds
 	$(READY) test
-	$(PYTHON_HERE) -m pytest -n auto
+	@VENV="$(VENV)" sh packaging/check.sh -m "not slow"
+
+slow-test: ## lint, types, and all tests
+	$(READY) test
+	@VENV="$(VENV)" sh packaging/check.sh
 
 lint: ## lint and types
 	$(READY) test
-	$(PYTHON_HERE) -m ruff check .
-	$(PYTHON_HERE) -m ruff format --check .
-	$(PYTHON_HERE) -m pyright --pythonpath $(PYTHON_HERE)
+	@VENV="$(VENV)" sh packaging/check.sh --lint
 
 julia: ## install Julia for the user, and the Julia packages
 	$(READY) julia
