@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..analysis import AnalysisResult, analysis_provenance
+from ..forward_mode import forward_problem
 from ..precision import precision_of
 from ..solution import Provenance
 from ..stochastic_problem import SDEProblem, to_ito
@@ -175,7 +176,7 @@ def fokker_planck(
         )
     with precision_of(problem):
         wanted = _times(problem, times)
-        problem = to_ito(problem)
+        problem = to_ito(forward_problem(problem))
         edges = np.linspace(*domain, cells + 1)
         known = _coefficients(problem, edges)
         meshes = [
