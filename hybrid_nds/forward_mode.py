@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
+from jax.interpreters.ad import JVPTracer
 from jaxtyping import Array, PyTree
 
 from .problem import ODEProblem
@@ -79,6 +81,12 @@ def has_forward_rule(field: VectorField, t: Any, y: PyTree, args: PyTree) -> boo
     return not _uses(traced.jaxpr, "custom_lin")
 
 
+def takes_tangents(tree: PyTree) -> bool:
+    """Whether forward mode, as of `jax.jvp` or `jax.jacfwd`, pushes tangents through one
+    of the leaves now."""
+    return any(isinstance(leaf, JVPTracer) for leaf in jtu.tree_leaves(tree))
+
+
 def _uses(jaxpr: Any, primitive: str) -> bool:
     """Whether a primitive is in a jaxpr or in one within it. In a traced derivative
     `custom_lin` is the tangent of a `jax.custom_vjp`, that nothing can evaluate."""
@@ -117,3 +125,26 @@ def forward_problem(problem: P) -> P:
         if made is not field:
             problem = eqx.tree_at(lambda p, n=name: getattr(p, n), problem, made)
     return problem
+
+
+_REVERSE_ONLY = (
+    "solve: `adjoint` must be one that forward mode can go through, "
+    'adjoint="forward" or "direct", under jax.jvp, jax.jacfwd or jax.linearize; the '
+    "default has derivatives in reverse mode (jax.grad, jax.jacrev) alone, and so has "
+    "a field of jax.custom_vjp: give that one a jax.custom_jvp."
+)
+
+
+@contextlib.contextmanager
+def forward_mode_named(problem: Any, stack: str, adjoint: Any) -> Iterator[None]:
+    """Say what to do where forward mode meets derivatives that are reverse alone."""
+    reverse = stack == "diffrax" and adjoint in (None, "recursive_checkpoint")
+    # Under jax.jit JAX itself finds it out only later, where no name is known.
+    if reverse and takes_tangents(problem):
+        raise TypeError(_REVERSE_ONLY)
+    try:
+        yield
+    except TypeError as error:
+        if "custom_vjp" in str(error):
+            raise TypeError(_REVERSE_ONLY) from error
+        raise
