@@ -82,8 +82,8 @@ def has_forward_rule(field: VectorField, t: Any, y: PyTree, args: PyTree) -> boo
 
 
 def takes_tangents(tree: PyTree) -> bool:
-    """Whether forward mode, as of `jax.jvp` or `jax.jacfwd`, pushes tangents through one
-    of the leaves now."""
+    """Whether forward mode, as of `jax.jvp` or `jax.jacfwd`, pushes tangents through
+    one of the leaves now."""
     return any(isinstance(leaf, JVPTracer) for leaf in jtu.tree_leaves(tree))
 
 
