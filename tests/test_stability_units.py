@@ -1,5 +1,8 @@
 """Analyses in other units: the scaled answer, whatever the unit of state and time."""
 
+from collections.abc import Callable
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -31,7 +34,7 @@ class InUnits(eqx.Module):
 
     The units are arguments, not constants: one compiled program serves them all."""
 
-    field: callable = eqx.field(static=True)
+    field: Callable[..., Any] = eqx.field(static=True)
 
     def __call__(self, t, y, args):
         s, tau, o, own = args
@@ -39,7 +42,7 @@ class InUnits(eqx.Module):
 
 
 class NoiseInUnits(eqx.Module):
-    noise: callable = eqx.field(static=True)
+    noise: Callable[..., Any] = eqx.field(static=True)
 
     def __call__(self, t, y, args):
         s, tau, o, own = args
