@@ -12,6 +12,8 @@ import jax.core
 import numpy as np
 from jaxtyping import Array, PyTree
 
+from .transport import PortableError
+
 
 class Outcome(eqx.Enumeration):  # pyright: ignore
     """How a solve ended: one enumeration for both solver stacks.
@@ -91,7 +93,7 @@ def outcome_name(outcome: Any) -> str:
 _SUCCESS, _EVENT = map(list(Outcome._name_to_item).index, ("success", "event"))
 
 
-class SolveError(RuntimeError):
+class SolveError(PortableError, RuntimeError):
     """A solve that did not reach its end.
 
     **Fields:**

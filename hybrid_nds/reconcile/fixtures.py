@@ -19,6 +19,7 @@ from hybrid_nds.reconcile._specification import check_choice, check_keys
 from hybrid_nds.reconcile.analyses import PlannedAnalysis, read_analyses
 from hybrid_nds.reconcile.fields import FIELDS
 from hybrid_nds.reconcile.observables import OBSERVABLES, Observable
+from hybrid_nds.transport import PortableResult
 
 _REQUIRED = (
     *("name", "title", "field", "kind", "stiff", "t0", "t1", "y0", "backends"),
@@ -46,7 +47,7 @@ class Reference:
 
 
 @dataclasses.dataclass(frozen=True)
-class NamedObservable:
+class NamedObservable(PortableResult):
     """An observable of a fixture.
 
     **Fields:** the name; the function of times and states; and the value it must
@@ -81,7 +82,7 @@ class Settings:
 
 
 @dataclasses.dataclass(frozen=True)
-class Fixture:
+class Fixture(PortableResult):
     """A problem, its known solution and the way the two are compared.
 
     **Fields:** the name, title and folder; the problem, in double precision; the

@@ -20,6 +20,7 @@ import numpy as np
 from ..noise import StoredPath
 from ..precision import double_precision
 from ..stochastic_problem import SDEProblem
+from ..transport import PortableResult
 from ._specification import check_choice, check_keys
 from .analyses import PlannedAnalysis, read_analyses
 from .fields import STOCHASTIC_FIELDS
@@ -99,7 +100,7 @@ class Law:
 
 
 @dataclasses.dataclass(frozen=True)
-class StochasticFixture:
+class StochasticFixture(PortableResult):
     """A stochastic problem, what is known of its solution and its law.
 
     **Fields:** the name, title and folder; the problem, in double precision; the strong
