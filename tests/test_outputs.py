@@ -37,7 +37,8 @@ def taken(tmp_path):
 def _ensemble(place):
     # A field that is traced for its shape alone: a solve would count more.
     problem = ODEProblem(lambda t, y, args: -y, jnp.array([1.0]), 0.0, 1.0)
-    ensemble(problem, 4, save=place)
+    starts = jnp.ones((4, 1))
+    ensemble(problem, 4, initial=starts, key=jax.random.key(0), save=place)
 
 
 def _fit(place):
@@ -153,8 +154,11 @@ def test_commands_print_in_any_encoding(name, encoding, monkeypatch, tmp_path):
         }
         findings = {"versions": {"β": "1"}, "jax": {"devices": ["é"]}, "julia": {}}
         findings["jax"]["double_precision"] = True
+        # The command hides the module of its name.
         monkeypatch.setattr(
-            "hybrid_nds.cli.doctor.examine", lambda: findings | {"checks": [found]}
+            sys.modules["hybrid_nds.cli.doctor"],
+            "examine",
+            lambda: findings | {"checks": [found]},
         )
     done = CliRunner(charset=encoding).invoke(app, ["--no-cache", *PRINTING[name]])
     assert done.exception is None or isinstance(done.exception, SystemExit)

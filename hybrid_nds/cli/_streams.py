@@ -7,7 +7,16 @@ import sys
 import unicodedata
 
 _HANDLER = "hybrid_nds.nearest"
-_NEAREST = {"±": "+/-", "−": "-", "–": "-", "—": "-", "…": "...", "’": "'", "≤": "<="}
+_NEAREST = {
+    "±": "+/-",
+    "−": "-",
+    "–": "-",
+    "—": "-",
+    "…": "...",
+    "’": "'",
+    "≤": "<=",
+    "λ": "lambda",  # lamda to Unicode
+}
 
 
 def use_any_encoding() -> None:
