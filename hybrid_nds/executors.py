@@ -21,6 +21,7 @@ from concurrent.futures import (
 from typing import Any, TypeVar
 
 from .runtime import FreshContext, JuliaWorker, WorkerDiedError
+from .transport import delivered, portable
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -107,6 +108,7 @@ def run_tasks(
     """
     workers = workers_of(executor)
     own = _pool(workers) if isinstance(executor, int) else None
+    guarded = functools.partial(run_guarded, function)
     used: Any = executor if own is None else own
     waiting = list(reversed(range(len(tasks))))
     running: dict[Future, int] = {}
@@ -117,11 +119,11 @@ def run_tasks(
             try:
                 # Enough to keep all busy, and no more in memory.
                 while waiting and len(running) < 2 * workers:
-                    future = used.submit(function, tasks[waiting[-1]])
+                    future = used.submit(guarded, tasks[waiting[-1]])
                     running[future] = waiting.pop()
                 finished, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in finished:
-                    result = future.result()
+                    result = guarded_result(future)
                     number = running.pop(future)
                     deaths = 0
                     yield tasks[number], result
@@ -156,6 +158,24 @@ def run_tasks(
                 own.shutdown()
             else:
                 _end(own)
+
+
+def run_guarded(function: Callable[[Task], Result], task: Task) -> Result:
+    """Run a task in a worker; an exception of any class reaches the caller as itself.
+
+    One that cannot be unpickled would break the whole pool instead.
+    """
+    try:
+        return function(task)
+    except Exception as error:
+        raise portable(error) from error.__cause__
+
+
+def guarded_result(future: Future[Result]) -> Result:
+    error = future.exception()
+    if error is not None:
+        raise delivered(error)
+    return future.result()
 
 
 def julia_beside(owner: str, threads: int | None) -> JuliaWorker:

@@ -37,6 +37,54 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         raise
 
 
+def check_writable_folder(
+    owner: str, name: str, folder: str | os.PathLike[str]
+) -> None:
+    """Find out before the work whether files can be written to a folder.
+
+    **Arguments:** who asks and the argument's name, for errors; the folder, which need
+    not be there yet: then that is tried which it would be made in.
+
+    **Raises:** `ValueError`, naming the argument and the folder.
+    """
+    folder = Path(folder).absolute()
+    words = f"`{name}` must be a folder that can be written to, got {folder}"
+    _check(owner, words, folder)
+
+
+def _check(owner: str, words: str, folder: Path) -> None:
+    there = next(p for p in (folder, *folder.parents) if os.path.lexists(p))
+    try:
+        # The folder of another user may be entered and not written to.
+        probe = there / f".probe-{secrets.token_hex(8)}"
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except OSError as error:
+        reason = f"{there}: {error.strerror or error}"
+        if not there.is_dir():
+            reason = f"{there} is a file"
+        raise ValueError(
+            f"{owner}: {words}: {reason}. Take another folder, or change its "
+            "permissions."
+        ) from error
+
+
+def check_writable_file(owner: str, name: str, path: str | os.PathLike[str]) -> None:
+    """Find out before the work whether a file can be written.
+
+    **Arguments:** who asks and the argument's name, for errors; the file, whose folder
+    need not be there yet.
+
+    **Raises:** `ValueError`, naming the argument and the file.
+    """
+    path = Path(path).absolute()
+    if path.is_dir():
+        raise ValueError(f"{owner}: `{name}` must be a file, got the folder {path}.")
+    _check(
+        owner, f"`{name}` must be a file that can be written, got {path}", path.parent
+    )
+
+
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a text file whole or not at all, as UTF-8."""
     with atomic_file(path) as file:

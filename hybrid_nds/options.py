@@ -169,8 +169,19 @@ def check_saveat(saveat: Any, problem: ODEProblem | SDEProblem, stack: Stack) ->
     if not np.all(np.isfinite(times)):
         raise ValueError(f"solve: `saveat` must be finite, got {times}.")
     if is_concrete(problem.t0) and is_concrete(problem.t1):
-        _check_times(times, float(problem.t0), float(problem.t1))
+        t0, t1 = float(problem.t0), float(problem.t1)
+        times = _within(times, t0, t1)
+        _check_times(times, t0, t1)
     return times
+
+
+def _within(times: np.ndarray, t0: float, t1: float) -> np.ndarray:
+    """Times that rounding alone put beyond an end of the span, at that end."""
+    finite = [abs(t) for t in (t0, t1) if np.isfinite(t)]
+    # As sums of steps and `linspace` round.
+    slack = 4 * np.spacing(np.asarray(max(finite), times.dtype))
+    inside = np.clip(times, min(t0, t1), max(t0, t1)).astype(times.dtype)
+    return np.where(np.abs(times - inside) <= slack, inside, times)
 
 
 def _check_times(times: np.ndarray, t0: float, t1: float) -> None:

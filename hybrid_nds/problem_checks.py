@@ -87,7 +87,8 @@ def check_state(owner: str, y0: PyTree) -> PyTree:
         if array.dtype not in (np.float32, np.float64):
             raise TypeError(
                 f"{where} must be float32 or float64, got {array.dtype}; cast it, and "
-                "let the field compute in lower precision where it wants to."
+                "let the field compute in float16 where it wants to (in bfloat16 on "
+                "Diffrax alone)."
             )
         if is_concrete(leaf) and not np.all(np.isfinite(np.asarray(leaf))):
             raise ValueError(

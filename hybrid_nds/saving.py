@@ -90,7 +90,9 @@ def load(
     config, arrays = _read(Path(path))
     try:
         model = Decoder("load", arrays, names).model(config["model"])
-    except (KeyError, TypeError, RecursionError) as error:
+    except ValueError:
+        raise
+    except Exception as error:
         raise ValueError(
             f"load: the description in {path} makes no sense: "
             f"{type(error).__name__}: {error}. It is damaged, or was changed by other "
@@ -111,7 +113,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             text = (file.metadata() or {}).get(_KEY)
             # Not a mapping, whatever it has.
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except safetensors.SafetensorError as error:
+    except (safetensors.SafetensorError, OSError) as error:
         raise ValueError(
             f"load: {path} is no safetensors file, or damaged: {error}."
         ) from error

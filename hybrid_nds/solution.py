@@ -12,6 +12,8 @@ import jax.core
 import numpy as np
 from jaxtyping import Array, PyTree
 
+from .transport import PortableError
+
 
 class Outcome(eqx.Enumeration):  # pyright: ignore
     """How a solve ended: one enumeration for both solver stacks.
@@ -23,8 +25,7 @@ class Outcome(eqx.Enumeration):  # pyright: ignore
     success = "the solve reached the end of its span"
     event = "a terminal event stopped the solve"
     max_steps_reached = (
-        "the solve ran out of steps; raise max_steps, loosen the tolerances, or "
-        "take an implicit solver if the problem is stiff"
+        "the solve ran out of steps; raise max_steps or loosen the tolerances"
     )
     step_size_too_small = (
         "the step size fell below what the time variable resolves; the solution "
@@ -96,7 +97,7 @@ _SUCCESS, _EVENT, UNSTABLE = map(
 )
 
 
-class SolveError(RuntimeError):
+class SolveError(PortableError, RuntimeError):
     """A solve that did not reach its end.
 
     **Fields:**

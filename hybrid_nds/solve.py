@@ -14,6 +14,7 @@ from jaxtyping import PRNGKeyArray
 from .backends.base import Backend
 from .backends.diagnosis import diagnosed
 from .events import Event, SteadyState
+from .forward_mode import forward_mode_named
 from .noise import BrownianPath, StoredPath
 from .options import check_options
 from .problem import ODEProblem
@@ -162,24 +163,37 @@ def solve(
         "extra": extra,
     }
     name = cast(Stack, stack.name)
+    # Fixed steps are one scan, which has derivatives in both modes.
+    adaptive = dt is None or rtol is not None or atol is not None
+    with forward_mode_named(problem, name, adjoint, adaptive):
+        solution, event = _solved(stack, name, problem, key, path, shared)
+    solution = diagnosed(solution, problem)
+    return raise_on_failure(solution, problem, event) if throw else solution
+
+
+def _solved(
+    stack: Any,
+    name: Stack,
+    problem: ODEProblem | SDEProblem,
+    key: Any,
+    path: Any,
+    shared: dict[str, Any],
+) -> tuple[Solution, Any]:
     if isinstance(problem, SDEProblem):
         along = check_stochastic_options(problem, name, key=key, path=path, **shared)
-        solution, event = stack.solve_stochastic(problem, along), None
-    elif isinstance(problem, ODEProblem):
+        return stack.solve_stochastic(problem, along), None
+    if isinstance(problem, ODEProblem):
         if key is not None or path is not None:
             raise TypeError(
                 "solve: `key` and `path` are for an SDEProblem; an ODEProblem has no "
                 "noise."
             )
         options = check_options(problem, name, **shared)
-        solution, event = stack.solve(problem, options), options.event
-    else:
-        raise TypeError(
-            "solve: `problem` must be an ODEProblem or an SDEProblem, got "
-            f"{type(problem).__name__}."
-        )
-    solution = diagnosed(solution, problem)
-    return raise_on_failure(solution, problem, event) if throw else solution
+        return stack.solve(problem, options), options.event
+    raise TypeError(
+        "solve: `problem` must be an ODEProblem or an SDEProblem, got "
+        f"{type(problem).__name__}."
+    )
 
 
 def raise_on_failure(

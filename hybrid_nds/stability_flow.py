@@ -12,6 +12,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
+from .forward_mode import with_forward_rule
 from .problem import ODEProblem
 from .problem_checks import VectorField
 from .stochastic_problem import NoiseKind, SDEProblem
@@ -54,9 +55,10 @@ class TangentField(eqx.Module):
     ) -> tuple[PyTree[Array], Array]:
         y, tangents = state
         flat, unravel = ravel_pytree(y)
+        field = with_forward_rule(self.field, t, y, args)
 
         def along(tangent: Array) -> tuple[PyTree[Array], Array]:
-            moved = lambda u: self.field(t, unravel(u), args)
+            moved = lambda u: field(t, unravel(u), args)
             value, derivative = jax.jvp(moved, (flat,), (tangent,))
             return value, ravel_pytree(derivative)[0]
 
@@ -77,7 +79,8 @@ class TangentDiffusion(eqx.Module):
         y, tangents = state
         flat, unravel = ravel_pytree(y)
         full = self.noise != "scalar" and not self.matrix_noise
-        moved = lambda u: self._flat(t, unravel(u), args)
+        diffusion = with_forward_rule(self.diffusion, t, y, args)
+        moved = lambda u: self._flat(diffusion, t, unravel(u), args)
         g = moved(flat)
         if full:
             g = jnp.diag(g)
@@ -91,8 +94,10 @@ class TangentDiffusion(eqx.Module):
 
         return self._shaped(g, y, unravel), jax.vmap(along)(tangents)
 
-    def _flat(self, t: Any, y: PyTree[Array], args: PyTree) -> Array:
-        g = self.diffusion(t, y, args)
+    def _flat(
+        self, diffusion: VectorField, t: Any, y: PyTree[Array], args: PyTree
+    ) -> Array:
+        g = diffusion(t, y, args)
         if not self.matrix_noise:
             return ravel_pytree(g)[0]
         leaves = jtu.tree_leaves(g)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .forward_mode import forward_problem
 from .stochastic_problem import SDEProblem
 
 Increment = Callable[[Any, Array, Array], Array]
@@ -37,10 +38,10 @@ class SchemeStep(eqx.Module):
         given: Float[Array, " given"],
     ) -> tuple[Float[Array, " n"], Float[Array, "k n"]]:
         y, tangents = state
-        step = SCHEMES[self.scheme]
+        step, problem = SCHEMES[self.scheme], forward_problem(self.problem)
 
         def moved(u: Array) -> Array:
-            return step(self.problem, t, u, given[0], given[1:])
+            return step(problem, t, u, given[0], given[1:])
 
         def along(tangent: Array) -> tuple[Array, Array]:
             return jax.jvp(moved, (y,), (tangent,))

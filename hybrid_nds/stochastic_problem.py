@@ -342,6 +342,13 @@ def _check_claim(problem: SDEProblem) -> None:
         largest, asymmetry = np.asarray(_brackets(problem, points)).astype(float)
     limit = np.sqrt(np.finfo(problem.dtype).eps)
     if problem.noise == "additive":
+        if not np.isfinite(largest):
+            raise ValueError(
+                "SDEProblem: with 'additive' noise `diffusion` must not depend on the "
+                f"state, but its derivative there is {largest} at or near `y0`, which "
+                "tells nothing; make it finite there, or say noise='diagonal' or "
+                "'general'."
+            )
         if largest > 0:
             raise ValueError(
                 "SDEProblem: with 'additive' noise `diffusion` must not depend on the "

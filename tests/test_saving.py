@@ -331,3 +331,47 @@ def test_a_write_that_fails_leaves_what_was_there(path, monkeypatch):
 def test_trust_is_checked(trust, path):
     with pytest.raises(TypeError, match="`trust` must hold modules, and classes"):
         hybrid_nds.load(path, trust=trust)
+
+
+def _altered(node):
+    """Every node of a description in turn, replaced by what it must not be."""
+    yield from (None, 3, [[1]], {"class": 3})
+    if not isinstance(node, dict | list):
+        return
+    for key, inner in node.items() if isinstance(node, dict) else enumerate(node):
+        for changed in _altered(inner):
+            copy = dict(node) if isinstance(node, dict) else list(node)
+            copy[key] = changed
+            yield copy
+
+
+def test_whatever_a_description_holds_the_error_is_told(path):
+    hybrid_nds.save(path, {"a": models.Lorenz(), "b": [jnp.tanh, (1, "x", 2.5)]})
+    original = path.read_bytes()
+    with safetensors.safe_open(path, "numpy") as file:
+        text = file.metadata()["hybrid_nds"]
+    model = json.loads(text)["model"]
+    refused = 0
+    for altered in _altered(model):
+        path.write_bytes(original)
+        new = json.dumps(json.loads(text) | {"model": altered})
+        change(path, lambda old, arrays, new=new: new)
+        try:
+            hybrid_nds.load(path)
+        except ValueError as error:
+            refused += str(error).startswith("load: ")
+    assert refused > 40
+
+
+def test_a_cut_or_a_stray_byte_is_told(path):
+    hybrid_nds.save(path, models.Lorenz())
+    whole = path.read_bytes()
+    for length in range(0, len(whole), 37):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"load: .*model\.safetensors"):
+            hybrid_nds.load(path)
+    # In the header; among the numbers any byte is another number.
+    for place in range(0, len(whole) - 24, 23):
+        path.write_bytes(whole[:place] + b"\xff" + whole[place + 1 :])
+        with pytest.raises(ValueError, match="load: "):
+            hybrid_nds.load(path)

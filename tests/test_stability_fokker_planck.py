@@ -1,5 +1,8 @@
 """The Fokker–Planck equation on the line, against closed forms."""
 
+from decimal import Decimal, localcontext
+from fractions import Fraction
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +13,7 @@ from hypothesis import given, settings, strategies as st
 
 from hybrid_nds import SDEProblem, to_stratonovich
 from hybrid_nds.stability import fokker_planck
+from hybrid_nds.stability._birth_death import BirthDeathChain
 
 
 def ornstein_uhlenbeck(theta=1.0, sigma=0.5, y0=0.8):
@@ -246,3 +250,147 @@ def test_problems_that_cannot_be_are_named():
         fokker_planck(vanishing, (-1.0, 1.0))
     with pytest.raises(TypeError, match="must be an SDEProblem"):
         fokker_planck(jax.numpy.ones(1), (-1.0, 1.0))
+
+
+def exact_rate(up, down, digits=200):
+    """The slowest rate of a chain with absorption from rates in many digits: the least
+    eigenvalue but zero of the tridiagonal generator, by bisection on Sturm's count."""
+    n = len(up) - 1
+    with localcontext(prec=digits):
+        up, down = [[Decimal(float(r)) for r in rates] for rates in (up, down)]
+        leaving = [up[i + 1] + down[i] for i in range(n)]
+        products = [up[i + 1] * down[i + 1] for i in range(n - 1)]
+
+        def below(x):
+            count, pivot = 0, Decimal(1)
+            for i in range(n):
+                pivot = leaving[i] - x - (products[i - 1] / pivot if i else 0)
+                count += pivot < 0
+            return count
+
+        wanted = 2 if down[0] == 0 and up[-1] == 0 else 1
+        low, high = Decimal(10) ** -150, 2 * max(leaving)
+        for _ in range(600):
+            middle = (low * high).sqrt()
+            low, high = (low, middle) if below(middle) >= wanted else (middle, high)
+        return float(low)
+
+
+@pytest.mark.parametrize("ends", [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_rates_over_eighty_powers_of_ten_keep_their_digits(ends):
+    random = np.random.default_rng(ends)
+    for n in (2, 3, 9):
+        up, down = 10.0 ** random.uniform(-40, 40, (2, n + 1))
+        down[0], up[-1] = down[0] * ends[0], up[-1] * ends[1]
+        chain = BirthDeathChain(up, down)
+        np.testing.assert_allclose(
+            chain.slowest_rate(), exact_rate(up, down), rtol=chain.round_off
+        )
+        if not any(ends):
+            continue
+        # By rational numbers, which round nothing.
+        u, d = ([Fraction(float(r)) for r in rates] for rates in (up, down))
+        lost, gained, shares = d[0], Fraction(1), []
+        for i in range(n):
+            shares.append((u[i + 1] / (lost + u[i + 1]), gained / (lost + u[i + 1])))
+            if i < n - 1:
+                factor = d[i + 1] / (lost + u[i + 1])
+                lost, gained = factor * lost, 1 + factor * gained
+        time, exact = Fraction(0), []
+        for share, own in reversed(shares):
+            time = share * time + own
+            exact.insert(0, float(time))
+        np.testing.assert_allclose(chain.exit_times(), exact, rtol=chain.round_off)
+        # The equations themselves, so that the elimination above is not taken on trust.
+        times = [Fraction(0), *map(Fraction, exact), Fraction(0)]
+        left = [
+            (u[i + 1] + d[i]) * times[i + 1] - u[i + 1] * times[i + 2] - d[i] * times[i]
+            for i in range(n)
+        ]
+        sizes = [(u[i + 1] + d[i]) * times[i + 1] for i in range(n)]
+        for value, size in zip(left, sizes, strict=True):
+            assert abs(value - 1) <= Fraction(chain.round_off) * (1 + 2 * size)
+
+
+@pytest.mark.parametrize("height", [12.5, 36.0, 50.0, 200.0])
+def test_rare_exits_hold_within_their_errors(height):
+    # Kramers' problem V = x⁴/4 − x²/2: the mean time over the top is ε⁻¹∫e^{V/ε}∫
+    # e^{−V/ε}, to 1/T at these heights the gap as well, by the trapezoidal rule on
+    # cells of 1e-5, whose error is below h²V''/12ε = 4e-8 at the highest.
+    noise = 0.25 / height
+    y = np.linspace(-1.5, 0.0, 150_001)
+    potential = (y**4 / 4 - y**2 / 2) / noise
+    weights = np.exp(-potential - height)
+    inner = np.concatenate([[0.0], np.cumsum((weights[1:] + weights[:-1]) / 2)])
+    outer = np.exp(potential) * inner * (y[1] - y[0])
+    for dtype in (jnp.float64, jnp.float32):
+        problem = SDEProblem(
+            lambda t, x, args: x - x**3,
+            lambda t, x, args: jnp.full_like(x, np.sqrt(2 * noise)),
+            jnp.array([-1.0], dtype),
+            0.0,
+            1.0,
+            noise="additive",
+        )
+        one = fokker_planck(
+            problem, (-1.5, 0.0), cells=200, boundary=("reflecting", "absorbing")
+        )
+        two = fokker_planck(problem, (-1.5, 1.5), cells=200)
+        assert one.exit_times is not None
+        assert one.exit_time_errors is not None
+        i = int(np.argmin(np.abs(one.x + 1)))
+        known = y >= one.x[i]
+        exact = np.trapezoid(outer[known], y[known]) / noise * np.exp(height)
+        # The mean time from the bottom differs from 1/gap by a share of about ε.
+        for value, error, right, model in (
+            (one.exit_times[i], one.exit_time_errors[i], exact, 0.0),
+            (one.gap, one.gap_error, 1 / exact, noise),
+            (two.gap, two.gap_error, 1 / exact, noise),
+        ):
+            assert abs(value - right) <= 2 * error + model * right
+            assert error < 0.15 * right
+
+
+def test_coarse_cells_are_told_by_the_errors():
+    # From 20 cells on, where the barrier is within a few of them, no interval leaves
+    # out the value of 400.
+    for noise in (0.005, 0.00125, 0.0005):
+        problem = gradient(
+            lambda y: y - y**3,
+            lambda y, e=noise: jnp.sqrt(2 * e) * jnp.ones_like(y),
+        )
+        fine, *coarse = (
+            fokker_planck(problem, (-2.0, 2.0), cells=n) for n in (800, 20, 40, 100)
+        )
+        for found in coarse:
+            assert abs(found.gap - fine.gap) <= 2 * found.gap_error + fine.gap_error
+
+
+def test_mass_after_a_long_time_is_what_the_gap_leaves():
+    # From the well's bottom, mass falls as e^{−gap·t} from the first relaxation on; at
+    # ΔV/ε = 36 the time is 1e20 of the fastest jumps.
+    noise = 0.25 / 36
+    problem = gradient(
+        lambda y: y - y**3, lambda y: jnp.sqrt(2 * noise) * jnp.ones_like(y), y0=-1.0
+    )
+    times = [1e14, 1e16]
+    found = fokker_planck(
+        problem,
+        (-2.0, 0.0),
+        cells=100,
+        times=times,
+        boundary=("reflecting", "absorbing"),
+    )
+    np.testing.assert_allclose(
+        found.mass, np.exp(-found.gap * np.array(times)), rtol=1e-9
+    )
+
+
+def test_rates_beyond_double_precision_are_not_known_to_be_zero():
+    problem = gradient(lambda y: 1 + 0 * y, lambda y: 1e-2 * jnp.ones_like(y))
+    found = fokker_planck(
+        problem, (0.0, 1.0), cells=40, boundary=("absorbing", "reflecting")
+    )
+    assert found.exit_times is not None
+    assert found.gap == 0 < found.gap_error
+    assert np.all(found.exit_times[1:] > 1e300)

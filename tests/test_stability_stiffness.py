@@ -110,6 +110,8 @@ def test_what_does_not_decay_has_no_ratio():
     assert np.all(np.isnan(found.ratios))
     assert np.isnan(found.ratio)
     assert np.isnan(found.ratio_error)
+    assert "nothing decays" in str(found)
+    assert "nan" not in str(found)
     assert np.all(found.radii == 0)
     assert not found.stiff
     # One rate alone has the ratio one; a slow rate of growth counts as slow.

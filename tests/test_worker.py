@@ -134,11 +134,20 @@ def test_exceptions_come_back(worker):
     assert caught.value.kind == "DomainError"
 
 
-def test_exceptions_that_cannot_be_read_come_back_in_words(worker):
+def test_exceptions_that_pickle_cannot_make_again_come_back(worker):
     def fail():
         raise _OwnError("a leak", "the boat")
 
-    with pytest.raises(RuntimeError, match="_OwnError: a leak in the boat"):
+    with pytest.raises(_OwnError, match="a leak in the boat"):
+        worker.call(fail)
+    assert worker.call(pow, 2, 3) == 8
+
+
+def test_exceptions_that_cannot_be_pickled_come_back_in_words(worker):
+    def fail():
+        raise ValueError("held by", threading.Lock())
+
+    with pytest.raises(RuntimeError, match="ValueError: "):
         worker.call(fail)
     assert worker.call(pow, 2, 3) == 8
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from ..files import atomic_file
+from ..files import atomic_file, check_writable_file
 
 _FORMAT = 1
 _HEAD = "hybrid_nds"
@@ -46,15 +45,23 @@ class SavedProgress:
             )
 
     def read(self) -> dict[str, np.ndarray] | None:
-        """The arrays of the last stretch, `None` where nothing was kept yet."""
-        if self._path is None or not self._path.exists():
+        """The arrays of the last stretch, `None` where nothing was kept yet.
+
+        **Raises:** `ValueError` for a file of another analysis, a damaged one, or one
+        that is yet to be written and cannot be.
+        """
+        if self._path is None:
+            return None
+        if not self._path.exists():
+            check_writable_file(self._owner, "save", self._path)
             return None
         try:
             with self._path.open("rb") as raw, np.load(raw) as file:
                 arrays = {name: file[name] for name in file.files}
             head = json.loads(str(arrays.pop(_HEAD)))
             theirs, known = dict(head["fingerprint"]), head["format"] == _FORMAT
-        except (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        # A damaged archive fails in any part of its reading.
+        except Exception as error:
             raise ValueError(
                 f"{self._owner}: `save` cannot be read, {self._path}: {error}. Take "
                 "another file, or remove this one."

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..files import save_figure
 from ..solution import Provenance
+from ..transport import PortableError, PortableResult
 
 if TYPE_CHECKING:
     import xarray
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _PACKAGES = ("hybrid_nds", "jax", "diffrax")
 
 
-class AnalysisResult(abc.ABC):
+class AnalysisResult(PortableResult, abc.ABC):
     """A small typed result: figures with their errors, settings, provenance.
 
     Every analysis has a frozen dataclass of its own that implements `variables`,
@@ -152,7 +153,7 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else str(value)
 
 
-class AnalysisError(RuntimeError):
+class AnalysisError(PortableError, RuntimeError):
     """An analysis that ran and found no figure to stand by.
 
     **Fields:** `result`, what there is of it, `None` for nothing.

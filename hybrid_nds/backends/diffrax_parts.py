@@ -12,6 +12,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
 
+from ..forward_mode import with_forward_rule
 from ..problem import ODEProblem
 from ..problem_checks import is_concrete
 from ..solvers import find_solver
@@ -50,7 +51,11 @@ def make_terms(problem: ODEProblem, solver: diffrax.AbstractSolver) -> PyTree:
     The implicit-explicit KenCarp methods get the whole field as their implicit part,
     which makes them the ESDIRK methods of the same name.
     """
-    term = diffrax.ODETerm(problem.field)
+    field = problem.field
+    if isinstance(solver, diffrax.AbstractImplicitSolver):
+        # Newton's method pushes tangents through it.
+        field = with_forward_rule(field, problem.t0, problem.y0, problem.args)
+    term = diffrax.ODETerm(field)
     if isinstance(solver, _IMEX):
         return diffrax.MultiTerm(diffrax.ODETerm(no_drift), term)
     return term

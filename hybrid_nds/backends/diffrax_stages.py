@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
@@ -19,8 +20,6 @@ import optimistix as optx
 from equinox.internal import ω
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PyTree, Scalar
-
-from .._core import value_and_jacobian
 
 
 class NewtonState(eqx.Module):
@@ -75,8 +74,9 @@ class _StageNewton(optx.AbstractRootFinder):
             out, aux = fn(unravel(flat), args)
             return ravel_pytree(out)[0], aux
 
-        value, jacobian, aux = value_and_jacobian(residual, flat)
-        update = _solve(jacobian, value)
+        value, push, aux = jax.linearize(residual, flat, has_aux=True)
+        columns = jax.vmap(push)(jnp.eye(flat.shape[0], dtype=flat.dtype))
+        update = _solve(columns.T, value)
         after = unravel(flat - update)
         base, increment = _stage(args)
         moved = increment(unravel(update))

@@ -16,6 +16,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
 
+from ..forward_mode import forward_problem
 from ..lowering import LoweredFunction, lower_problem
 from ..problem import ODEProblem
 from ..runtime import Session
@@ -113,7 +114,7 @@ def lowered_parts(
     session: Session, cache: FunctionCache, problem: ODEProblem, form: Form
 ) -> JuliaParts:
     """A problem's functions by lowering."""
-    lowered = lower_problem(problem, form)
+    lowered = lower_problem(forward_problem(problem), form)
     drift, jacobian, gradient = (
         cache.get(session, part)
         for part in (lowered.drift, lowered.jacobian, lowered.time_gradient)
@@ -127,7 +128,7 @@ def callback_parts(session: Session, problem: ODEProblem) -> JuliaParts:
     The Jacobian and the time gradient are JAX's own: without them an implicit solver
     would send dual numbers or finite differences through Python.
     """
-    n = problem.dimension
+    problem, n = forward_problem(problem), problem.dimension
     flat = flat_function(problem.field, problem.y0, problem.args)
     weights = CallbackWeights((problem.field, problem.args))
     functions = (

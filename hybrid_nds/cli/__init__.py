@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ._cache import use_compilation_cache
+from ._streams import use_any_encoding
 from .doctor import doctor
 from .julia import julia
 from .solve import solve
@@ -32,6 +33,7 @@ def options(
     ] = True,
 ) -> None:
     """Neural dynamical systems on two solver stacks."""
+    use_any_encoding()
     if cache:
         use_compilation_cache()
 
@@ -45,4 +47,6 @@ app.add_typer(study, name="study")
 
 def main() -> None:
     """Run the command line."""
+    # For `--help` too, which runs no command.
+    use_any_encoding()
     app()

@@ -11,6 +11,8 @@ import queue
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..executors import guarded_result, run_guarded
+
 if TYPE_CHECKING:
     from ..reconcile import Report
     from ..reconcile.report import RungResult
@@ -56,13 +58,14 @@ def climb(
         jobs, mp_context=context, initializer=_listen, initargs=(messages,)
     )
     ordered = sorted(names, key=lambda n: (n not in _LONGEST, names.index(n)))
+    there = functools.partial(_climb_there, rungs, mode)
     try:
-        waiting = {pool.submit(_climb_there, name, rungs, mode) for name in ordered}
+        waiting = {pool.submit(run_guarded, there, name) for name in ordered}
         while waiting:
             done, waiting = concurrent.futures.wait(waiting, timeout=0.1)
             _drain(messages, notify)
             for task in done:
-                yield task.result()
+                yield guarded_result(task)
     except concurrent.futures.process.BrokenProcessPool as error:
         raise RuntimeError(
             f"a process died, perhaps for want of memory; --jobs {jobs - 1 or 1} needs "
@@ -98,7 +101,7 @@ def _listen(messages: Any) -> None:
     _messages[:] = [messages]
 
 
-def _climb_there(name: str, rungs: Sequence[str], mode: str) -> tuple[Report, bytes]:
+def _climb_there(rungs: Sequence[str], mode: str, name: str) -> tuple[Report, bytes]:
     def notify(*message: Any) -> None:
         _messages[0].put(message)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -12,3 +14,15 @@ def fail(message: object, code: int = 1) -> NoReturn:
     """Say on the standard error what went wrong, and exit."""
     Console(stderr=True, soft_wrap=True).print(f"error: {message}", markup=False)
     raise typer.Exit(code)
+
+
+def check_output(check: Callable[..., Any], option: str, path: Path) -> None:
+    """Exit before the work where its results could not be written.
+
+    **Arguments:** `check_writable_file` or `check_writable_folder`; the option; what it
+    names.
+    """
+    try:
+        check("hybrid-nds", option, path)
+    except ValueError as error:
+        fail(f"cannot write there: {error}", 2)

@@ -11,8 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ..files import atomic_file
-from ._report import fail
+from ..files import atomic_file, check_writable_file
+from ._report import check_output, fail
 
 
 def solve(
@@ -39,6 +39,8 @@ def solve(
         saveat = None if times is None else [float(t) for t in times.split(",")]
     except ValueError:
         fail(f"--times must be numbers separated by commas, got {times!r}", 2)
+    if output is not None:
+        check_output(check_writable_file, "--output", output)
     try:
         with hybrid_nds.double_precision():
             fixture = load_fixture(problem)

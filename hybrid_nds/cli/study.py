@@ -10,7 +10,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ._report import fail
+from ..files import check_writable_folder
+from ._report import check_output, fail
 
 if TYPE_CHECKING:
     from ..studies import Study, StudyResult
@@ -67,6 +68,9 @@ def run_studies(
     if backend not in backends:
         fail(f"--backend must be one of {', '.join(backends)}, got {backend!r}.", 2)
     chosen = _chosen(names or [], every)
+    for option, folder in (("--out", out), ("--pages", pages)):
+        if folder is not None:
+            check_output(check_writable_folder, option, folder)
     preset: Any = "quick" if quick else "paper" if paper else "default"
     console = Console(soft_wrap=True)
     results: list[StudyResult] = []

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from ._report import fail
+from ..files import check_writable_folder
+from ._report import check_output, fail
 
 if TYPE_CHECKING:
     from ..reconcile import Report
@@ -64,7 +65,7 @@ def validate(
     mode = modes[backend]
     if mode == "auto":
         mode = "live" if configured() else "recorded"
-    _check_writable(output)
+    check_output(check_writable_folder, "--output", output)
     jobs = jobs or default_jobs(len(names), mode)
     console = Console(highlight=False, soft_wrap=True)
     processes = "" if jobs == 1 else f", in {jobs} processes"
@@ -118,17 +119,6 @@ def validate(
 
 def _problems(count: int) -> str:
     return "1 problem" if count == 1 else f"{count} problems"
-
-
-def _check_writable(folder: Path) -> None:
-    """Find out before the work that the report cannot be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        fail(f"--output: cannot write to {folder}: {error.strerror or error}.", 2)
 
 
 def _write(

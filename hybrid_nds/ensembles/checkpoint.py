@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..files import atomic_file
+from ..files import atomic_file, check_writable_folder
 from ..solution import Provenance
 from .plan import BlockResult
 from .tasks import BatchResult
@@ -40,11 +39,12 @@ class Checkpoint:
             raise ValueError(
                 f"ensemble: `save` must be a folder, but {self.folder} is a file."
             )
-        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / _MANIFEST
         if path.exists():
             self._compare(path, fingerprint)
             return
+        self.check_writable()
+        self.folder.mkdir(parents=True, exist_ok=True)
         if any(self.folder.iterdir()):
             raise ValueError(
                 f"ensemble: `save` must be an empty folder or one of this same "
@@ -55,12 +55,19 @@ class Checkpoint:
         with atomic_file(path) as file:
             file.write(text.encode())
 
+    def check_writable(self) -> None:
+        """Find out before the work whether blocks can be kept.
+
+        **Raises:** `ValueError` for a folder that cannot be written to.
+        """
+        check_writable_folder("ensemble", "save", self.folder)
+
     def _compare(self, path: Path, fingerprint: Mapping[str, str]) -> None:
         try:
-            found = json.loads(path.read_text())
+            found = json.loads(path.read_bytes())
             theirs = dict(found["fingerprint"])
             known = found["format"] == _FORMAT
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"ensemble: `save` holds a manifest that cannot be read, {path}: "
                 f"{error}. Take another folder, or remove this one."
@@ -109,12 +116,14 @@ class Checkpoint:
             try:
                 with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                     arrays = {name: file[name] for name in file.files}
-                yield _batch(arrays)
-            except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+                batch = _batch(arrays)
+            # A damaged archive fails in any part of its reading.
+            except Exception as error:
                 raise ValueError(
                     f"ensemble: {path} is damaged ({error}). Remove this file; its "
                     "trajectories are solved again."
                 ) from error
+            yield batch
 
 
 def _batch(arrays: Mapping[str, np.ndarray]) -> BatchResult:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from ..solution import Outcome, Provenance
+from ..transport import PortableError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +36,7 @@ class Failure:
         return f"trajectory {self.index}: {self.outcome} at t = {self.time:.6g}"
 
 
-class EnsembleError(RuntimeError):
+class EnsembleError(PortableError, RuntimeError):
     """An ensemble with failed trajectories, where `throw` asked for an error.
 
     **Fields:** `ensemble`, the [`Ensemble`][hybrid_nds.Ensemble] as it is.

@@ -219,6 +219,8 @@ def _run(
                 report(one.outcomes.size)
         missing = collector.missing
         if missing:
+            if checkpoint is not None:
+                checkpoint.check_writable()
             if executor is None:
                 local = make_blocks(plan, mesh, threads)
                 size = _blocks_in_batch(plan, batch_size, local.together, executor)

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from ..transport import PortableError
 from ._code import Code, Index, call, julia_type, literal
 from ._elementwise import ELEMENTWISE, Operands
 from ._names import identifier
@@ -20,7 +21,7 @@ Form = Literal["array", "scalar"]
 _COUNTERS = "ijklmnrs"
 
 
-class UnsupportedPrimitiveError(LoweringError):
+class UnsupportedPrimitiveError(PortableError, LoweringError):
     """A primitive that lowering has no rule for."""
 
     def __init__(self, primitive: str, line: str):

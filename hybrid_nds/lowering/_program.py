@@ -108,6 +108,12 @@ def trace(
 
 def _variable(aval: Any, name: str, line: str) -> Variable:
     dtype = aval.dtype
+    if dtype == jnp.bfloat16:
+        raise LoweringError(
+            f"Lowering takes float16, float32 and float64, got bfloat16 at {line}: "
+            "Julia has no arithmetic of it. Compute there in float16 or float32, or "
+            'solve on Diffrax or with rhs="callback".'
+        )
     if not isinstance(dtype, np.dtype) or dtype.kind not in _KINDS:
         raise LoweringError(
             f"Lowering takes real, integer and boolean values, got {dtype} at {line}. "

@@ -13,7 +13,7 @@ import scipy.stats as stats
 from ._discrepancies import gaussian_kernel, median_distance, negative_distance
 from ._permutation import divisions, pair_statistics, permutation_level
 from ._plot import plot_intervals
-from ._samples import generator, thinned, two_samples
+from ._samples import generator, normalized, thinned, two_samples
 
 _LEAST = 20
 
@@ -83,6 +83,8 @@ class LawComparison:
     - `shift`, `power`: how often, at least, a law shifted so is told apart from this
         one by samples of these sizes: for the component where that is hardest.
     - `samples`: their sizes.
+    - `same`: whether no test tells the laws apart; False where a test has no number.
+    - `undecided`: the tests without one, whose statistic is not a number.
     """
 
     level: float
@@ -94,20 +96,38 @@ class LawComparison:
 
     @property
     def same(self) -> bool:
-        """Whether no test tells the laws apart at the level."""
-        return all(test.adjusted > self.level for test in self.tests)
+        """Whether no test tells the laws apart at the level, and each had a number."""
+        return bool(self.tests) and all(t.adjusted > self.level for t in self.tests)
+
+    @property
+    def undecided(self) -> tuple[LawTest, ...]:
+        """The tests whose statistic or p-value is not a number."""
+        return tuple(
+            test
+            for test in self.tests
+            if math.isnan(test.statistic) or math.isnan(test.adjusted)
+        )
 
     @property
     def worst(self) -> LawTest:
-        """The test with the smallest adjusted p-value."""
-        return min(self.tests, key=lambda test: test.adjusted)
+        """A test that is undecided, or that with the smallest adjusted p-value."""
+        unclear = self.undecided
+        return unclear[0] if unclear else min(self.tests, key=lambda t: t.adjusted)
+
+    @property
+    def _verdict(self) -> str:
+        if self.same:
+            return "not told apart"
+        if any(test.adjusted <= self.level for test in self.tests):
+            return "different"
+        names = ", ".join(test.name for test in self.undecided)
+        return f"not compared (no number from {names or 'any test'})"
 
     def __str__(self) -> str:
         n, m = self.samples
-        verdict = "not told apart" if self.same else "different"
         words = [
-            f"The laws are {verdict} at level {self.level:g} ({n} against {m} samples,"
-            f" {len(self.tests)} tests, Holm).",
+            f"The laws are {self._verdict} at level {self.level:g} ({n} against {m} "
+            f"samples, {len(self.tests)} tests, Holm).",
             f"A shift of {_shift_words(self.shift)} would be seen with probability "
             f"{self.power:.3f} or more.",
             f"{'moment':<24}{'first':>12}{'second':>12}{'difference':>13}  interval",
@@ -193,7 +213,12 @@ def compare_laws(
                 "a constant has no law to test: compare it as a number, and leave the "
                 "component out."
             )
-    moments = _moments(first, second, labels)
+    # Each component in a unit of its own about one centre, so that neither offset nor
+    # unit costs digits.
+    origins = [float(x) for x in first[len(first) // 2]]
+    scaled = [normalized(first[:, [j]], second[:, [j]]) for j in range(d)]
+    first, second = (np.concatenate([s[k] for s in scaled], axis=1) for k in (0, 1))
+    moments = _moments(first, second, labels, [s[2] for s in scaled], origins)
     count = len(moments) + d + 2
     rejecting = math.ceil(count / level)
     if permutations is None:
@@ -206,17 +231,10 @@ def compare_laws(
         )
     raw: list[tuple[str, float, float]] = []
     intervals = []
-    for name, x, y in moments:
-        test: Any = stats.ttest_ind(x, y, equal_var=False)
-        low, high = test.confidence_interval(1 - level / count)
-        error = math.sqrt(np.var(x, ddof=1) / len(x) + np.var(y, ddof=1) / len(y))
-        mean_x, mean_y = float(np.mean(x)), float(np.mean(y))
-        intervals.append(
-            MomentInterval(
-                name, mean_x, mean_y, mean_x - mean_y, error, float(low), float(high)
-            )
-        )
-        raw.append((f"Welch, {name}", float(test.statistic), float(test.pvalue)))
+    for moment in moments:
+        interval, statistic, p_value = _welch(moment, level / count)
+        intervals.append(interval)
+        raw.append((f"Welch, {moment.name}", statistic, p_value))
     for j, label in enumerate(labels):
         found: Any = stats.ks_2samp(first[:, j], second[:, j])
         name = f"Kolmogorov-Smirnov, {label}"
@@ -241,24 +259,76 @@ def _component_names(owner: str, names: Sequence[str] | None, d: int) -> list[st
     return [str(name) for name in names]
 
 
+@dataclasses.dataclass(frozen=True)
+class _Moment:
+    """A moment as the mean of numbers, in units of 2**exponent about an origin."""
+
+    name: str
+    first: np.ndarray
+    second: np.ndarray
+    exponent: int
+    origin: float = 0.0
+
+
 def _moments(
-    first: np.ndarray, second: np.ndarray, labels: Sequence[str]
-) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """Each moment as the mean of something: its name, and that in both samples."""
+    first: np.ndarray,
+    second: np.ndarray,
+    labels: Sequence[str],
+    exponents: Sequence[int],
+    origins: Sequence[float],
+) -> list[_Moment]:
+    """Each moment as the mean of something in both samples."""
     found = []
     # Scaled so that the mean of squares is the unbiased variance.
     centred = [
         (x - x.mean(axis=0)) * math.sqrt(len(x) / (len(x) - 1)) for x in (first, second)
     ]
     for j, label in enumerate(labels):
-        found.append((f"mean of {label}", first[:, j], second[:, j]))
+        pair = first[:, j], second[:, j]
+        found.append(_Moment(f"mean of {label}", *pair, exponents[j], origins[j]))
     for j, label in enumerate(labels):
-        found.append((f"variance of {label}", *(x[:, j] ** 2 for x in centred)))
+        squares = (x[:, j] ** 2 for x in centred)
+        found.append(_Moment(f"variance of {label}", *squares, 2 * exponents[j]))
     for j in range(len(labels)):
         for k in range(j):
             name = f"covariance of {labels[k]}, {labels[j]}"
-            found.append((name, *(x[:, j] * x[:, k] for x in centred)))
+            products = (x[:, j] * x[:, k] for x in centred)
+            found.append(_Moment(name, *products, exponents[j] + exponents[k]))
     return found
+
+
+def _welch(moment: _Moment, level: float) -> tuple[MomentInterval, float, float]:
+    """Welch's test of a moment: the interval, the statistic, the p-value."""
+    x, y = moment.first, moment.second
+    mean_x, mean_y = float(np.mean(x)), float(np.mean(y))
+    # What rounding alone leaves of the spread of numbers of order one that are alike.
+    rounding = 8 * np.finfo(float).eps * max(np.max(np.abs(x)), np.max(np.abs(y)))
+    if max(np.ptp(x), np.ptp(y)) <= rounding:
+        # As the squares of ±1: the moment has no sampling error, and Welch's quotient
+        # is 0/0 or the quotient of two roundings.
+        # Unbiased variances of equal squares differ by their factors n/(n-1) still.
+        factor = (1 / len(x) + 1 / len(y)) * max(abs(mean_x), abs(mean_y))
+        gap = mean_x - mean_y if abs(mean_x - mean_y) > factor else 0.0
+        error, low, high = 0.0, gap, gap
+        statistic = math.copysign(math.inf, gap) if gap else 0.0
+        p_value = 0.0 if gap else 1.0
+    else:
+        test: Any = stats.ttest_ind(x, y, equal_var=False)
+        low, high = test.confidence_interval(1 - level)
+        gap = mean_x - mean_y
+        error = math.sqrt(np.var(x, ddof=1) / len(x) + np.var(y, ddof=1) / len(y))
+        statistic, p_value = float(test.statistic), float(test.pvalue)
+
+    def scaled(value: float) -> float:
+        return float(np.ldexp(value, moment.exponent))
+
+    interval = MomentInterval(
+        moment.name,
+        moment.origin + scaled(mean_x),
+        moment.origin + scaled(mean_y),
+        *map(scaled, (gap, error, float(low), float(high))),
+    )
+    return interval, statistic, p_value
 
 
 def _permutation_tests(
@@ -285,11 +355,13 @@ def _permutation_tests(
 def _adjusted(raw: Sequence[tuple[str, float, float]]) -> tuple[LawTest, ...]:
     """Holm's step-down adjustment."""
     count = len(raw)
-    order = sorted(range(count), key=lambda i: raw[i][2])
-    adjusted, largest = [0.0] * count, 0.0
+    order = sorted(range(count), key=lambda i: (math.isnan(raw[i][2]), raw[i][2]))
+    adjusted, largest = [math.nan] * count, 0.0
     for rank, i in enumerate(order):
         largest = max(largest, min(1.0, (count - rank) * raw[i][2]))
-        adjusted[i] = largest
+        # What has no number stays without one; it counts among the tests all the same.
+        if not (math.isnan(raw[i][1]) or math.isnan(raw[i][2])):
+            adjusted[i] = largest
     return tuple(LawTest(*row, value) for row, value in zip(raw, adjusted, strict=True))
 
 
@@ -309,7 +381,8 @@ def _power(
             squares = pooled**2
             cases.append((shift.variance * deviation**2, float(np.std(squares))))
         for difference, spread in cases:
-            centre = difference / (spread * math.sqrt(1 / n + 1 / m))
+            error = spread * math.sqrt(1 / n + 1 / m)
+            centre = difference / error if error else math.inf
             powers.append(_two_sided_power(centre, n + m - 2, level))
     return min(powers)
 

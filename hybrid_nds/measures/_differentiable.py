@@ -1,9 +1,15 @@
-"""Distances between laws by operations that JAX can trace and differentiate."""
+"""Distances between laws by operations that JAX can trace and differentiate.
+
+Each is of samples about a common centre in a unit of their own, both constants to
+derivatives: what is homogeneous has the same derivative whatever they are.
+"""
 
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jaxtyping import Array, Float
@@ -16,7 +22,8 @@ def energy_statistic(
 ) -> Float[Array, ""]:
     """The unbiased estimate of
     [`energy_distance`][hybrid_nds.measures.energy_distance]."""
-    return _unbiased(*(-jnp.sqrt(_positive(d)) * (d > 0) for d in _squares(x, y)))
+    x, y, unit = _normalized(x, y)
+    return unit * _unbiased(*(-_roots(d) for d in _squares(x, y)))
 
 
 def discrepancy_statistic(
@@ -25,16 +32,14 @@ def discrepancy_statistic(
     """The unbiased estimate of
     [`maximum_mean_discrepancy`][hybrid_nds.measures.maximum_mean_discrepancy]; the
     default bandwidth counts as a constant."""
-    squares = _squares(x, y)
+    x, y, unit = _normalized(x, y)
     if bandwidth is None:
         both = stop_gradient(jnp.concatenate([x, y]))
         pairs = jnp.triu_indices(len(both), 1)
-        width = jnp.sqrt(jnp.median(_between(both, both)[pairs]))
-        # All alike: any width will do.
-        width = jnp.where(width > 0, width, 1)
+        width = _median(_roots(_between(both, both)[pairs]))
     else:
-        width = jnp.asarray(bandwidth, x.dtype)
-    return _unbiased(*(jnp.exp(-d / (2 * width**2)) for d in squares))
+        width = jnp.asarray(bandwidth, x.dtype) / unit
+    return _unbiased(*(jnp.exp(-d / width / width / 2) for d in _squares(x, y)))
 
 
 def sinkhorn_statistic(
@@ -42,19 +47,67 @@ def sinkhorn_statistic(
 ) -> Float[Array, ""]:
     """[`sinkhorn_divergence`][hybrid_nds.measures.sinkhorn_divergence], its default
     regularization a constant; its iteration ends where marginals are met to 1e-4."""
+    x, y, unit = _normalized(x, y)
+    if epsilon is None:
+        strength = stop_gradient(jnp.mean(_between(x, y))) / 20
+        # All points are one: any strength will do.
+        strength = jnp.where(strength > 0, strength, jnp.ones_like(strength))
+    else:
+        strength = jnp.asarray(epsilon, x.dtype) / unit / unit
+    value, _ = sinkhorn(x, y, strength, threshold=_THRESHOLD, iterations=_ITERATIONS)
+    return value * unit * unit
+
+
+def sinkhorn(
+    x: Float[Array, "n d"],
+    y: Float[Array, "m d"],
+    strength: Any,
+    *,
+    threshold: float,
+    iterations: int,
+) -> tuple[Float[Array, ""], Any]:
+    """The Sinkhorn divergence of normalized samples, by ott-jax.
+
+    **Returns:** its value, and whether each of its iterations converged.
+    """
     with warnings.catch_warnings():
         # ott-jax imports a library that announces its own retirement.
         warnings.simplefilter("ignore", DeprecationWarning)
-        from ott.geometry.pointcloud import PointCloud
+        from ott.geometry.geometry import Geometry
         from ott.tools.sinkhorn_divergence import sinkhorn_divergence
-    if epsilon is None:
-        strength = 0.05 * jnp.mean(stop_gradient(_between(x, y)))
-    else:
-        strength = jnp.asarray(epsilon, x.dtype)
-    settings = {"threshold": _THRESHOLD, "max_iterations": _ITERATIONS}
-    return sinkhorn_divergence(
-        PointCloud, x, y, epsilon=strength, solve_kwargs=settings
-    )[0]
+    own, other, cross = _squares(x, y)
+    weights = (jnp.full(len(z), 1 / len(z), z.dtype) for z in (x, y))
+    # Not all of ott-jax names the types and ranks of its constants.
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        value, output = sinkhorn_divergence(
+            # Costs of differences: ott-jax takes |x|² + |y|² - 2xy for points.
+            Geometry,
+            *(cross, own, other),
+            **dict(zip("ab", weights, strict=True)),
+            epsilon=strength,
+            solve_kwargs={"threshold": threshold, "max_iterations": iterations},
+        )
+    return value, jnp.asarray(output.converged)
+
+
+def _normalized(x: Array, y: Array) -> tuple[Array, Array, Array]:
+    """Samples about a common centre, of order one, and their unit, a power of two."""
+    centre = stop_gradient(x[:1])
+    x, y = x - centre, y - centre
+    largest = stop_gradient(jnp.maximum(jnp.max(jnp.abs(x)), jnp.max(jnp.abs(y))))
+    mantissa, _ = jnp.frexp(largest)
+    unit = jnp.where(largest > 0, largest / mantissa, jnp.ones_like(largest))
+    return x / unit, y / unit, unit
+
+
+def _median(distances: Array) -> Array:
+    """The median; where more than half are zero, that of the others; 1 of zeros."""
+    median = jnp.median(distances)
+    count = jnp.sum(distances > 0)
+    ordered = jnp.sort(jnp.where(distances > 0, distances, jnp.inf))
+    middle = (ordered[(count - 1) // 2] + ordered[count // 2]) / 2
+    others = jnp.where(count > 0, middle, jnp.ones_like(middle))
+    return jnp.where(median > 0, median, others)
 
 
 def _between(x: Array, y: Array) -> Array:
@@ -65,9 +118,10 @@ def _squares(x: Array, y: Array) -> tuple[Array, Array, Array]:
     return _between(x, x), _between(y, y), _between(x, y)
 
 
-def _positive(squares: Array) -> Array:
-    """Distances of zero have no gradient: another number in their place."""
-    return jnp.where(squares > 0, squares, 1)
+def _roots(squares: Array) -> Array:
+    """Distances; those of zero have no gradient: another number in their place."""
+    positive = jnp.where(squares > 0, squares, jnp.ones_like(squares))
+    return jnp.where(squares > 0, jnp.sqrt(positive), jnp.zeros_like(squares))
 
 
 def _unbiased(own: Array, other: Array, cross: Array) -> Array:

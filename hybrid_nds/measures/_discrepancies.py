@@ -15,7 +15,7 @@ from ._permutation import (
     pair_statistics,
     permutation_level,
 )
-from ._samples import generator, thinned, two_samples
+from ._samples import generator, in_unit, normalized, thinned, two_samples
 
 Similarity = Callable[[np.ndarray, np.ndarray], np.ndarray]
 _MEDIAN_SAMPLES = 1000
@@ -39,8 +39,18 @@ def energy_distance(
 
     **Raises:** `ValueError` or `TypeError`, naming the argument.
     """
+    owner = "energy_distance"
+    first, second, exponent = normalized(*two_samples(owner, a, b))
     return _distance(
-        "energy_distance", a, b, negative_distance, null, permutations, seed, {}
+        owner,
+        first,
+        second,
+        exponent,
+        negative_distance,
+        null,
+        permutations,
+        seed,
+        {},
     )
 
 
@@ -62,7 +72,8 @@ def maximum_mean_discrepancy(
 
     - `a`, `b`: samples, shape `(n,)` or `(n, d)` and `(m,)` or `(m, d)`.
     - `bandwidth`: $h$, in the unit of the samples; by default the median distance of
-        the pooled samples (Gretton et al. 2012, section 8).
+        the pooled samples (Gretton et al. 2012, section 8), of those that differ where
+        most do not.
     - `null`, `permutations`, `seed`: as for the energy distance.
 
     **Returns:** a [`Distance`][hybrid_nds.measures.Distance].
@@ -71,7 +82,13 @@ def maximum_mean_discrepancy(
     """
     owner = "maximum_mean_discrepancy"
     first, second = two_samples(owner, a, b)
-    width = median_distance(first, second) if bandwidth is None else float(bandwidth)
+    x, y, exponent = normalized(first, second)
+    if bandwidth is None:
+        relative = median_distance(x, y)
+        width = in_unit(owner, relative, exponent)
+    else:
+        width = float(bandwidth)
+        relative = float(np.ldexp(width, -exponent))
     if not (np.isfinite(width) and width > 0):
         raise ValueError(
             f"{owner}: `bandwidth` must be positive and finite, got {width}"
@@ -79,9 +96,10 @@ def maximum_mean_discrepancy(
         )
     return _distance(
         owner,
-        first,
-        second,
-        gaussian_kernel(width),
+        x,
+        y,
+        0,
+        gaussian_kernel(relative),
         null,
         permutations,
         seed,
@@ -96,28 +114,37 @@ def negative_distance(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def gaussian_kernel(width: float) -> Similarity:
     """$\\exp(-|x-y|^2/(2h^2))$ of every pair of rows."""
-    return lambda x, y: np.exp(cdist(x, y, "sqeuclidean") / (-2 * width**2))
+    # The quotient is squared, not its parts, which may overflow or vanish.
+    return lambda x, y: np.exp(-0.5 * (cdist(x, y) / width) ** 2)
 
 
 def median_distance(first: np.ndarray, second: np.ndarray) -> float:
-    """The median distance of different samples, all taken together."""
+    """The median distance of different samples, all taken together.
+
+    Where more than half of the pairs are alike, that of those which are not; 0 where
+    all are.
+    """
     both = np.concatenate(
         [thinned(first, _MEDIAN_SAMPLES), thinned(second, _MEDIAN_SAMPLES)]
     )
-    return float(np.median(pdist(both)))
+    apart = pdist(both)
+    median = float(np.median(apart))
+    if median == 0 and np.any(apart > 0):
+        median = float(np.median(apart[apart > 0]))
+    return median
 
 
 def _distance(
     owner: str,
-    a: Any,
-    b: Any,
+    first: np.ndarray,
+    second: np.ndarray,
+    exponent: int,
     similarity: Similarity,
     null: bool,
     permutations: int,
     seed: int,
     settings: dict[str, Any],
 ) -> Distance:
-    first, second = two_samples(owner, a, b)
     n, m = len(first), len(second)
     random = generator(owner, seed)
     if null:
@@ -127,7 +154,7 @@ def _distance(
     statistics = pair_statistics(np.concatenate([first, second]), n, similarity, labels)
     return Distance(
         name=owner.replace("_", " "),
-        value=float(statistics[0]),
+        value=in_unit(owner, float(statistics[0]), exponent),
         p_value=permutation_level(statistics) if null else None,
         samples=(n, m),
         settings=settings,

@@ -61,6 +61,41 @@ def two_samples(
     return first, second
 
 
+def normalized(
+    first: np.ndarray, second: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Both samples about one centre and in a unit that makes them of order one.
+
+    Distances then neither drown in the samples' offset nor overflow when squared. The
+    centre is one of the points and the unit a power of two, so that nothing but the
+    subtraction rounds.
+
+    **Returns:** both samples, and the exponent of the unit.
+    """
+    # Halves: the difference of two numbers can overflow where they do not.
+    centre = first[len(first) // 2] / 2
+    first, second = first / 2 - centre, second / 2 - centre
+    largest = max(float(np.max(np.abs(first))), float(np.max(np.abs(second))))
+    exponent = int(np.frexp(largest)[1])
+    return np.ldexp(first, -exponent), np.ldexp(second, -exponent), exponent + 1
+
+
+def in_unit(owner: str, value: float, exponent: int) -> float:
+    """A distance of normalized samples in the unit that the samples came in.
+
+    **Raises:** `ValueError` for one beyond double precision.
+    """
+    with np.errstate(over="ignore", under="ignore"):
+        found = float(np.ldexp(value, exponent))
+    if not np.isfinite(found):
+        raise ValueError(
+            f"{owner}: the distance of `a` and `b` must be a finite number of double "
+            f"precision, got {value:.3g} * 2**{exponent}; give the samples in a larger "
+            "unit."
+        )
+    return found
+
+
 def thinned(samples: np.ndarray, most: int) -> np.ndarray:
     """At most so many of the samples, evenly spaced: independent ones stay so."""
     if len(samples) <= most:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.spatial.distance import cdist
 
 from ..precision import double_precision
+from ._differentiable import sinkhorn
 from ._distance import Distance
 from ._permutation import check_permutations, divisions, permutation_level
-from ._samples import generator, two_samples
+from ._samples import generator, in_unit, normalized, two_samples
 
 
 def wasserstein(
@@ -198,27 +199,22 @@ def sinkhorn_divergence(
             f"{owner}: `epsilon` must be positive and finite, got {epsilon}."
         )
     with double_precision():
-        with warnings.catch_warnings():
-            # ott-jax imports a library that announces its own retirement.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            from ott.geometry.pointcloud import PointCloud
-            from ott.tools.sinkhorn_divergence import (
-                sinkhorn_divergence as divergence,
-            )
-        x, y = jnp.asarray(first), jnp.asarray(second)
+        x, y, exponent = normalized(first, second)
         if epsilon is None:
-            epsilon = 0.05 * float(PointCloud(x, y).mean_cost_matrix)
+            relative = 0.05 * float(np.mean(cdist(x, y, "sqeuclidean")))
+            epsilon = in_unit(owner, relative, 2 * exponent)
+        else:
+            relative = float(np.ldexp(epsilon, -2 * exponent))
 
         @jax.jit
-        def solved(x, y, epsilon):
-            settings = {"threshold": 1e-6, "max_iterations": 20_000}
-            value, output = divergence(
-                PointCloud, x, y, epsilon=epsilon, solve_kwargs=settings
-            )
-            return value, jnp.asarray(output.converged)
+        def solved(x: Any, y: Any, strength: Any) -> tuple[Any, Any]:
+            return sinkhorn(x, y, strength, threshold=1e-6, iterations=20_000)
 
         def distance(x: np.ndarray, y: np.ndarray) -> float:
-            value, converged = solved(jnp.asarray(x), jnp.asarray(y), epsilon)
+            if not (np.any(x) or np.any(y)):
+                # All points are one, the centre.
+                return 0.0
+            value, converged = solved(jnp.asarray(x), jnp.asarray(y), relative)
             if not np.all(converged):
                 raise RuntimeError(
                     f"{owner}: Sinkhorn's iteration did not converge at epsilon = "
@@ -236,6 +232,7 @@ def sinkhorn_divergence(
             permutations,
             seed,
             {"epsilon": float(epsilon)},
+            power=2,
         )
 
 
@@ -269,7 +266,10 @@ def _with_null(
     permutations: int,
     seed: int,
     settings: dict[str, Any] | None = None,
+    power: int = 1,
 ) -> Distance:
+    """A distance that scales as the samples to a power, with its null level."""
+    first, second, exponent = normalized(first, second)
     value, level = distance(first, second), None
     settings = settings or {}
     if null:
@@ -282,4 +282,5 @@ def _with_null(
         others = [distance(pooled[one], pooled[~one]) for one in chosen.T]
         level = permutation_level(np.asarray([value, *others]))
         settings = settings | {"permutations": permutations, "seed": seed}
-    return Distance(name, value, level, (len(first), len(second)), settings)
+    found = in_unit(owner, value, power * exponent)
+    return Distance(name, found, level, (len(first), len(second)), settings)

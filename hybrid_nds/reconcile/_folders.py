@@ -5,9 +5,10 @@ They live in the checkout's `tests/fixtures` and travel in the wheel.
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+from ._specification import Table, read_toml
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -43,24 +44,12 @@ def list_fixtures(kind: Literal["ode", "sde"] | None = None) -> tuple[str, ...]:
     return tuple(
         file.parent.name
         for file in files
-        if kind is None
-        or (read_specification(file)["kind"] == "sde") == (kind == "sde")
+        if kind is None or _stochastic(file) == (kind == "sde")
     )
 
 
 def _stochastic(file: Path) -> bool:
-    return read_specification(file)["kind"] == "sde"
-
-
-def read_specification(file: Path) -> dict[str, Any]:
-    """What a `problem.toml` holds.
-
-    **Raises:** `ValueError` naming a file that is not TOML.
-    """
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{file} is not valid TOML: {error}") from error
+    return Table(file, read_toml(file)).text("kind") == "sde"
 
 
 def find_folder(name_or_path: str | Path) -> Path:

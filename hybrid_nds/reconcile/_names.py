@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+BACKENDS = ("diffrax", "julia")
 RUNGS = ("L0", "L1", "L2", "L3")
 TITLES = {
     "L0": "field",

@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy as np
 from ..analysis import AnalysisResult
 from ..problem import ODEProblem
 from ..stochastic_problem import SDEProblem
-from ._specification import check_choice, check_keys
+from ._specification import Table
 from .report import Figure
 
 # All intervals of one analysis together.
@@ -65,27 +64,30 @@ class PlannedAnalysis:
         return result.interval()
 
 
-def read_analyses(file: Path, spec: Mapping[str, Any]) -> tuple[PlannedAnalysis, ...]:
+def read_analyses(spec: Table) -> tuple[PlannedAnalysis, ...]:
     """The analyses of a specification.
 
     **Raises:** `ValueError` naming the file and the key for one that is malformed.
     """
     found = []
-    for entry in spec.get("analyses", ()):
-        check_keys(file, entry, ("kind", "options", "expected", "bias", "source"))
-        check_choice(file, "analyses.kind", entry["kind"], tuple(ANALYSES))
-        expected = np.atleast_1d(np.asarray(entry["expected"], float))
+    for entry in spec.tables("analyses"):
+        entry.require("kind", "options", "expected", "bias", "source")
+        kind = entry.choice("kind", tuple(ANALYSES))
+        listed = isinstance(entry.entries["expected"], list)
+        expected = entry.numbers("expected") if listed else entry.number("expected")
+        expected = np.atleast_1d(expected)
+        bias = entry.scale("bias", expected.size, positive=False)
         found.append(
             PlannedAnalysis(
-                entry["kind"].replace("_", " "),
+                kind.replace("_", " "),
                 functools.partial(
-                    ANALYSES[entry["kind"]],
+                    ANALYSES[kind],
                     level=1 - ANALYSIS_LEVEL / expected.size,
-                    **entry["options"],
+                    **entry.table("options").entries,
                 ),
                 expected,
-                np.asarray(entry["bias"], float),
-                entry["source"],
+                bias,
+                entry.text("source"),
             )
         )
     return tuple(found)

@@ -6,8 +6,10 @@ and `reference.csv` (the known states).
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+import inspect
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +17,19 @@ import numpy as np
 
 from hybrid_nds.precision import double_precision
 from hybrid_nds.problem import ODEProblem
-from hybrid_nds.reconcile._specification import check_choice, check_keys
+from hybrid_nds.reconcile._names import BACKENDS, RUNGS
+from hybrid_nds.reconcile._specification import Table, read_rows
 from hybrid_nds.reconcile.analyses import PlannedAnalysis, read_analyses
 from hybrid_nds.reconcile.fields import FIELDS
 from hybrid_nds.reconcile.observables import OBSERVABLES, Observable
+from hybrid_nds.transport import PortableResult
 
 _REQUIRED = (
     *("name", "title", "field", "kind", "stiff", "t0", "t1", "y0", "backends"),
     *("rungs", "sources", "parameters", "reference", "tolerances"),
 )
-_KINDS = ("ode", "dae")
+KINDS = ("ode", "dae")
+_MAKING = ("field", "parameters", "t0", "t1", "y0", "shape", "mass_diagonal")
 _REFERENCE_KINDS = ("published", "closed form", "computed")
 
 
@@ -46,7 +51,7 @@ class Reference:
 
 
 @dataclasses.dataclass(frozen=True)
-class NamedObservable:
+class NamedObservable(PortableResult):
     """An observable of a fixture.
 
     **Fields:** the name; the function of times and states; and the value it must
@@ -81,7 +86,7 @@ class Settings:
 
 
 @dataclasses.dataclass(frozen=True)
-class Fixture:
+class Fixture(PortableResult):
     """A problem, its known solution and the way the two are compared.
 
     **Fields:** the name, title and folder; the problem, in double precision; the
@@ -102,9 +107,7 @@ class Fixture:
     analyses: tuple[PlannedAnalysis, ...]
 
 
-def read_fixture(
-    folder: Path, spec: Mapping[str, Any], parameters: Mapping[str, Any]
-) -> Fixture:
+def read_fixture(folder: Path, spec: Table, parameters: Mapping[str, Any]) -> Fixture:
     """The fixture of a specification.
 
     **Arguments:** its folder; what `problem.toml` holds; and the parameters, those
@@ -112,122 +115,143 @@ def read_fixture(
 
     **Raises:** `ValueError` naming the file and the key for one that is malformed.
     """
-    file = folder / "problem.toml"
-    check_keys(file, spec, _REQUIRED)
-    check_choice(file, "kind", spec["kind"], _KINDS)
-    check_choice(file, "field", spec["field"], tuple(FIELDS))
-    problem = _problem(file, spec, parameters)
+    spec.require(*_REQUIRED)
+    spec.choice("kind", KINDS)
+    spec.choice("field", tuple(FIELDS))
+    state = _initial_state(spec)
+    if "components" in spec and len(spec.texts("components")) != state.size:
+        raise spec.wrong("components", f"the names of {state.size} components")
+    words = (spec.text("name"), spec.text("title"), spec.texts("sources"))
+    settings = _settings(spec, state.size)
+    reference = _reference(folder, spec.table("reference"), state.size)
+    notes, analyses = spec.texts("notes", ()), read_analyses(spec)
+    problem = _problem(spec, state, parameters)
+    ys = reference.ys.reshape(-1, *state.shape)
+    observables = tuple(
+        _observable(entry, parameters, reference.ts, ys)
+        for entry in spec.tables("observables")
+    )
     return Fixture(
-        name=spec["name"],
-        title=spec["title"],
+        name=words[0],
+        title=words[1],
         path=folder,
         problem=problem,
-        reference=_reference(folder, spec["reference"], problem.dimension),
-        settings=_settings(file, spec, parameters, problem.dimension),
+        reference=reference,
+        settings=dataclasses.replace(settings, observables=observables),
         parameters=parameters,
-        sources=tuple(spec["sources"]),
-        notes=tuple(spec.get("notes", ())),
-        analyses=read_analyses(file, spec),
-        stiff=spec["stiff"],
+        sources=words[2],
+        notes=notes,
+        analyses=analyses,
+        stiff=spec.flag("stiff"),
     )
+
+
+def _initial_state(spec: Table) -> np.ndarray:
+    """The initial state in its shape."""
+    y0 = spec.numbers("y0")
+    shape = spec.wholes("shape", y0.shape)
+    if y0.size != np.prod(shape):
+        raise spec.wrong(
+            "y0",
+            f"a flat list of the {int(np.prod(shape))} numbers that `shape` = "
+            f"{list(shape)} asks for",
+        )
+    return y0.reshape(shape)
 
 
 def _problem(
-    file: Path, spec: Mapping[str, Any], parameters: Mapping[str, Any]
+    spec: Table, state: np.ndarray, parameters: Mapping[str, Any]
 ) -> ODEProblem:
-    y0 = np.asarray(spec["y0"], np.float64)
-    shape = tuple(spec.get("shape", y0.shape))
-    if y0.ndim != 1 or y0.size != np.prod(shape):
+    t0, t1 = spec.number("t0"), spec.number("t1")
+    mass = spec.numbers("mass_diagonal", None)
+    if (mass is not None) != (spec.entries["kind"] == "dae"):
         raise ValueError(
-            f"{file}: `y0` must be a flat list of the {int(np.prod(shape))} numbers "
-            f"that `shape` = {list(shape)} asks for, got shape {list(y0.shape)}."
+            f'{spec.file}: `mass_diagonal` belongs to `kind = "dae"` alone.'
         )
-    mass = spec.get("mass_diagonal")
-    if (mass is not None) != (spec["kind"] == "dae"):
-        raise ValueError(f'{file}: `mass_diagonal` belongs to `kind = "dae"` alone.')
-    with double_precision():
-        try:
-            field = FIELDS[spec["field"]](parameters)
-            return ODEProblem(
-                field,
-                y0.reshape(shape),
-                float(spec["t0"]),
-                float(spec["t1"]),
-                mass_matrix=None if mass is None else np.diag(np.asarray(mass, float)),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{file}: {error.args[0]}") from error
+    if mass is not None and mass.size != state.size:
+        raise spec.wrong("mass_diagonal", f"a list of {state.size} numbers")
+    with double_precision(), blamed(spec, *_MAKING):
+        field = FIELDS[spec.entries["field"]](parameters)
+        return ODEProblem(
+            field, state, t0, t1, mass_matrix=None if mass is None else np.diag(mass)
+        )
 
 
-def _reference(folder: Path, spec: Mapping[str, Any], dimension: int) -> Reference:
+def _reference(folder: Path, spec: Table, dimension: int) -> Reference:
     file = folder / "reference.csv"
-    check_choice(
-        folder / "problem.toml", "reference.kind", spec["kind"], _REFERENCE_KINDS
-    )
-    lines = [
-        line
-        for line in file.read_text(encoding="utf-8").splitlines()
-        if line and not line.startswith("#")
-    ]
-    header = ["t", *(f"y{i}" for i in range(1, dimension + 1))]
-    if not lines or lines[0].split(",") != header:
-        raise ValueError(
-            f"{file}: the first line that is no comment must be t,y1,…,y{dimension}."
-        )
-    rows = [line.split(",") for line in lines[1:]]
-    if not rows or any(len(row) != dimension + 1 for row in rows):
-        raise ValueError(
-            f"{file}: each row must hold a time and {dimension} numbers, and there "
-            "must be one."
-        )
-    table = np.array([[float(entry) for entry in row] for row in rows])
-    if not np.all(np.isfinite(table)) or np.any(np.diff(table[:, 0]) <= 0):
-        raise ValueError(f"{file}: numbers must be finite and times increasing.")
-    return Reference(
-        ts=table[:, 0],
-        ys=table[:, 1:],
-        kind=spec["kind"],
-        source=spec["source"],
-        accuracy=float(spec["accuracy"]),
-    )
+    kind = spec.choice("kind", _REFERENCE_KINDS)
+    source, accuracy = spec.text("source"), spec.number("accuracy", least=0.0)
+    header = ",".join(["t", *(f"y{i}" for i in range(1, dimension + 1))])
+    table = read_rows(file, header, f"t,y1,…,y{dimension}")
+    if np.any(np.diff(table[:, 0]) <= 0):
+        raise ValueError(f"{file}: times must be in order: times increasing.")
+    return Reference(table[:, 0], table[:, 1:], kind, source, accuracy)
 
 
-def _settings(
-    file: Path, spec: Mapping[str, Any], parameters: Mapping[str, Any], dimension: int
-) -> Settings:
-    tolerances = spec["tolerances"]
-    scale = np.asarray(tolerances["scale"], np.float64)
-    if scale.shape not in ((), (dimension,)) or np.any(scale < 0):
-        raise ValueError(
-            f"{file}: `tolerances.scale` must be a number or a list of {dimension} "
-            f"numbers, none negative; got {tolerances['scale']}."
-        )
-    scheme = spec.get("scheme")
+def _settings(spec: Table, dimension: int) -> Settings:
+    tolerances = spec.table("tolerances")
+    rtols = tolerances.numbers("rtol")
+    if np.any(rtols <= 0):
+        raise tolerances.wrong("rtol", "a list of positive numbers")
+    scheme = spec.table("scheme") if "scheme" in spec else None
     return Settings(
-        backends=tuple(spec["backends"]),
-        rungs=tuple(spec["rungs"]),
-        rtols=tuple(float(rtol) for rtol in tolerances["rtol"]),
-        scale=np.broadcast_to(scale, (dimension,)).copy(),
-        growth=float(tolerances["growth"]),
-        scheme_t1=None if scheme is None else float(scheme["t1"]),
-        scheme_steps=None if scheme is None else int(scheme["steps"]),
-        observables=tuple(
-            _observable(file, entry, parameters)
-            for entry in spec.get("observables", ())
-        ),
+        backends=spec.choices("backends", BACKENDS),
+        rungs=spec.choices("rungs", RUNGS),
+        rtols=tuple(map(float, rtols)),
+        scale=tolerances.scale("scale", dimension, positive=False),
+        growth=tolerances.positive("growth"),
+        scheme_t1=None if scheme is None else scheme.number("t1"),
+        scheme_steps=None if scheme is None else scheme.whole("steps"),
+        observables=(),
     )
 
 
-def _observable(file: Path, entry: Mapping[str, Any], parameters: Mapping[str, Any]):
-    options = dict(entry)
-    kind = options.pop("name")
-    check_choice(file, "observables.name", kind, tuple(OBSERVABLES))
-    label = options.pop("label", kind)
-    expected = options.pop("expected", None)
+def _observable(
+    spec: Table, parameters: Mapping[str, Any], ts: np.ndarray, ys: np.ndarray
+) -> NamedObservable:
+    """An observable, tried on the reference."""
+    kind = spec.choice("name", tuple(OBSERVABLES))
+    options = {
+        key: value
+        for key, value in spec.entries.items()
+        if key not in ("name", "label", "expected")
+    }
+    known = inspect.signature(OBSERVABLES[kind]).parameters
+    for key in options:
+        if key not in known:
+            raise ValueError(
+                f"{spec.file}: observable `{kind}` has no option `{spec.path(key)}`; "
+                f"it takes {', '.join(list(known)[1:]) or 'none'}."
+            )
+    spec.require(*list(known)[1:])
+    for key in options:
+        if known[key].annotation == "int":
+            spec.whole(key, least=0)
+        else:
+            spec.wholes(key, least=0)
     try:
         function = OBSERVABLES[kind](parameters, **options)
-    except TypeError as error:
-        raise ValueError(f"{file}: observable `{kind}`: {error}") from error
+        function(ts, ys)
+    except Exception as error:
+        keys = ", ".join(f"`{spec.path(key)}`" for key in ("name", *options))
+        raise ValueError(
+            f"{spec.file}: {keys}: observable `{kind}` cannot be taken of the "
+            f"reference's states: {error}"
+        ) from error
     return NamedObservable(
-        label, function, None if expected is None else float(expected)
+        spec.text("label", kind), function, spec.number("expected", None)
     )
+
+
+@contextlib.contextmanager
+def blamed(spec: Table, *keys: str) -> Iterator[None]:
+    """Name the file and the keys with whatever goes wrong in making the problem."""
+    try:
+        yield
+    except Exception as error:
+        words = error.args[0] if error.args else type(error).__name__
+        more = f" (with {spec.entries['weights']})" if "weights" in spec else ""
+        keys = ", ".join(f"`{key}`" for key in keys)
+        raise ValueError(
+            f"{spec.file}{more}: {keys} do not make a problem: {words}"
+        ) from error

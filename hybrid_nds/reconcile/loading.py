@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from ._folders import find_folder, read_specification
-from ._specification import check_keys
-from .fixtures import Fixture, read_fixture
+from ._folders import find_folder, fixtures_root as fixtures_root
+from ._specification import Table, read_toml
+from .fixtures import KINDS, Fixture, read_fixture
 from .stochastic_fixtures import StochasticFixture, read_stochastic_fixture
 
 
@@ -27,11 +28,21 @@ def load_fixture(name_or_path: str | Path) -> Fixture | StochasticFixture:
     naming the file and the key for one that is malformed.
     """
     folder = find_folder(name_or_path)
-    file = folder / "problem.toml"
-    spec = read_specification(file)
-    check_keys(file, spec, ("kind", "parameters"))
-    parameters = dict(spec["parameters"])
+    return fixture_of(folder, read_toml(folder / "problem.toml"))
+
+
+def fixture_of(folder: Path, entries: Mapping[str, Any]) -> Fixture | StochasticFixture:
+    """The fixture of what its `problem.toml` holds.
+
+    **Raises:** `ValueError` naming the file and the key for one that is malformed.
+    """
+    spec = Table(folder / "problem.toml", entries)
+    kind = spec.choice("kind", (*KINDS, "sde"))
+    parameters = dict(spec.table("parameters").entries)
     if "weights" in spec:
-        parameters |= tomllib.loads((folder / spec["weights"]).read_text("utf-8"))
-    read = read_stochastic_fixture if spec["kind"] == "sde" else read_fixture
+        weights = folder / spec.text("weights")
+        if not weights.is_file():
+            raise spec.wrong("weights", f"the name of a file in {folder}")
+        parameters |= read_toml(weights)
+    read = read_stochastic_fixture if kind == "sde" else read_fixture
     return read(folder, spec, parameters)

@@ -12,22 +12,26 @@ import functools
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jax.numpy as jnp
 import numpy as np
 
 from ..noise import StoredPath
 from ..precision import double_precision
-from ..stochastic_problem import SDEProblem
-from ._specification import check_choice, check_keys
+from ..stochastic_problem import Interpretation, NoiseKind, SDEProblem
+from ..transport import PortableResult
+from ._names import BACKENDS, RUNGS
+from ._specification import Table, read_rows
 from .analyses import PlannedAnalysis, read_analyses
 from .fields import STOCHASTIC_FIELDS
+from .fixtures import blamed
 
 _REQUIRED = (
     *("name", "title", "field", "interpretation", "noise", "t0", "t1", "y0"),
     *("backends", "rungs", "sources", "parameters", "path", "strong", "law"),
 )
+_MAKING = ("field", "parameters", "t0", "t1", "y0", "noise", "interpretation")
 _STRONG_KINDS = ("closed form", "computed")
 
 
@@ -99,7 +103,7 @@ class Law:
 
 
 @dataclasses.dataclass(frozen=True)
-class StochasticFixture:
+class StochasticFixture(PortableResult):
     """A stochastic problem, what is known of its solution and its law.
 
     **Fields:** the name, title and folder; the problem, in double precision; the strong
@@ -139,7 +143,7 @@ class StochasticFixture:
 
 
 def read_stochastic_fixture(
-    folder: Path, spec: Mapping[str, Any], parameters: Mapping[str, Any]
+    folder: Path, spec: Table, parameters: Mapping[str, Any]
 ) -> StochasticFixture:
     """The fixture of a specification.
 
@@ -148,97 +152,134 @@ def read_stochastic_fixture(
 
     **Raises:** `ValueError` naming the file and the key for one that is malformed.
     """
-    file = folder / "problem.toml"
-    check_keys(file, spec, _REQUIRED)
-    check_choice(file, "field", spec["field"], tuple(STOCHASTIC_FIELDS))
-    problem = _problem(file, spec, parameters)
+    spec.require(*_REQUIRED)
+    spec.choice("field", tuple(STOCHASTIC_FIELDS))
+    spec.choice("noise", get_args(NoiseKind))
+    spec.choice("interpretation", get_args(Interpretation))
+    words = (spec.text("name"), spec.text("title"), spec.texts("sources"))
+    backends = spec.choices("backends", BACKENDS)
+    rungs = spec.choices("rungs", RUNGS)
+    notes, analyses = spec.texts("notes", ()), read_analyses(spec)
+    n = spec.numbers("y0").size
+    law = _law(spec.table("law"), n)
+    given = _given(spec, n)
+    problem = _problem(spec, parameters)
     return StochasticFixture(
-        name=spec["name"],
-        title=spec["title"],
+        name=words[0],
+        title=words[1],
         path=folder,
         problem=problem,
-        strong=_strong(folder, spec, problem),
-        law=_law(file, spec["law"], problem),
-        backends=tuple(spec["backends"]),
-        rungs=tuple(spec["rungs"]),
+        strong=_strong(folder, spec, given, problem),
+        law=law,
+        backends=backends,
+        rungs=rungs,
         parameters=parameters,
-        sources=tuple(spec["sources"]),
-        notes=tuple(spec.get("notes", ())),
-        analyses=read_analyses(file, spec),
+        sources=words[2],
+        notes=notes,
+        analyses=analyses,
     )
 
 
-def _problem(
-    file: Path, spec: Mapping[str, Any], parameters: Mapping[str, Any]
-) -> SDEProblem:
-    with double_precision():
-        try:
-            drift, diffusion = STOCHASTIC_FIELDS[spec["field"]](parameters)
-            return SDEProblem(
-                drift,
-                diffusion,
-                np.asarray(spec["y0"], np.float64),
-                float(spec["t0"]),
-                float(spec["t1"]),
-                noise=spec["noise"],
-                interpretation=spec["interpretation"],
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{file}: {error.args[0]}") from error
+def _problem(spec: Table, parameters: Mapping[str, Any]) -> SDEProblem:
+    y0, t0, t1 = spec.numbers("y0"), spec.number("t0"), spec.number("t1")
+    with double_precision(), blamed(spec, *_MAKING):
+        drift, diffusion = STOCHASTIC_FIELDS[spec.entries["field"]](parameters)
+        return SDEProblem(
+            drift,
+            diffusion,
+            y0,
+            t0,
+            t1,
+            noise=spec.entries["noise"],
+            interpretation=spec.entries["interpretation"],
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Given:
+    """What the tables `[path]` and `[strong]` hold."""
+
+    file: Path
+    paths: int
+    unit: float
+    kind: str
+    source: str
+    accuracy: float
+    scale: np.ndarray
+    steps: tuple[int, ...]
+    orders: Mapping[str, float]
+    at_least: tuple[str, ...]
+
+
+def _given(spec: Table, n: int) -> _Given:
+    path, strong = spec.table("path"), spec.table("strong")
+    file = (spec.file.parent / path.text("file")).resolve()
+    if not file.is_file():
+        raise path.wrong("file", "the name of a file that is there")
+    orders = {}
+    if "orders" in strong:
+        table = strong.table("orders")
+        orders = {name: table.positive(name) for name in table.entries}
+    return _Given(
+        file=file,
+        paths=path.whole("paths"),
+        unit=path.positive("unit"),
+        kind=strong.choice("kind", _STRONG_KINDS),
+        source=strong.text("source"),
+        accuracy=strong.number("accuracy", least=0.0),
+        scale=strong.scale("scale", n, positive=True),
+        steps=strong.wholes("steps"),
+        orders=orders,
+        at_least=strong.texts("at_least", ()),
+    )
 
 
 def _strong(
-    folder: Path, spec: Mapping[str, Any], problem: SDEProblem
+    folder: Path, spec: Table, given: _Given, problem: SDEProblem
 ) -> StrongSolution:
-    file, strong = folder / "problem.toml", spec["strong"]
-    check_choice(file, "strong.kind", strong["kind"], _STRONG_KINDS)
-    length = float(spec["t1"]) - float(spec["t0"])
-    path = spec["path"]
-    increments, areas = _increments(
-        (folder / path["file"]).resolve(), int(path["paths"]), problem.noise_dimension
-    )
-    root = math.sqrt(length)
+    length = spec.number("t1") - spec.number("t0")
+    increments, areas = _increments(given.file, given.paths, problem.noise_dimension)
+    root = math.sqrt(length) if length > 0 else 0.0
     if math.frexp(root)[0] != 0.5:
         raise ValueError(
-            f"{file}: the span must be a power of four long, so that increments stay "
-            f"exact when they are scaled by its root; got {length}."
+            f"{spec.file}: `t1` - `t0` must be a power of four, so that increments "
+            f"stay exact when they are scaled by its root; got {length}."
         )
     times, states = _states(folder / "strong.csv", len(increments), problem.dimension)
-    scale = np.asarray(strong["scale"], np.float64)
-    if scale.shape not in ((), (problem.dimension,)) or np.any(scale <= 0):
-        raise ValueError(
-            f"{file}: `strong.scale` must be a positive number or {problem.dimension} "
-            f"of them; got {strong['scale']}."
-        )
-    steps = tuple(int(count) for count in strong["steps"])
-    stored = increments.shape[1]
+    steps, stored = given.steps, increments.shape[1]
     ratios = [b / a for a, b in zip(steps, (*steps[1:], stored), strict=True)]
     if len(steps) < 3 or set(ratios[:-1]) != {2.0} or ratios[-1] not in (2, 4, 8, 16):
-        raise ValueError(
-            f"{file}: `strong.steps` must be three or more, each twice the one before "
-            f"and the last at most half of the {stored} stored; got {list(steps)}."
+        raise spec.table("strong").wrong(
+            "steps",
+            "three or more, each twice the one before and the last at most half of "
+            f"the {stored} stored",
         )
     return StrongSolution(
-        increments=increments * (float(path["unit"]) * root),
-        areas=areas * (float(path["unit"]) * root),
+        increments=increments * (given.unit * root),
+        areas=areas * (given.unit * root),
         times=times,
         states=states,
-        kind=strong["kind"],
-        source=strong["source"],
-        accuracy=float(strong["accuracy"]),
-        scale=np.broadcast_to(scale, (problem.dimension,)).copy(),
+        kind=given.kind,
+        source=given.source,
+        accuracy=given.accuracy,
+        scale=given.scale,
         steps=steps,
-        orders={name: float(order) for name, order in strong.get("orders", {}).items()},
-        at_least=tuple(strong.get("at_least", ())),
+        orders=given.orders,
+        at_least=given.at_least,
     )
 
 
 @functools.lru_cache(maxsize=4)
 def _whole_numbers(file: Path) -> tuple[str, np.ndarray]:
     """The header and the numbers of a file that fixtures share."""
-    lines = file.read_text(encoding="utf-8").splitlines()
-    header, *rows = [line for line in lines if line and not line.startswith("#")]
-    table = np.array([row.split(",") for row in rows], dtype=np.int64)
+    try:
+        lines = file.read_bytes().decode("utf-8").splitlines()
+        header, *rows = [line for line in lines if line and not line.startswith("#")]
+        table = np.array([row.split(",") for row in rows], dtype=np.int64)
+    except ValueError as error:
+        raise ValueError(
+            f"{file}: must hold rows of whole numbers, all as long: {error}."
+        ) from error
     table.setflags(write=False)
     return header, table
 
@@ -246,13 +287,14 @@ def _whole_numbers(file: Path) -> tuple[str, np.ndarray]:
 def _increments(file: Path, paths: int, motions: int) -> tuple[np.ndarray, np.ndarray]:
     """Increments and areas, whole numbers of shape `(paths, steps, motions)`."""
     header, table = _whole_numbers(file)
-    count = table.shape[1] // 2
+    count = table.shape[-1] // 2
     columns = [f"{name}{i}" for name in "WH" for i in range(1, count + 1)]
-    if header.split(",") != columns or count < motions or len(table) % paths:
+    fits = table.ndim == 2 and header.split(",") == columns and count >= motions
+    if not fits or len(table) % paths:
         raise ValueError(
             f"{file}: must have the columns W1,…,Wm,H1,…,Hm for {motions} motions or "
-            f"more, and as many rows for each of {paths} paths; got {header} and "
-            f"{len(table)} rows."
+            f"more, and as many rows for each of {paths} paths (`path.paths`); got "
+            f"{header} and {len(table)} rows."
         )
     table = table.reshape(paths, -1, 2 * count)
     return table[..., :motions], table[..., count : count + motions]
@@ -260,23 +302,10 @@ def _increments(file: Path, paths: int, motions: int) -> tuple[np.ndarray, np.nd
 
 def _states(file: Path, paths: int, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Times `(times,)` and states `(paths, times, n)`."""
-    lines = [
-        line
-        for line in file.read_text(encoding="utf-8").splitlines()
-        if line and not line.startswith("#")
-    ]
-    header = ["path", "t", *(f"y{i}" for i in range(1, n + 1))]
-    rows = [line.split(",") for line in lines[1:]]
-    if lines[0].split(",") != header or any(len(row) != n + 2 for row in rows):
-        raise ValueError(
-            f"{file}: the first line that is no comment must be path,t,y1,…,y{n}, and "
-            f"each row hold {n + 2} numbers."
-        )
-    table = np.array(rows, float)
-    if len(rows) % paths or not np.all(np.isfinite(table)):
-        raise ValueError(
-            f"{file}: must hold as many rows for each of {paths} paths, all finite."
-        )
+    header = ",".join(["path", "t", *(f"y{i}" for i in range(1, n + 1))])
+    table = read_rows(file, header, f"path,t,y1,…,y{n}")
+    if len(table) % paths:
+        raise ValueError(f"{file}: must hold as many rows for each of {paths} paths.")
     table = table.reshape(paths, -1, n + 2)
     times = table[0, :, 1]
     index = np.broadcast_to(np.arange(paths)[:, None], table.shape[:2])
@@ -285,14 +314,13 @@ def _states(file: Path, paths: int, n: int) -> tuple[np.ndarray, np.ndarray]:
     return times, table[..., 2:]
 
 
-def _law(file: Path, law: Mapping[str, Any], problem: SDEProblem) -> Law:
+def _law(law: Table, n: int) -> Law:
     moments = []
-    for entry in law.get("moments", ()):
-        powers = tuple(int(power) for power in entry["powers"])
-        if len(powers) != problem.dimension or min(powers) < 0 or not any(powers):
-            raise ValueError(
-                f"{file}: `law.moments.powers` must be {problem.dimension} whole "
-                f"numbers, none negative and not all zero; got {entry['powers']}."
+    for entry in law.tables("moments"):
+        powers = entry.wholes("powers", least=0)
+        if len(powers) != n or not any(powers):
+            raise entry.wrong(
+                "powers", f"{n} whole numbers, none negative and not all zero"
             )
-        moments.append(Moment(powers, float(entry["value"]), entry["source"]))
-    return Law(float(law["t1"]), int(law["steps"]), tuple(moments))
+        moments.append(Moment(powers, entry.number("value"), entry.text("source")))
+    return Law(law.number("t1"), law.whole("steps"), tuple(moments))

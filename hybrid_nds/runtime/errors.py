@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import importlib
 from collections.abc import Iterator
-from typing import Any
+
+from ..transport import PortableError
 
 _HINTS = {
     "DomainError": "the field left its domain; a smaller first step may keep it inside",
@@ -23,7 +24,7 @@ _HINTS = {
 }
 
 
-class JuliaExecutionError(RuntimeError):
+class JuliaExecutionError(PortableError, RuntimeError):
     """An exception raised by Julia.
 
     **Fields:** `kind`, the name of the Julia exception's type; the Julia exception
@@ -34,13 +35,9 @@ class JuliaExecutionError(RuntimeError):
         hint = _HINTS.get(kind)
         super().__init__(f"{words.strip()}" + (f" ({hint})" if hint else ""))
         self.kind = kind
-        self._words = words
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.kind, self._words)
 
 
-class WorkerDiedError(RuntimeError):
+class WorkerDiedError(PortableError, RuntimeError):
     """A worker process that ended before a task given to it was done."""
 
     def __init__(self):

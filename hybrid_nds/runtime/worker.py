@@ -13,6 +13,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, ParamSpec, TypeVar
 
+from ..transport import delivered, unwrap, wrap
 from .errors import WorkerDiedError
 from .fresh import FreshContext
 from .worker_process import (
@@ -20,8 +21,6 @@ from .worker_process import (
     Board,
     initialize,
     run_task,
-    unwrap,
-    wrap,
 )
 
 _P = ParamSpec("_P")
@@ -187,7 +186,7 @@ def _pass_on(inner: Future[bytes], outer: Future[Any]) -> None:
         outer.set_exception(WorkerDiedError())
         return
     if error is not None:
-        outer.set_exception(error)
+        outer.set_exception(delivered(error))
         return
     try:
         result = unwrap(inner.result())

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import multiprocessing
 import os
-import pickle
 import signal
 import threading
 from collections.abc import Mapping
 from multiprocessing.context import BaseContext
 from typing import Any
 
-import cloudpickle
-
+from ..transport import portable, unwrap, wrap
 from .errors import julia_errors
 from .session import session
 
@@ -116,39 +113,7 @@ def run_task(number: int, arguments: Arguments, task: bytes) -> bytes:
             result = function(*positional, **named)
         return wrap(result)
     except Exception as error:
-        raise _travelling(error) from error.__cause__
+        raise portable(error) from error.__cause__
     finally:
         _ON_INTERRUPT = "nothing"
         board.write(seat, 0)
-
-
-def _travelling(error: Exception) -> Exception:
-    """The error itself, or one that says the same, where it cannot be sent."""
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error
-
-
-class _Pickler(cloudpickle.Pickler):
-    def reducer_override(self, obj: Any) -> Any:
-        # To read it would start a second Julia where it arrives.
-        if type(obj).__module__.partition(".")[0] == "juliacall":
-            raise TypeError(
-                "a Julia value cannot leave its process: convert it to NumPy or to "
-                f"plain Python, got {type(obj).__name__}"
-            )
-        return super().reducer_override(obj)
-
-
-def wrap(value: Any) -> bytes:
-    """A value as bytes that another process can read."""
-    with io.BytesIO() as file:
-        _Pickler(file).dump(value)
-        return file.getvalue()
-
-
-def unwrap(data: bytes) -> Any:
-    """The value that was wrapped."""
-    return pickle.loads(data)

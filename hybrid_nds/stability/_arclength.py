@@ -22,6 +22,8 @@ _NEWTON_STEPS = 12
 _EASY_STEPS = 4
 # Between the tangents of neighbours: more of a turn is taken in shorter steps.
 _LEAST_COSINE = 0.95
+# Tolerances that a point may be off by; the last update was within one.
+_LEFT = 10.0
 
 
 class System(eqx.Module):
@@ -51,6 +53,12 @@ def _linearised(system: System, w: ArrayLike) -> tuple[Array, Array]:
 
 
 @eqx.filter_jit
+def _fields(system: System, w: ArrayLike) -> Array:
+    """The field at many unknowns, shape `(m, n)`."""
+    return jax.vmap(system.field)(jnp.asarray(w))
+
+
+@eqx.filter_jit
 def _corrected(
     system: System, guess: ArrayLike, direction: ArrayLike, tolerance: float
 ) -> tuple[Array, Array, Array]:
@@ -72,6 +80,10 @@ def _corrected(
         jnp.isfinite(found.value)
     )
     return found.value, found.stats["num_steps"], reached
+
+
+def _shortest(slope: np.ndarray, value: np.ndarray, precision: float) -> np.ndarray:
+    return np.linalg.lstsq(slope, value, rcond=precision**0.5)[0]
 
 
 class Place(NamedTuple):
@@ -125,10 +137,23 @@ class Walker:
         value, slope = _linearised(self.system, w.astype(self.dtype))
         return np.asarray(value, float), np.asarray(slope, float)
 
+    def fields(self, w: np.ndarray) -> np.ndarray:
+        return np.asarray(_fields(self.system, w.astype(self.dtype)), float)
+
+    def shift(self, w: np.ndarray) -> np.ndarray:
+        """How far the branch is from a point, to first order: the shortest step of
+        Newton's method, without the directions of a branch point."""
+        value, slope = self.linearised(w)
+        return _shortest(slope, value, self.system.precision)
+
     def place(self, w: np.ndarray, along: np.ndarray, steps: int) -> Place | None:
         """The point of a branch at a zero, oriented along a direction."""
         f, slope = self.linearised(w)
         if not np.all(np.isfinite(slope)):
+            return None
+        # Newton's method may come to rest by its tolerance where no branch is near.
+        left = _shortest(slope, f, self.system.precision)
+        if np.linalg.norm(left) > _LEFT * self.tolerance * (1 + np.linalg.norm(w)):
             return None
         n = len(f)
         # The null vector, of the unknowns as columns.

@@ -128,8 +128,9 @@ def _crossing(
 def _error(
     walker: Walker, pair: tuple[Place, Place], here: Place, there: Place
 ) -> float:
-    """How far off a parameter may be: the bracket, and what the error of the critical
-    eigenvalue makes of it, by the change of its real part over the step."""
+    """How far off a parameter may be: the bracket, what the error of the critical
+    eigenvalue makes of it, by the change of its real part over the step, and how far
+    the point is from the branch."""
     parameters = [place.w[-1] * walker.system.parameter_scale for place in pair]
     found = pair[1].spectrum
     critical = int(np.argmin(np.abs(np.real(found.eigenvalues))))
@@ -140,7 +141,8 @@ def _error(
     )
     moved = 2 * float(found.errors[critical]) * step / change if change > 0 else step
     round_off = 4 * walker.system.precision * abs(parameters[1])
-    return abs(parameters[1] - parameters[0]) + moved + round_off
+    left = abs(float(walker.shift(pair[1].w)[-1])) * walker.system.parameter_scale
+    return abs(parameters[1] - parameters[0]) + moved + round_off + left
 
 
 @eqx.filter_jit

@@ -177,8 +177,10 @@ def continue_equilibria(
 
     Pseudo-arclength continuation (Keller 1977; Seydel 2010, chapter 4) in both
     directions from a first equilibrium: a step along the tangent, and Newton's method
-    back to the branch. Steps are in units of the interval for the parameter and of the
-    size of the first state (at least 1) for the state. Bifurcations are where a sign
+    back to the branch. Steps are in units of the interval for the parameter, and for
+    the state of its size: the largest component of the guess, of `y0` and of the first
+    equilibrium, or where all of these are zero how far this moves over the interval, to
+    first order. So they are the same in every unit. Bifurcations are where a sign
     changes between neighbours, found by bisection along the branch: of the tangent's
     parameter component (fold), of the bordered determinant (branch point); or where a
     pair of eigenvalues crosses the axis (Hopf), with the first Lyapunov coefficient.
@@ -235,16 +237,12 @@ def continue_equilibria(
     )
     with precision_of(problem):
         u = flat_state(owner, problem, guess)
-        size = max(1.0, float(np.max(np.abs(u))))
-        system = System(
-            problem_of,
-            frozen_time(owner, problem, t, u[None]),
-            state_scale=size * math.sqrt(len(u)),
-            parameter_scale=high - low,
-            precision=float(np.finfo(problem.dtype).eps),
+        frozen = frozen_time(owner, problem, t, u[None])
+        walker, first = _begin(
+            owner, problem_of, problem, frozen, u, float(start), high - low, close
         )
-        walker = Walker(system, problem.dtype, close, min_step, max_step)
-        first = _first(walker, u, float(start))
+        walker = dataclasses.replace(walker, least_step=min_step, most_step=max_step)
+        system = walker.system
         ends = (low / (high - low), high / (high - low))
         kept = SavedProgress(
             owner,
@@ -285,6 +283,61 @@ def _check_interval(owner: str, start: Any, interval: Any) -> tuple[float, float
             f"`start` in it, got {interval!r} and start={start!r}."
         )
     return low, high
+
+
+def _begin(
+    owner: str,
+    problem_of: Callable[[Any], ODEProblem],
+    problem: ODEProblem,
+    time: np.ndarray,
+    u: np.ndarray,
+    start: float,
+    width: float,
+    close: float,
+) -> tuple[Walker, Place]:
+    """The first equilibrium, and a walker in units of the size of the state: of the
+    guess, of `y0` and of that equilibrium; where all are zero, how far the field lets
+    the state go for what the parameter may do over the interval."""
+
+    def at(scale: float) -> tuple[Walker, Place]:
+        system = System(
+            problem_of,
+            time,
+            state_scale=scale * math.sqrt(len(u)),
+            parameter_scale=width,
+            precision=float(np.finfo(problem.dtype).eps),
+        )
+        walker = Walker(system, problem.dtype, close, 0.0, math.inf)
+        return walker, _first(walker, u, start)
+
+    sizes = [u, flat_state(owner, problem, None)]
+    given = _binary(max(float(np.max(np.abs(size))) for size in sizes))
+    walker, first = at(given or 1.0)
+    state = walker.system.unscaled(first.w)[0]
+    scale = max(given, _binary(float(np.max(np.abs(state))))) or _reach(walker, first)
+    return (walker, first) if scale in (0.0, given) else at(scale)
+
+
+def _binary(size: float) -> float:
+    """The next power of two, in units of which nothing is rounded; zero for zero."""
+    return 2.0 ** math.ceil(math.log2(size)) if size > 0 else 0.0
+
+
+def _reach(walker: Walker, place: Place) -> float:
+    """How far along the branch's tangent the state goes until the field is as large as
+    the parameter makes it over the interval; zero where it does neither."""
+    slope = walker.linearised(place.w)[1]
+    direction, made = place.tangent[:-1], float(np.linalg.norm(slope[:, -1]))
+    if made == 0 or not np.any(direction):
+        return 0.0
+    lengths = 2.0 ** np.arange(-100, 101)
+    steps = lengths[:, None] * direction / np.max(np.abs(direction))
+    scaled = steps / walker.system.state_scale
+    moved = np.tile(place.w, (len(lengths), 1))
+    moved[:, :-1] += scaled
+    sizes = np.linalg.norm(walker.fields(moved), axis=1)
+    reached = np.flatnonzero(sizes >= made)
+    return float(lengths[reached[0]]) if len(reached) else 0.0
 
 
 def _first(walker: Walker, u: np.ndarray, start: float) -> Place:

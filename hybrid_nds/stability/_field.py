@@ -14,6 +14,7 @@ import scipy.linalg
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, PyTree
 
+from ..forward_mode import with_forward_rule
 from ..problem import ODEProblem
 from ..problem_checks import is_concrete, require_precision
 from ..stochastic_problem import SDEProblem
@@ -56,9 +57,11 @@ def check_problem(owner: str, problem: Any) -> None:
 
 
 def flat_field(problem: ODEProblem, t: Any, u: Any) -> Array:
-    """The field on a flat state, in the order of `ravel_pytree`."""
-    unravel = ravel_pytree(problem.y0)[1]
-    return ravel_pytree(problem.field(t, unravel(u), problem.args))[0]
+    """The field on a flat state, in the order of `ravel_pytree`. A tangent can be
+    pushed through it, also where the field itself has a reverse rule only."""
+    y = ravel_pytree(problem.y0)[1](u)
+    field = with_forward_rule(problem.field, t, y, problem.args)
+    return ravel_pytree(field(t, y, problem.args))[0]
 
 
 @eqx.filter_jit

@@ -13,6 +13,7 @@ import scipy.linalg
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Float
 
+from ..forward_mode import forward_problem
 from ..problem import ODEProblem
 from ..stochastic_problem import SDEProblem, to_ito
 
@@ -44,10 +45,10 @@ def linear_noise(owner: str, problem: ODEProblem | SDEProblem) -> LinearNoise:
     time.
     """
     if isinstance(problem, SDEProblem):
-        problem = to_ito(problem)
+        problem = to_ito(forward_problem(problem))
         drift, diffusion = problem.flat_drift(), problem.flat_diffusion()
     else:
-        drift, diffusion = flat_field(problem), None
+        drift, diffusion = flat_field(forward_problem(problem)), None
     n = problem.dimension
     random = np.random.default_rng(8)
     points = jnp.asarray(random.standard_normal((3, n)), problem.dtype)

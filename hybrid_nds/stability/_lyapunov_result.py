@@ -212,6 +212,15 @@ def _notes(found: Any, interval: float, tolerance: float | None) -> tuple[str, .
             f"the two halves of the time disagree beyond the errors, in exponent "
             f"{which}; give a longer `transient` or `time`."
         )
+    bursts = np.flatnonzero(found.bursts)
+    if bursts.size:
+        which = ", ".join(str(i + 1) for i in bursts[:6])
+        notes.append(
+            f"growth comes in rare bursts, in exponent {which}: about "
+            f"{float(np.min(found.carriers)):.1f} of {len(found.batches)} stretches "
+            "carry the error, which may be larger; give a longer `time`, or more "
+            "`chains`."
+        )
     parted = np.flatnonzero(found.parted > 1)
     if parted.size:
         which = ", ".join(str(i + 1) for i in parted[:6])

@@ -13,6 +13,8 @@ from ._correlation import correlation_time
 
 _BATCHES = 10
 _TARGET = 32
+# Normal batches, 32 of them, have 10 ± 3; two of equal size alone have two.
+_CARRIERS = 4.0
 _ALARM = 1e-3
 _ROUND_OFF = 1e4
 
@@ -26,7 +28,8 @@ class BatchMeans:
     `correlation`, the integrated autocorrelation time of the slowest, both in samples;
     `drift`, for each the difference of the two halves over what may be by chance;
     `parted`, for each the spread of the chains over what may be by chance, zero where
-    that cannot be told.
+    that cannot be told; `carriers`, about how many batches carry the spread of each,
+    a third of them where they are normal.
     """
 
     mean: np.ndarray
@@ -37,6 +40,12 @@ class BatchMeans:
     correlation: float
     drift: np.ndarray
     parted: np.ndarray
+    carriers: np.ndarray
+
+    @property
+    def bursts(self) -> np.ndarray:
+        """Which means rest on so few batches that their errors are not known."""
+        return self.carriers < min(_CARRIERS, len(self.batches) / 8)
 
     @property
     def enough(self) -> bool:
@@ -50,7 +59,9 @@ def batch_means(
     """The means over time and chains, with errors by batch means.
 
     There are about 32 batches in all, or fewer where ten autocorrelation times ask for
-    longer ones, so that their means are nearly independent; intervals are Student's.
+    longer ones, so that their means are nearly independent. Intervals are Student's,
+    wider by Johnson's correction for skewness (1978): where growth comes in bursts, the
+    mean of few of them is skewed too.
     Long batches suit growth along an orbit, of which much is taken back soon after:
     short ones would count that as error (Flegal & Jones 2010).
     """
@@ -75,7 +86,7 @@ def batch_means(
     drift = apart / (alarm * 2 * error + floor + np.finfo(float).tiny)
     # Where they drift, that is the least the error can be.
     error = np.where(drift > 1, np.maximum(error, apart / 2), error)
-    half_width = quantile * error
+    half_width = quantile * error + _skewed(batches, error, quantile, floor)
     parted = _parted(samples, correlation, floor)
     if np.any(parted > 1):
         # Where chains part, each is one observation.
@@ -84,8 +95,43 @@ def batch_means(
         few = float(scipy.stats.t.ppf((1 + level) / 2, chains - 1))
         half_width = np.where(parted > 1, few * error, half_width)
     return BatchMeans(
-        mean, error, half_width, batches, length, correlation, drift, parted
+        mean,
+        error,
+        half_width,
+        batches,
+        length,
+        correlation,
+        drift,
+        parted,
+        _carriers(batches, floor),
     )
+
+
+def _skewed(
+    batches: np.ndarray, error: np.ndarray, quantile: float, floor: float
+) -> np.ndarray:
+    """By how much the skewness of the batches moves one end of an interval (Johnson
+    1978, Journal of the American Statistical Association 73, equation 2.4): both ends
+    are moved, for a long tail may be unseen."""
+    number = len(batches)
+    away = batches - batches.mean(axis=0)
+    spread = away.std(axis=0)
+    known = (spread > floor) & (number > 2)
+    skewness = np.mean((away / np.where(known, spread, 1.0)) ** 3, axis=0)
+    skewness = np.where(known, np.abs(skewness), 0.0)
+    # Without the bias of few batches (Joanes & Gill 1998).
+    skewness *= math.sqrt(number * (number - 1)) / max(number - 2, 1)
+    return error * skewness * (1 + 2 * quantile**2) / (6 * math.sqrt(number))
+
+
+def _carriers(batches: np.ndarray, floor: float) -> np.ndarray:
+    """How many batches carry the sum of squares, as of Kish's effective number."""
+    squares = (batches - batches.mean(axis=0)) ** 2
+    size = squares.sum(axis=0)
+    known = size > len(batches) * floor**2
+    shares = squares / np.where(known, size, 1.0)
+    fourth = np.where(known, np.sum(shares**2, axis=0), 1.0)
+    return np.where(known, 1 / fourth, len(batches))
 
 
 def _parted(samples: np.ndarray, correlation: float, floor: float) -> np.ndarray:

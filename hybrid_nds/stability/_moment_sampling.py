@@ -68,7 +68,7 @@ def sampled_growth(
         tail_index(powers[:, -1]),
         rate,
         float(np.std(whole, ddof=1)) / math.sqrt(samples),
-        (late - early) / max(apart, 1e-12 * (1 + abs(rate))),
+        (late - early) / max(apart, 1e-12 * abs(rate), np.finfo(float).tiny),
     )
 
 

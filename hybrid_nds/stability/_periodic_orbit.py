@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,6 +17,7 @@ from ..solution import Provenance
 from ._field import (
     check_positive,
     check_problem,
+    flat_field,
     flat_state,
     shaped,
     spectrum,
@@ -179,8 +181,8 @@ def periodic_orbit(
     - `backend`, `solver`, `options`: what integrates, as of
         [`solve`][hybrid_nds.solve]; by default Dopri8 on Diffrax and Vern9 on Julia.
     - `rtol`, `atol`: tolerances of the search, by default 1e-9 and 1e-11 in float64,
-        1e-5 and 1e-6 in float32. The result is of ten times tighter ones, to which the
-        errors are the differences.
+        1e-5 and 1e-6 in float32, `atol` times the size of the guess. The result is of
+        ten times tighter ones, to which the errors are the differences.
     - `max_shots`: the most integrations over a period in the search.
 
     **Returns:** a [`PeriodicOrbit`][hybrid_nds.stability.PeriodicOrbit].
@@ -194,7 +196,8 @@ def periodic_orbit(
     double = problem.dtype == np.float64
     relative, absolute = (1e-9, 1e-11) if double else (1e-5, 1e-6)
     relative = check_positive(owner, "rtol", relative if rtol is None else rtol)
-    absolute = check_positive(owner, "atol", absolute if atol is None else atol)
+    if atol is not None:
+        check_positive(owner, "atol", atol)
     least = 40 * float(np.finfo(problem.dtype).eps)
     if relative < least:
         raise ValueError(
@@ -202,9 +205,11 @@ def periodic_orbit(
             f"tenth of it; got {relative:.1e}."
         )
     chosen = DEFAULT_SOLVERS.get(backend) if solver is None else solver
-    target = Target(problem, backend, chosen, relative, absolute, options)
     with precision_of(problem):
         start = flat_state(owner, problem, guess)
+        unit = _unit(problem, start, period)
+        absolute = absolute * unit if atol is None else float(atol)
+        target = Target(problem, backend, chosen, relative, absolute, options, unit)
         if period is None:
             start, length = estimate_period(target, start)
         else:
@@ -220,6 +225,18 @@ def periodic_orbit(
         shot = tight.newton(tight.newton(loose))
         orbit = target.orbit(shot, _POINTS)
     return _result(target, loose, shot, orbit, residuals)
+
+
+def _unit(problem: ODEProblem, start: np.ndarray, period: Any) -> float:
+    """A power of two near the size of the state: of the guess and of `y0`, or where
+    these are zero, of how far the field takes the guess in a period or the span."""
+    size = float(np.max(np.abs([start, flat_state("periodic_orbit", problem, None)])))
+    if size == 0:
+        span = float(problem.t1) - float(problem.t0) if period is None else period
+        rate = np.asarray(flat_field(problem, problem.t0, start), float)
+        size = abs(float(span)) * float(np.max(np.abs(rate)))
+    known = math.isfinite(size) and size > 0
+    return 2.0 ** math.ceil(math.log2(size)) if known else 1.0
 
 
 def _repetition(target: Target, shot: Shot) -> int:

@@ -20,6 +20,7 @@ from ..analysis import AnalysisError, SavedProgress, progress_bar
 from ..argument_checks import check_whole
 from ..ensembles import EnsembleError, ensemble
 from ..ensembles.layout import flatten_states, structure_of, unflatten
+from ..forward_mode import forward_problem
 from ..problem import ODEProblem
 from ..solution import Provenance
 from ..stochastic_problem import SDEProblem
@@ -159,6 +160,8 @@ def check_autonomous(
 
 def _time_derivatives(problem: ODEProblem | SDEProblem, states: Array) -> Array:
     structure = structure_of(problem.y0)
+
+    problem = forward_problem(problem)
 
     def fields(t: Array, y: PyTree) -> PyTree:
         if isinstance(problem, SDEProblem):

@@ -51,7 +51,7 @@ class Shot(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What to shoot with."""
+    """What to shoot with, and the `unit` of the state in which it is of order one."""
 
     problem: ODEProblem
     backend: str
@@ -59,6 +59,7 @@ class Target:
     rtol: float
     atol: float
     options: Mapping[str, Any]
+    unit: float
 
     @functools.cached_property
     def forced(self) -> bool:
@@ -69,7 +70,7 @@ class Target:
         span = span if np.isfinite(span) else 1.0
         steps = np.linspace(0, 1, 5) ** 2
         times = (float(self.problem.t0) + steps * span).astype(u.dtype)
-        states = np.stack([u * (1 + s) + s for s in steps]).astype(u.dtype)
+        states = np.stack([u * (1 + s) + s * self.unit for s in steps]).astype(u.dtype)
         slopes = np.asarray(time_slopes(self.problem, times, states))
         return bool(np.any(slopes[np.isfinite(slopes)] != 0))
 
@@ -138,17 +139,18 @@ class Target:
     def equations(
         self, shot: Shot, phase: np.ndarray, anchor: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """What a periodic orbit makes zero, and its derivative by state and period."""
-        gap, matrix = shot.end - shot.point, shot.monodromy - np.eye(len(shot.point))
+        """What a periodic orbit makes zero, and its derivative by state and period: all
+        in units of the state and of the period, so that nothing hangs on those of the
+        problem."""
+        gap = (shot.end - shot.point) / self.unit
+        matrix = shot.monodromy - np.eye(len(shot.point))
         if self.forced:
             return gap, matrix
-        gap = np.append(gap, phase @ (shot.point - anchor))
+        normal = phase / np.linalg.norm(phase)
+        gap = np.append(gap, normal @ (shot.point - anchor) / self.unit)
+        moved = self.speed(shot.end) * shot.period / self.unit
         corner = np.zeros((1, 1))
-        rows = [
-            [matrix, self.speed(shot.end)[:, None]],
-            [phase[None], corner],
-        ]
-        return gap, np.block(rows)
+        return gap, np.block([[matrix, moved[:, None]], [normal[None], corner]])
 
     def newton(self, shot: Shot) -> Shot:
         """One step of Newton's method from a shot, with these tolerances."""
@@ -159,7 +161,7 @@ class Target:
         step = np.linalg.lstsq(matrix, -gap, rcond=None)[0]
         n = len(shot.point)
         moved = 0.0 if self.forced else float(step[n])
-        return self.shot(shot.point + step[:n], shot.period + moved)
+        return self.shot(shot.point + step[:n] * self.unit, shot.period * (1 + moved))
 
 
 def shoot(
@@ -185,14 +187,14 @@ def shoot(
     largest = 0.0
     slope = np.zeros((0, 0))
 
-    # Time in units of the guess, so that all unknowns are of one size.
+    # State and time in units of their own, so that all unknowns are of one size.
     def equations(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         nonlocal largest, slope
         length = period if target.forced else float(x[-1]) * period
         try:
             if length <= 0:
                 raise AnalysisError("periodic_orbit: a period below zero.")
-            shot = target.shot(x[: len(anchor)], length)
+            shot = target.shot(x[: len(anchor)] * target.unit, length)
         except AnalysisError:
             if not residuals:
                 raise
@@ -202,11 +204,12 @@ def shoot(
         residuals.append(shot.residual)
         gap, slope = target.equations(shot, phase, anchor)
         if not target.forced:
-            slope[:, -1] *= period
-        largest = max(largest, shot.residual)
+            slope[:, -1] *= period / length
+        largest = max(largest, shot.residual / target.unit)
         return gap, slope
 
-    x = anchor if target.forced else np.append(anchor, 1.0)
+    x = anchor / target.unit
+    x = x if target.forced else np.append(x, 1.0)
     options = {"maxfev": max_shots, "xtol": max(10 * target.rtol, 1e-12)}
     found = scipy.optimize.root(equations, x, jac=True, method="hybr", options=options)
     x = found.x
@@ -216,7 +219,7 @@ def shoot(
             "periodic_orbit: the period shrank to zero, where every state comes back. "
             "Give a `period` nearer to that of the orbit, or a `guess` nearer to it."
         )
-    shot = target.shot(x[: len(anchor)], length)
+    shot = target.shot(x[: len(anchor)] * target.unit, length)
     residuals.append(shot.residual)
     size = float(np.max(np.abs(shot.point))) + float(np.max(np.abs(shot.end)))
     # The method says itself when it is stuck, but also where round-off stops it.
@@ -243,7 +246,7 @@ def _check_forcing(target: Target, start: np.ndarray, period: float) -> None:
         for t in (steps, steps + period)
     )
     slack = float(np.finfo(target.problem.dtype).eps) ** 0.5
-    if np.max(np.abs(now - later)) > slack * (1 + np.max(np.abs(now))):
+    if np.max(np.abs(now - later)) > slack * np.max(np.abs([now, later])):
         raise ValueError(
             "periodic_orbit: `period` must be one of the field where this depends on "
             f"time: f(t + {period:.6g}, y) differs from f(t, y)."

@@ -128,12 +128,15 @@ class Stiffness(AnalysisResult):
         }
 
     def summary(self) -> str:
+        ratio = "stiffness ratio: nothing decays, so there is none"
+        if math.isfinite(self.ratio):
+            ratio = f"stiffness ratio up to {self.ratio:.6g} ± {self.ratio_error:.1e}"
         reach = "" if self.explicit_finished else ", and did not come to the end"
         largest = int(np.argmax(self.radii))
         return (
             f"{'stiff' if self.stiff else 'not stiff'}: stability rules "
             f"{self.stability_limited:.0%} of the explicit solver's time\n"
-            f"stiffness ratio up to {self.ratio:.6g} ± {self.ratio_error:.1e}\n"
+            f"{ratio}\n"
             f"spectral radius up to {self.radii[largest]:.6g} ± "
             f"{self.radius_errors[largest]:.1e}\n"
             f"{self.settings['implicit']} tried {self.implicit_steps} steps, "

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import inspect
+import sys
 import typing
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..transport import PortableResult
 from ._findings import Findings
 from ._sweep import Sweep
 
@@ -24,7 +27,7 @@ Run = Callable[[Any, Any, Sweep], Findings]
 Draw = Callable[["Figure", Any, Mapping[str, Findings]], None]
 
 
-class Study:
+class Study(PortableResult):
     """One named experiment; made by [`study`][hybrid_nds.studies.study].
 
     **Fields:** `name`; `title`; `direction`; `source`, the papers behind its claims;
@@ -94,8 +97,19 @@ class Study:
             )
         self._draw(figure, config, findings)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By its name where it has one, so that it is the same study there.
+        known = vars(sys.modules.get(self.module, object)).get(self.name)
+        if known is self and self.module != "__main__":
+            return _named, (self.module, self.name)
+        return super().__reduce__()
+
     def __repr__(self) -> str:
         return f"<study {self.name}: {self.title}>"
+
+
+def _named(module: str, name: str) -> Study:
+    return getattr(importlib.import_module(module), name)
 
 
 def study(

@@ -19,7 +19,7 @@ import numpy as np
 import optax
 from jaxtyping import PRNGKeyArray, PyTree
 
-from ..files import write_text
+from ..files import check_writable_folder, write_text
 from ..fingerprints import arrays_text, digest
 from ._data import ArrayBatches, StreamBatches, described
 from ._step import Parts
@@ -52,6 +52,7 @@ class Checkpoints:
             raise ValueError(
                 f"fit: `checkpoint` must be a folder, but {self.folder} is a file."
             )
+        check_writable_folder("fit", "checkpoint", self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
         path = self.folder / _MANIFEST
@@ -85,7 +86,7 @@ class Checkpoints:
         self, path: Path, ours: Mapping[str, str], versions: Mapping[str, str]
     ) -> None:
         try:
-            found = json.loads(path.read_text())
+            found = json.loads(path.read_bytes())
             theirs, known = dict(found["fingerprint"]), found["format"] == _FORMAT
             before = dict(found["versions"])
         except (ValueError, KeyError, TypeError) as error:

@@ -12,6 +12,7 @@ from jaxtyping import PyTree
 
 from ..analysis import AnalysisResult
 from ..solution import Provenance
+from ..transport import PortableError
 from ._history import History
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def _smoothed(steps: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return steps[window // 2 :][: len(mean)], mean
 
 
-class TrainingError(RuntimeError):
+class TrainingError(PortableError, RuntimeError):
     """A training that met a number that is not finite.
 
     **Fields:**

@@ -26,11 +26,21 @@ def number(parameters: Parameters, name: str) -> Array:
 def array(parameters: Parameters, name: str) -> Array:
     """The named parameter as an array in JAX's default precision.
 
-    **Raises:** `KeyError` naming the parameter and those there are.
+    **Raises:** `KeyError` naming the parameter and those there are, `TypeError` for
+    one that is no array of numbers.
     """
     if name not in parameters:
         raise KeyError(
             f"[parameters] must hold `{name}`; it holds {sorted(parameters)}."
         )
+    try:
+        values = np.asarray(parameters[name])
+        if values.dtype.kind not in "fiu":
+            raise TypeError(f"its dtype is {values.dtype}")
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"[parameters]: `{name}` must be a number or a list of numbers, all rows "
+            f"as long, got {str(parameters[name])[:60]!r} ({error})."
+        ) from error
     # Through NumPy: a Python float would make a weakly typed array.
-    return jnp.asarray(np.asarray(parameters[name], float))
+    return jnp.asarray(values.astype(float))

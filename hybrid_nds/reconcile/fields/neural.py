@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -21,10 +23,21 @@ class NeuralField(eqx.Module):
 
         **Raises:** `ValueError` when the layers do not fit one another.
         """
-        weights = [
-            jnp.asarray(layer["weight"], float) for layer in parameters["layers"]
-        ]
-        biases = [jnp.asarray(layer["bias"], float) for layer in parameters["layers"]]
+        layers = parameters.get("layers")
+        if not (isinstance(layers, list) and layers) or not all(
+            isinstance(layer, Mapping) for layer in layers
+        ):
+            raise ValueError(
+                "`layers` must be a list of tables, each with a `weight` and a `bias`, "
+                f"got {str(layers)[:60]}."
+            )
+        weights = [array(layer, "weight") for layer in layers]
+        biases = [array(layer, "bias") for layer in layers]
+        if any(weight.ndim != 2 for weight in weights):
+            raise ValueError(
+                "`layers`: each `weight` must be a matrix, got shapes "
+                f"{[weight.shape for weight in weights]}."
+            )
         width, inputs = weights[0].shape
         outputs = weights[-1].shape[0]
         expected = [(width, inputs)]

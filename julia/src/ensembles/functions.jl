@@ -150,10 +150,10 @@ for f in (:tan, :sinh, :cosh, :asinh, :atan, :cbrt, :exp2, :round)
     @eval @inline Base.$f(x::Lanes) = each_lane($f, x)
 end
 for f in (:tangent, :arcsine, :arccosine, :area_cosine, :area_tangent,
-    :inverse_erf, :log_abs_gamma, :bessel_i0e, :bessel_i1e)
+    :inverse_erf, :log_abs_gamma, :digamma, :bessel_i0e, :bessel_i1e)
     @eval @inline LoweredCode.$f(x::Lanes) = each_lane(LoweredCode.$f, x)
 end
-for f in (:erf, :erfc, :digamma)
+for f in (:erf, :erfc)
     @eval @inline LoweredCode.SpecialFunctions.$f(x::Lanes) = each_lane(
         LoweredCode.SpecialFunctions.$f, x)
 end

@@ -4,7 +4,7 @@ What lowered source may call, and nothing else: the names exported here.
 module LoweredCode
 
 using LinearAlgebra: LinearAlgebra
-using SpecialFunctions: SpecialFunctions, digamma, erf, erfc
+using SpecialFunctions: SpecialFunctions, erf, erfc
 using StaticArrays: MArray, SMatrix, SVector
 
 export Block, SMatrix, SVector, SpecialFunctions, arccosine, arcsine, area_cosine,

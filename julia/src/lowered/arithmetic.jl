@@ -28,13 +28,69 @@ end
 
 inverse_erf(x) = abs(x) > one(x) ? not_a_number(x) : SpecialFunctions.erfinv(x)
 log_abs_gamma(x) = isinf(x) ? abs(x) : first(SpecialFunctions.logabsgamma(x))
-polygamma_real(m, x) = SpecialFunctions.polygamma(Int(m), x)
-hurwitz_zeta(s, q) = SpecialFunctions.zeta(s, q)
-lower_gamma(a, x) = x <= zero(x) ? zero(x) : SpecialFunctions.gamma_inc(a, x)[1]
-upper_gamma(a, x) = x <= zero(x) ? one(x) : SpecialFunctions.gamma_inc(a, x)[2]
-incomplete_beta(a, b, x) = SpecialFunctions.beta_inc(a, b, x)[1]
-bessel_i0e(x) = SpecialFunctions.besselix(0, abs(x))
-bessel_i1e(x) = sign(x) * SpecialFunctions.besselix(1, abs(x))
+# Outside of their domains SpecialFunctions raises, or continues a function: here NaN and
+# infinity stand where XLA has them.
+function digamma(x)
+    pole = x <= zero(x) && (isinf(x) || isinteger(x))
+    return pole ? not_a_number(x) : SpecialFunctions.digamma(x)
+end
+
+function polygamma_real(m, x)
+    # The factorial of any higher order overflows.
+    known = isinteger(m) && zero(m) <= m <= 1000 && isfinite(x)
+    known || return not_a_number(promote(m, x)[2])
+    return iszero(m) ? oftype(float(x), digamma(x)) : SpecialFunctions.polygamma(Int(m), x)
+end
+
+function hurwitz_zeta(s, q)
+    nan = not_a_number(promote(s, q)[1])
+    s == one(s) && return oftype(nan, Inf)
+    (s > one(s) && !isnan(q)) || return nan
+    if q <= zero(q)
+        pole = (isinf(q) || isinteger(q)) && iszero(rem(s, 2))
+        return pole ? oftype(nan, Inf) : nan
+    end
+    # SpecialFunctions takes a whole number of the size of s.
+    (s < 1.0e18 && isfinite(q)) || return nan
+    return SpecialFunctions.zeta(s, q)
+end
+
+lower_gamma(a, x) = gamma_ratios(a, x)[1]
+upper_gamma(a, x) = gamma_ratios(a, x)[2]
+function gamma_ratios(a, x)
+    nan = not_a_number(promote(a, x)[1])
+    inside = a >= zero(a) && x >= zero(x) && !(iszero(a) && iszero(x))
+    inside || return (nan, nan)
+    # The gamma distribution is a step here; SpecialFunctions refuses its middle.
+    a > 1.0e28 && return x < a ? (zero(nan), one(nan)) : (one(nan), zero(nan))
+    return SpecialFunctions.gamma_inc(a, x)
+end
+
+function incomplete_beta(a, b, x)
+    nan = not_a_number(promote(a, b, x)[1])
+    (a >= zero(a) && b >= zero(b) && zero(x) <= x <= one(x)) || return nan
+    at_zero, at_one = iszero(a) || isinf(b), iszero(b) || isinf(a)
+    at_zero && at_one && return nan
+    at_zero && return iszero(x) ? zero(nan) : one(nan)
+    at_one && return x == one(x) ? one(nan) : zero(nan)
+    return SpecialFunctions.beta_inc(a, b, x)[1]
+end
+
+# AMOS, which SpecialFunctions calls, refuses large arguments; there two terms of the
+# asymptotic series are exact to double precision (DLMF 10.40.1).
+is_large(x) = x > 100_000_000
+# 1/√(2πx), where 2πx may overflow.
+decay(x) = inv(sqrt(oftype(x, 2π)) * sqrt(x))
+function bessel_i0e(x)
+    z = abs(x)
+    is_large(z) && return decay(z) * (1 + inv(8 * z))
+    return isnan(z) ? z : SpecialFunctions.besselix(0, z)
+end
+function bessel_i1e(x)
+    z = abs(x)
+    is_large(z) && return sign(x) * (decay(z) * (1 - 3 * inv(8 * z)))
+    return isnan(z) ? z : sign(x) * SpecialFunctions.besselix(1, z)
+end
 
 @inline choose(condition, yes, no) = ifelse(condition, promote(yes, no)...)
 @inline exceeds(x, y) = x > y || (x != x && y == y)
