@@ -17,7 +17,7 @@ from .problem import ODEProblem
 from .problem_checks import VectorField
 from .stochastic_problem import SDEProblem
 
-P = TypeVar("P", ODEProblem, SDEProblem)
+P = TypeVar("P", bound=ODEProblem | SDEProblem)
 
 
 class ForwardField(eqx.Module):

@@ -287,13 +287,14 @@ def _moments(
         pair = first[:, j], second[:, j]
         found.append(_Moment(f"mean of {label}", *pair, exponents[j], origins[j]))
     for j, label in enumerate(labels):
-        squares = (x[:, j] ** 2 for x in centred)
-        found.append(_Moment(f"variance of {label}", *squares, 2 * exponents[j]))
+        one, other = (x[:, j] ** 2 for x in centred)
+        name = f"variance of {label}"
+        found.append(_Moment(name, one, other, 2 * exponents[j]))
     for j in range(len(labels)):
         for k in range(j):
             name = f"covariance of {labels[k]}, {labels[j]}"
-            products = (x[:, j] * x[:, k] for x in centred)
-            found.append(_Moment(name, *products, exponents[j] + exponents[k]))
+            one, other = (x[:, j] * x[:, k] for x in centred)
+            found.append(_Moment(name, one, other, exponents[j] + exponents[k]))
     return found
 
 

@@ -76,14 +76,15 @@ def sinkhorn(
         from ott.geometry.geometry import Geometry
         from ott.tools.sinkhorn_divergence import sinkhorn_divergence
     own, other, cross = _squares(x, y)
-    weights = (jnp.full(len(z), 1 / len(z), z.dtype) for z in (x, y))
+    weights: Any = [jnp.full(len(z), 1 / len(z), z.dtype) for z in (x, y)]
     # Not all of ott-jax names the types and ranks of its constants.
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         value, output = sinkhorn_divergence(
             # Costs of differences: ott-jax takes |x|² + |y|² - 2xy for points.
             Geometry,
             *(cross, own, other),
-            **dict(zip("ab", weights, strict=True)),
+            a=weights[0],
+            b=weights[1],
             epsilon=strength,
             solve_kwargs={"threshold": threshold, "max_iterations": iterations},
         )

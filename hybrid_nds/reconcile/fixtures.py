@@ -251,7 +251,7 @@ def blamed(spec: Table, *keys: str) -> Iterator[None]:
     except Exception as error:
         words = error.args[0] if error.args else type(error).__name__
         more = f" (with {spec.entries['weights']})" if "weights" in spec else ""
-        keys = ", ".join(f"`{key}`" for key in keys)
+        named = ", ".join(f"`{key}`" for key in keys)
         raise ValueError(
-            f"{spec.file}{more}: {keys} do not make a problem: {words}"
+            f"{spec.file}{more}: {named} do not make a problem: {words}"
         ) from error

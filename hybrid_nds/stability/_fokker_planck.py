@@ -178,9 +178,9 @@ def fokker_planck(
         wanted = _times(problem, times)
         problem = to_ito(forward_problem(problem))
         edges = np.linspace(*domain, cells + 1)
-        known = _coefficients(problem, edges)
+        drift, diffusion, rounding = _coefficients(problem, edges)
         meshes = [
-            _mesh(edges[::n], *(part[::n] for part in known), ends)
+            _mesh(edges[::n], drift[::n], diffusion[::n], rounding[::n], ends)
             for n in (1, 2, 4)
             if cells % n == 0
         ]
