@@ -12,7 +12,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from .forward_mode import with_forward_rule
+from ._core import with_forward_rule
 from .problem import ODEProblem
 from .problem_checks import VectorField
 from .stochastic_problem import NoiseKind, SDEProblem

@@ -14,6 +14,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
+from ._core import with_forward_rule
 from .problem_checks import (
     VectorField,
     check_field,
@@ -233,8 +234,10 @@ class CorrectedDrift(eqx.Module):
         )
 
     def _correction(self, t: Any, y: PyTree[Array], args: PyTree) -> PyTree[Array]:
+        known = with_forward_rule(self.diffusion, t, y, args)
+
         def diffusion(y: PyTree[Array]) -> PyTree[Array]:
-            return self.diffusion(t, y, args)
+            return known(t, y, args)
 
         if self.matrix_noise:
             g = diffusion(y)
@@ -373,8 +376,11 @@ def _check_claim(problem: SDEProblem) -> None:
 def _brackets(problem: SDEProblem, points: Array) -> Array:
     """At its largest over the points: for additive noise the derivative of the
     diffusion, else $Dg_j g_k$ and its asymmetry in $j, k$."""
+    t, diffusion = problem.t0, problem.diffusion
+    known = with_forward_rule(diffusion, t, problem.y0, problem.args)
+    if known is not diffusion:
+        problem = eqx.tree_at(lambda p: p.diffusion, problem, known)
     flat = problem.flat_diffusion()
-    t = problem.t0
 
     def at(u: Array) -> Array:
         derivative = jax.jacfwd(flat, 1)(t, u)

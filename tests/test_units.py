@@ -116,3 +116,27 @@ def test_a_start_at_zero_in_any_units(s, tau):
     problem = ODEProblem(field, jnp.zeros(1), 0.0, tau, jnp.array([s, tau]))
     found = float(solve(problem).ys[-1, 0]) / s
     np.testing.assert_allclose(found, 1 - np.exp(-1), rtol=1e-4)
+
+
+@pytest.mark.julia
+@pytest.mark.parametrize(
+    ("solver", "fixed", "dtype", "expected", "limit"),
+    [
+        # Newton's iteration ends at 1e-12 of the state, 2e-6 in float32, in 20 steps.
+        ("ImplicitEuler", True, jnp.float64, implicit_euler(), 2e-11),
+        ("ImplicitEuler", True, jnp.float32, implicit_euler(), 1e-4),
+        ("TRBDF2", True, jnp.float64, EXACT, 1e-3),
+        ("Rodas5P", False, jnp.float64, EXACT, 1e-4),
+        ("Tsit5", False, jnp.float32, EXACT, 1e-2),
+    ],
+)
+def test_julia_does_not_depend_on_units(julia, solver, fixed, dtype, expected, limit):
+    @settings(max_examples=25, deadline=None)
+    @given(s=UNITS, tau=UNITS)
+    def check(s, tau):
+        options = {"dt": float(np.asarray(tau / STEPS, dtype))} if fixed else {}
+        solution = solve(problem(s, tau, dtype), "julia", solver=solver, **options)
+        assert solution.ys.dtype == dtype
+        np.testing.assert_allclose(solution.ys[-1, 0] / s, expected, rtol=limit)
+
+    check()

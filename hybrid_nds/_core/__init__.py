@@ -1,4 +1,7 @@
 """What every other room may use; it uses none of them."""
 
-from ._compile import QUICKLY as QUICKLY
-from ._page import data_uri as data_uri, render_page as render_page
+import lazy_loader
+
+# What is exported stands in __init__.pyi, and is imported when it is first used: the
+# command line starts without JAX.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -12,7 +12,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
 
-from ..forward_mode import with_forward_rule
+from .._core import with_forward_rule
 from ..problem import ODEProblem
 from ..problem_checks import is_concrete
 from ..solvers import find_solver

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..analysis import AnalysisResult
+from ..forward_mode import forward_problem
 from ..precision import double_precision
 from ..problem import ODEProblem
 from ..stochastic_problem import SDEProblem
@@ -103,7 +104,10 @@ def reconcile(
             plan_fixture(problem)
             if isinstance(problem, Fixture)
             else plan_problem(
-                in_double(problem), dict(observables or {}), scale, planned
+                forward_problem(in_double(problem)),
+                dict(observables or {}),
+                scale,
+                planned,
             )
         )
         diffrax = LiveStack("diffrax")

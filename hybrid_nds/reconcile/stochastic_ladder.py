@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
+from ..forward_mode import forward_problem
 from ..precision import double_precision
 from ..stochastic_problem import SDEProblem
 from ._names import NO_JULIA
@@ -55,7 +56,9 @@ def climb_stochastic(
         plan = (
             plan_stochastic_fixture(problem)
             if isinstance(problem, StochasticFixture)
-            else plan_stochastic_problem(in_double(problem), scale, analyses)
+            else plan_stochastic_problem(
+                forward_problem(in_double(problem)), scale, analyses
+            )
         )
         diffrax = LiveStochasticStack("diffrax")
         results = climb_rungs(

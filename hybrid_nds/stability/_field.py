@@ -14,7 +14,7 @@ import scipy.linalg
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, PyTree
 
-from ..forward_mode import with_forward_rule
+from .._core import with_forward_rule
 from ..problem import ODEProblem
 from ..problem_checks import is_concrete, require_precision
 from ..stochastic_problem import SDEProblem

@@ -22,7 +22,7 @@ from ..precision import precision_of
 from ..problem import ODEProblem
 from ..solution import Provenance, Solution, SolveError
 from ..solve import solve
-from ..tolerances import default_tolerances
+from ..tolerances import default_absolute, default_tolerances
 from ._field import (
     check_problem,
     flat_field,
@@ -213,9 +213,8 @@ def stiffness(
             f"{owner}: `problem` must have a finite, forward span, got "
             f"t0={float(problem.t0):g} and t1={float(problem.t1):g}."
         )
-    relative, absolute = default_tolerances(problem.dtype)
-    relative = relative if rtol is None else rtol
-    absolute = absolute if atol is None else atol
+    relative = default_tolerances(problem.dtype)[0] if rtol is None else rtol
+    absolute = default_absolute(problem, relative) if atol is None else atol
     implicit = _IMPLICIT.get(backend) if solver is None else solver
     shared: dict[str, Any] = {
         "rtol": relative,

@@ -243,8 +243,9 @@ def _equilibrium(
     found = jax.lax.fori_loop(0, _STEPS, damped, guess)
     last = jnp.linalg.solve(jax.jacfwd(fixed)(found), fixed(found))
     small = math.sqrt(jnp.finfo(guess.dtype).eps)
-    # Not a number compares as false.
-    good = jnp.linalg.norm(last) <= small * (1 + jnp.linalg.norm(found))
+    # In units of the state's own size; not a number compares as false.
+    size = jnp.linalg.norm(guess) + jnp.linalg.norm(found)
+    good = jnp.linalg.norm(last) <= small * size
     near = stop_gradient(jnp.where(good, found, guess))
     J = jax.jacfwd(fixed)(near)
     J = stop_gradient(jnp.where(good, J, jnp.eye(guess.size, dtype=guess.dtype)))
