@@ -109,4 +109,7 @@ def test_special_functions_have_the_values_of_jax_everywhere(julia, name):
     # Two implementations, each some units in the last place from the truth; XLA's of
     # double precision are good to 1e-12.
     rtol = 1e-5 if "single" in name else 1e-11
-    np.testing.assert_allclose(found, expected, rtol=rtol, atol=1e-300)
+    # Near a zero of the function, or where JAX's series for zeta ends at zero, what
+    # is left is their rounding.
+    atol = 1e-6 if "single" in name else 1e-200
+    np.testing.assert_allclose(found, expected, rtol=rtol, atol=atol)

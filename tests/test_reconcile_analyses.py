@@ -9,6 +9,7 @@ import pytest
 
 from hybrid_nds import ODEProblem, SDEProblem
 from hybrid_nds.reconcile import load_fixture, reconcile
+from hybrid_nds.reconcile._specification import Table
 from hybrid_nds.reconcile.analyses import (
     PlannedAnalysis,
     analysis_figures,
@@ -95,10 +96,10 @@ def test_results_without_intervals_are_refused():
 def test_fixtures_name_their_analyses_well(tmp_path):
     entry = {"kind": "guess", "options": {}, "expected": 1, "bias": 0, "source": "x"}
     with pytest.raises(ValueError, match=r"`analyses.kind` must be one of"):
-        read_analyses(tmp_path, {"analyses": [entry]})
+        read_analyses(Table(tmp_path, {"analyses": [entry]}))
     del entry["bias"]
-    with pytest.raises(ValueError, match="lacks `bias`"):
-        read_analyses(tmp_path, {"analyses": [entry]})
+    with pytest.raises(ValueError, match="lacks `analyses.bias`"):
+        read_analyses(Table(tmp_path, {"analyses": [entry]}))
     with pytest.raises(ValueError, match="a fixture names its own `analyses`"):
         reconcile(load_fixture("gbm"), analyses={"exponent": exponents})
 

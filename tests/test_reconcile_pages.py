@@ -73,7 +73,9 @@ def reports():
         figure("a quarter", 0.25),
     )
     fails = Report("<b>bad & odd", (RungResult("L2", odd),), "absent", VERSIONS[:1])
-    rest = Report("idle", (RungResult("L3", reason="of no use"),), "recorded", ())
+    rest = Report(
+        "idle", (RungResult("L3", reason="of no use", applies=False),), "recorded", ()
+    )
     return [holds, fails, rest]
 
 
@@ -95,7 +97,7 @@ def test_the_files_are_all_there_and_whole(written):
     assert data["julia"] == "recorded"
     assert not data["passed"]
     assert (
-        "| good | not applicable | not climbed | passed | not climbed |"
+        "| good | not compared | not climbed | passed | not climbed |"
         in (folder / "report.md").read_text()
     )
     with pytest.raises(ValueError, match="`reports` is empty"):
@@ -162,12 +164,17 @@ def test_the_overview_says_what_holds(written):
     )
     assert "Julia's results are recorded, not live." in text
     # The one problem whose Julia results are not those of the page says so.
-    assert text.count("No Julia results: Diffrax against the reference alone.") == 1
+    assert (
+        text.count(
+            "No Julia results: Diffrax alone, against a reference if there is one."
+        )
+        == 1
+    )
     assert "Python: diffrax 0.7.0" in text
     assert "Julia: OrdinaryDiffEq 6.98.0" in text
     head, *body = (r for r in page.rows if len(r) == 4)
     assert head == ["problem", "L0 field", "L2 solution", "L3 observable"]
-    assert body[0] == ["good", "not applicable", "holds10 %", "not climbed"]
+    assert body[0] == ["good", "not compared", "holds10 %", "not climbed"]
     assert body[1][0] == "<b>bad & odd"
     assert body[1][2] == "failsnot finite"
     assert body[2] == ["idle", "not climbed", "not climbed", "not applicable"]

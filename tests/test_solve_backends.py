@@ -185,7 +185,8 @@ def test_a_blow_up_fails():
     for backend in ("diffrax", "julia"):
         solution = solve(problem, backend, solver="Tsit5", throw=False, max_steps=2000)
         assert not solution.succeeded
-        assert float(solution.end_time) <= 1.0 + 1e-6
+        # The blow-up of the numerical solution, at tolerances of 1e-6 a step.
+        assert float(solution.end_time) <= 1.0 + 1e-5
     for solution in both(problem, dt=0.1, solver="BS3", throw=False):
         assert solution.outcome_name == "unstable"
 

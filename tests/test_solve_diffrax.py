@@ -372,7 +372,8 @@ def test_a_blow_up_under_error_control_fails():
     problem = ODEProblem(lambda t, y, a: y**2, 1.0, 0.0, 3.0)
     solution = solve(problem, max_steps=2000, throw=False)
     assert not solution.succeeded
-    assert float(solution.end_time) <= 1.0 + 1e-6
+    # The blow-up of the numerical solution, at tolerances of 1e-6 a step.
+    assert float(solution.end_time) <= 1.0 + 1e-5
 
 
 def test_a_step_that_may_not_shrink_is_told():

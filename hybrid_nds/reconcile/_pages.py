@@ -94,7 +94,7 @@ def _json(reports: Sequence[Report], julia: str) -> str:
 
 def _markdown(reports: Sequence[Report], julia: str) -> str:
     verdicts = {report.verdict for report in reports}
-    whole = next(v for v in ("failed", "not compared", "passed") if v in verdicts)
+    whole = next((v for v in ("failed", "not compared") if v in verdicts), "passed")
     lines = [
         f"# Validation: {whole}",
         "",

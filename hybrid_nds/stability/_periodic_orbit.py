@@ -279,9 +279,13 @@ def _result(
         trivial = complex(values[nearest])
         values, errors = np.delete(values, nearest), np.delete(errors, nearest)
     round_off = precision * shot.period
+    # Two runs may agree by chance: no better than a tenth of the tighter tolerance.
+    change_of_period = max(
+        abs(shot.period - loose.period), 0.01 * target.rtol * shot.period
+    )
     return PeriodicOrbit(
         period=shot.period,
-        period_error=abs(shot.period - loose.period) + round_off,
+        period_error=change_of_period + round_off,
         point=shot.point,
         point_error=point_error + precision * size,
         state=shaped(target.problem, shot.point),
