@@ -98,7 +98,7 @@ def test_fixtures_name_their_analyses_well(tmp_path):
     with pytest.raises(ValueError, match=r"`analyses.kind` must be one of"):
         read_analyses(Table(tmp_path, {"analyses": [entry]}))
     del entry["bias"]
-    with pytest.raises(ValueError, match="lacks `analyses.bias`"):
+    with pytest.raises(ValueError, match=r"lacks `analyses\.bias`"):
         read_analyses(Table(tmp_path, {"analyses": [entry]}))
     with pytest.raises(ValueError, match="a fixture names its own `analyses`"):
         reconcile(load_fixture("gbm"), analyses={"exponent": exponents})
