@@ -150,6 +150,7 @@ def test_executors_that_cannot_work_are_refused():
         ensemble(cases.decay(), 10, executor=1, **OPTIONS | {"initial": locked})
 
 
+@pytest.mark.slow
 def test_a_dask_cluster_changes_no_bit(expected, tmp_path):
     """On a local cluster of one process, whose worker dies in its first task."""
     program = """

@@ -94,7 +94,9 @@ def test_dense_output_outlives_other_solves(julia):
     np.testing.assert_allclose(solution.evaluate(0.5), [np.exp(-1.0)], **NEAR)
 
 
-@pytest.mark.parametrize("solver", ["Tsit5", "Kvaerno5", "FBDF"])
+@pytest.mark.parametrize(
+    "solver", ["Tsit5", pytest.param("Kvaerno5", marks=pytest.mark.slow), "FBDF"]
+)
 def test_backward_time(solver, julia):
     problem = _oscillator(t0=3.0, t1=1.0)
     times = np.array([3.0, 2.5, 1.0])

@@ -62,7 +62,17 @@ FIXED = [i for i in SOLVERS if i.julia and i.order is not None]
 STEPS = {1: 256, 2: 128, 3: 96, 4: 32, 5: 20, 6: 16, 7: 12, 8: 10, 9: 8}
 
 
-@pytest.mark.parametrize("info", FIXED, ids=[i.name for i in FIXED])
+# One of every family; the others compile for as long.
+QUICK = {"Euler", "Tsit5", "Vern7", "TRBDF2", "Kvaerno5", "Rodas5P", "ImplicitEuler"}
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        pytest.param(i, id=i.name, marks=() if i.name in QUICK else pytest.mark.slow)
+        for i in FIXED
+    ],
+)
 def test_fixed_steps_have_their_order(info, julia):
     # y' = -2 t y², y(0) = 1 has the solution 1 / (1 + t²). It depends on time: a method
     # with a stage at the wrong time has its order for autonomous fields only.

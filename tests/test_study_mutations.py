@@ -19,9 +19,6 @@ PAGES = Path(__file__).parent.parent / "docs" / "studies"
 # slow tests run the others.
 SHORT = {
     "depth_limit",
-    "noise_destabilised_oscillator",
-    "shear_induced_chaos",
-    "attention_metastability",
     "chen_fliess",
     "mirror_flow",
     "bures_wasserstein",

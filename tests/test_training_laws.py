@@ -145,7 +145,7 @@ def test_noise_is_its_own_in_each_solution():
 @pytest.mark.parametrize(
     "distance",
     [
-        "energy",
+        pytest.param("energy", marks=pytest.mark.slow),
         pytest.param("mmd", marks=pytest.mark.slow),
         pytest.param("sinkhorn", marks=pytest.mark.slow),
     ],

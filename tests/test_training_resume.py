@@ -224,7 +224,7 @@ def latest(folder):
 @pytest.mark.parametrize(
     ("kills", "steps", "loss"),
     [
-        (2, 200, "noisy_loss"),
+        pytest.param(2, 200, "noisy_loss", marks=pytest.mark.slow),
         pytest.param(20, 2000, "diffrax_loss", marks=pytest.mark.slow),
     ],
 )

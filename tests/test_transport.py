@@ -223,6 +223,7 @@ def test_a_sweep_raises_the_error_itself():
     assert float(where.end_state[0]) == pytest.approx(expected, rel=0.1)
 
 
+@pytest.mark.slow
 def test_a_pool_of_ones_own_lives_on():
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, context) as pool:

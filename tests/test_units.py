@@ -70,7 +70,10 @@ def test_solves_do_not_depend_on_units(solver, fixed, dtype, expected, limit):
 
 @settings(max_examples=25, deadline=None)
 @given(s=UNITS, rate=st.floats(2, 8).map(lambda power: 10**power))
-@pytest.mark.parametrize("solver", ["ImplicitEuler", "Kvaerno5", "KenCarp4"])
+@pytest.mark.parametrize(
+    "solver",
+    ["ImplicitEuler", "Kvaerno5", pytest.param("KenCarp4", marks=pytest.mark.slow)],
+)
 def test_stiff_relaxation_in_fixed_steps(solver, s, rate):
     # Prothero and Robinson: y' = −λ (y − cos t), y → cos t + sin t / λ + O(1/λ²). An
     # L-stable method ends there to its error on the slow curve, below h/λ.
