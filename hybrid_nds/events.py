@@ -52,23 +52,34 @@ class SteadyState(eqx.Module):
     """A terminal event: the solve stops where the field has died out.
 
     It stops at the end of the first step at which every component of the field
-    satisfies $|f_i| \\le \\mathrm{atol} + \\mathrm{rtol}\\,|y_i|$. The span may then
-    end at infinity. An explicit solver on a stiff field keeps its error near its own
-    tolerance and its field above this one: take an implicit solver, or looser
-    tolerances here than in the solve.
+    satisfies $T\\,|f_i| \\le \\mathrm{atol} + \\mathrm{rtol}\\,|y_i|$: over the time
+    $T$ it would move by no more than the tolerances. The span may then end at
+    infinity. An explicit solver on a stiff field keeps its error near its own tolerance
+    and its field above this one: take an implicit solver, or looser tolerances here
+    than in the solve.
 
     **Arguments:**
 
     - `rtol`, `atol`: the tolerances of the criterion; `None` takes those of the
         solve (for fixed steps, the defaults of `solve`).
+    - `time_scale`: $T$, in the problem's unit of time, positive. The default is 1, and
+        then a solve that stops far from rest is refused, by Newton's step from there:
+        its unit of time may be far from that of its motion.
     - `required`: as of [`Event`][hybrid_nds.Event].
     """
 
     rtol: ArrayLike | None = None
     atol: ArrayLike | None = None
     required: bool = eqx.field(static=True, default=False)
+    time_scale: ArrayLike | None = None
 
     def __check_init__(self):
+        scale = self.time_scale
+        if isinstance(scale, float | int) and not 0 < scale < float("inf"):
+            raise ValueError(
+                "SteadyState: `time_scale` must be a positive, finite time, got "
+                f"{scale}."
+            )
         for name in ("rtol", "atol"):
             value = getattr(self, name)
             if isinstance(value, float | int) and not value >= 0:

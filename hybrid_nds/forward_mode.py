@@ -34,6 +34,13 @@ _REVERSE_ONLY = (
 )
 
 
+_NO_FORWARD_RULE = (
+    "solve: this solver differentiates the problem's functions in forward mode, and "
+    "one of them has a reverse rule alone (jax.custom_vjp): give it a jax.custom_jvp, "
+    "or take a solver without derivatives."
+)
+
+
 @contextlib.contextmanager
 def forward_mode_named(
     problem: Any, stack: str, adjoint: Any, adaptive: bool
@@ -48,6 +55,7 @@ def forward_mode_named(
     try:
         yield
     except TypeError as error:
-        if "custom_vjp" in str(error):
-            raise TypeError(_REVERSE_ONLY) from error
-        raise
+        if "custom_vjp" not in str(error):
+            raise
+        known = takes_tangents(problem)
+        raise TypeError(_REVERSE_ONLY if known else _NO_FORWARD_RULE) from error

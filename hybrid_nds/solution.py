@@ -35,10 +35,7 @@ class Outcome(eqx.Enumeration):  # pyright: ignore
         "an implicit stage equation could not be solved; try another solver or "
         "smaller steps"
     )
-    unstable = (
-        "the state became NaN, infinite or was declared unstable: no step, however "
-        "short, led on"
-    )
+    unstable = "the state became NaN, infinite or was declared unstable"
     interrupted = "the solve was interrupted"
     failure = "the solver failed for a reason its message names"
 

@@ -13,6 +13,7 @@ from jaxtyping import PRNGKeyArray
 
 from .backends.base import Backend
 from .backends.diagnosis import diagnosed
+from .backends.rest import check_rest
 from .events import Event, SteadyState
 from .forward_mode import forward_mode_named
 from .noise import BrownianPath, StoredPath
@@ -168,6 +169,7 @@ def solve(
     with forward_mode_named(problem, name, adjoint, adaptive):
         solution, event = _solved(stack, name, problem, key, path, shared)
     solution = diagnosed(solution, problem)
+    check_rest(solution, problem, event)
     return raise_on_failure(solution, problem, event) if throw else solution
 
 
@@ -248,8 +250,10 @@ def _failure_text(
     text.append(f"Stopped{reached}{taken}, solver {where.solver} of {where.backend}.")
     if solution.message:
         text.append(solution.message)
+    # Where the cause is known, nothing is to be guessed.
+    known_cause = "not finite at" in solution.message or "data" in solution.message
     if isinstance(problem, SDEProblem):
-        if name == "unstable":
+        if name == "unstable" and not known_cause:
             text.append(
                 "Take shorter steps; for stiff drift the julia backend has implicit "
                 "solvers (ImplicitEM, ImplicitRKMil, SKenCarp)."
@@ -263,6 +267,7 @@ def _failure_text(
     if (
         info is not None
         and not info.implicit
+        and not known_cause
         and (name == "max_steps_reached" or (name == "unstable" and where.rtol is None))
     ):
         text.append(

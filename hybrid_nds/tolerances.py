@@ -35,9 +35,10 @@ def default_tolerances(dtype: Any) -> tuple[float, float]:
 def default_absolute(problem: ODEProblem | SDEProblem, rtol: Any) -> Any:
     """The absolute tolerance of a solve that names none.
 
-    It is the default of the precision, or less in units in which states are small:
+    It is the default of the precision; or less in units in which states are small,
     `rtol` times the largest component of the start, or, where the problem starts at
-    zero, of the change that its rates at the start make over the span.
+    zero, of the change that its rates at the start make over the span; or more where
+    it would lie below 4 ε of the largest component.
 
     **Arguments:** the problem, and the relative tolerance of its solve.
 
@@ -50,9 +51,11 @@ def default_absolute(problem: ODEProblem | SDEProblem, rtol: Any) -> Any:
         sizes = [jnp.max(jnp.abs(leaf), initial=0.0) for leaf in leaves]
         size = jnp.max(jnp.stack(sizes))
         small = jnp.maximum(rtol * size, _least(problem.dtype))
+        usual = jnp.maximum(usual, 4 * float(np.finfo(problem.dtype).eps) * size)
         here = (size > 0) & (jnp.asarray(rtol) > 0)
         return jnp.where(here, jnp.minimum(small, usual), usual).astype(problem.dtype)
     size = _largest(leaves)
+    usual = max(usual, 4 * float(np.finfo(problem.dtype).eps) * size)
     if size == 0:
         size = _first_change(problem)
     if not 0 < size < np.inf or float(rtol) == 0:
@@ -213,4 +216,6 @@ def steady_tolerances(
     atol: Any = next(value for value in given if value is not None)
     if np.ndim(atol) > 0:
         atol = atol.min()
+    if event.time_scale is not None:
+        rtol, atol = rtol / event.time_scale, atol / event.time_scale
     return in_dtype(rtol, dtype), in_dtype(atol, dtype)

@@ -134,7 +134,13 @@ def test_a_bias_below_the_sampling_error_is_no_order(getkey):
 
 
 @pytest.mark.parametrize(
-    ("solver", "order"), [("Euler", 1), ("Heun", 2), ("Bosh3", 3), ("Kvaerno3", 3)]
+    ("solver", "order"),
+    [
+        ("Euler", 1),
+        ("Heun", 2),
+        ("Bosh3", 3),
+        pytest.param("Kvaerno3", 3, marks=pytest.mark.slow),
+    ],
 )
 def test_orders_of_deterministic_methods(solver, order):
     problem = ODEProblem(

@@ -91,6 +91,7 @@ def test_what_an_example_imports_is_there(name, example):
 
 # Of these, compiling alone takes a quarter of a minute each.
 LONG = (
+    "attention_clustering",
     "certified_spiral",
     "latent_lorenz",
     "resnet_to_ode",

@@ -156,3 +156,17 @@ def test_forward_mode_through_a_solve_names_adjoint(jit):
     if not jit:
         moved = jax.jacfwd(lambda y: end(y, adjoint="forward"))(jnp.ones(1))
         np.testing.assert_allclose(moved, np.exp(-1.0), rtol=1e-5)
+
+
+def test_milstein_takes_a_diffusion_with_a_reverse_rule_only():
+    hidden = reverse_only(jnp.sin)
+
+    def problem(noise):
+        return SDEProblem(
+            lambda t, y, a: -y, lambda t, y, a: 0.3 * noise(y), jnp.ones(1), 0.0, 1.0,
+            noise="diagonal",
+        )  # fmt: skip
+
+    options = {"solver": "ItoMilstein", "dt": 0.1, "key": jax.random.key(0)}
+    plain, found = (solve(problem(f), **options).ys for f in (jnp.sin, hidden))
+    np.testing.assert_allclose(found, plain, rtol=1e-14)

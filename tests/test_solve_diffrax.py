@@ -211,7 +211,9 @@ def test_states_keep_structure_shapes_and_dtype():
     )
 
 
-@pytest.mark.parametrize("solver", ["Tsit5", "Kvaerno5"])
+@pytest.mark.parametrize(
+    "solver", ["Tsit5", pytest.param("Kvaerno5", marks=pytest.mark.slow)]
+)
 def test_single_precision_stays_single(solver):
     problem = ODEProblem(logistic, np.float32(0.1), 0.0, 3.0, np.float32(1.5))
     for saveat in ("steps", "dense", [1.0, 2.0, 3.0]):

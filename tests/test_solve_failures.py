@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hybrid_nds import ODEProblem, SolveError, solve
+from hybrid_nds import ODEProblem, SDEProblem, SolveError, solve
 
 # Any solver and kind of steps; the julia backend where there is one.
 SOLVERS = [("Tsit5", None), ("Kvaerno5", None), ("Dopri8", None), ("Tsit5", 1 / 64)]
@@ -119,3 +119,25 @@ def test_outcomes_under_transformations():
     succeeded, ends = jax.jit(jax.vmap(outcome))(jnp.array([[0.25], [1.0]]))
     assert succeeded.tolist() == [True, False]
     np.testing.assert_allclose(ends, [2.0, 1.0], atol=1e-4)
+
+
+def test_fixed_steps_name_the_component_of_a_tree(backend):
+    def field(t, y, args):
+        return {"u": -y["u"], "v": jnp.where(t > 0.5, jnp.nan, 1.0) * y["v"]}
+
+    y0 = {"u": jnp.ones(1), "v": jnp.ones(2)}
+    problem = ODEProblem(field, y0, 0.0, 1.0)
+    _, text = failure(problem, backend, solver="Tsit5", dt=0.01)
+    assert "field is not finite at t" in text
+    assert "component ['v'][0] is nan" in text
+    assert "stiff" not in text
+    assert "tolerances" not in text
+
+
+def test_a_diffusion_that_leaves_its_domain_is_named():
+    problem = SDEProblem(
+        lambda t, y, a: -y, lambda t, y, a: jnp.sqrt(y), jnp.ones(1), 0.0, 20.0,
+        noise="diagonal",
+    )  # fmt: skip
+    _, text = failure(problem, solver="Euler", dt=0.05, key=jax.random.key(0))
+    assert "The diffusion is not finite at t" in text

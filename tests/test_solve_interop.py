@@ -37,7 +37,17 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(
+            options,
+            id=name,
+            marks=pytest.mark.slow if name in ("steps", "imex") else (),
+        )
+        for name, options in OPTIONS.items()
+    ],
+)
 def test_there_and_back(problem, options):
     ours = solve(problem, **options)
     arguments = to_diffrax(problem, **options)

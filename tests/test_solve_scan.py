@@ -94,7 +94,7 @@ def loss(y0, problem, **options):
     return jnp.sum(solve(moved, **options).ys ** 2)
 
 
-@pytest.mark.parametrize("steps", [60, 500, 257])
+@pytest.mark.parametrize("steps", [pytest.param(60, marks=pytest.mark.slow), 500, 257])
 def test_gradients_agree_in_both_modes_with_the_loop(steps):
     """One piece, whole segments, and a number without a divisor near its root."""
     options = {"solver": "Heun", "dt": 1 / steps, "saveat": [0.5, 1.0]}

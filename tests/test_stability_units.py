@@ -198,3 +198,28 @@ def test_moments(units):
     # g(2) = 2a + b².
     found = moment_exponent(problem, 2)
     np.testing.assert_allclose(found.value * tau, -1.75, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("s", "tau"), [(1e12, 1e-12), (1e-12, 1e12)])
+def test_the_ascent_of_a_contraction_rate_knows_no_unit(s, tau):
+    # Hopf's normal form: the measure 1 − 2 r² of its symmetric part is largest at zero.
+    def field(t, y, args):
+        x, z = y / args[0]
+        r = 1 - x**2 - z**2
+        return args[0] / args[1] * jnp.stack([r * x - 3 * z, 3 * x + r * z])
+
+    start = s * jnp.array([0.1, 0.1])
+    problem = ODEProblem(field, start, 0.0, tau, jnp.array([s, tau]))
+    found = contraction_rate(problem, (-s / 2, s / 2), samples=8)
+    assert found.rate * tau == pytest.approx(1.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("c", [1e-12, 1e12])
+def test_equilibria_of_components_in_unlike_units(c):
+    def field(t, y, c):
+        return jnp.stack([-y[0] + c * y[1], -4 * y[1]])
+
+    problem = ODEProblem(field, jnp.array([1.0, 1 / c]), 0.0, 5.0, jnp.array(c))
+    found = equilibria(problem, region=([-1.0, -1 / c], [2.0, 2 / c]))
+    assert found.kinds == ("stable node",)
+    np.testing.assert_allclose(np.real(found.eigenvalues[0]), [-1.0, -4.0], rtol=1e-9)

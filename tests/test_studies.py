@@ -389,6 +389,7 @@ def test_the_command_lists_runs_and_reports(others, tmp_path):
     assert (tmp_path / "pages" / "doubling.md").exists()
 
 
+@pytest.mark.slow
 def test_the_command_on_a_cluster_survives_a_worker(offered, tmp_path):
     distributed = pytest.importorskip("distributed")
     folder = str(tmp_path)

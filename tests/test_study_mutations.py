@@ -18,10 +18,8 @@ PAGES = Path(__file__).parent.parent / "docs" / "studies"
 # Seconds each, and of every direction of research; `study run --all --quick` and the
 # slow tests run the others.
 SHORT = {
-    "depth_limit",
     "chen_fliess",
     "mirror_flow",
-    "bures_wasserstein",
 }
 
 

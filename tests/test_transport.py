@@ -207,6 +207,7 @@ def _no_worker_died(task):
     return "nothing should have died"
 
 
+@pytest.mark.slow
 def test_an_exception_of_the_caller_does_not_break_the_pool():
     with pytest.raises(OddError, match="a leak in boat 3") as caught:
         list(run_tasks("test", 1, _leak, [3], _no_worker_died))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from scipy.optimize import brentq
 
-from hybrid_nds import ODEProblem, solve
+from hybrid_nds import ODEProblem, SteadyState, solve
 
 STEPS = 20
 RATE = 5.0
@@ -72,7 +72,11 @@ def test_solves_do_not_depend_on_units(solver, fixed, dtype, expected, limit):
 @given(s=UNITS, rate=st.floats(2, 8).map(lambda power: 10**power))
 @pytest.mark.parametrize(
     "solver",
-    ["ImplicitEuler", "Kvaerno5", pytest.param("KenCarp4", marks=pytest.mark.slow)],
+    [
+        "ImplicitEuler",
+        pytest.param("Kvaerno5", marks=pytest.mark.slow),
+        pytest.param("KenCarp4", marks=pytest.mark.slow),
+    ],
 )
 def test_stiff_relaxation_in_fixed_steps(solver, s, rate):
     # Prothero and Robinson: y' = −λ (y − cos t), y → cos t + sin t / λ + O(1/λ²). An
@@ -119,6 +123,52 @@ def test_a_start_at_zero_in_any_units(s, tau):
     problem = ODEProblem(field, jnp.zeros(1), 0.0, tau, jnp.array([s, tau]))
     found = float(solve(problem).ys[-1, 0]) / s
     np.testing.assert_allclose(found, 1 - np.exp(-1), rtol=1e-4)
+
+
+def relaxing(s, tau):
+    """Two components that come to rest at s, at rates 2 and 1 in units of τ."""
+
+    def field(t, y, args):
+        u = y / args[0]
+        return args[0] / args[1] * jnp.stack([1 - u[0] ** 2, u[0] - u[1]])
+
+    y0 = s * jnp.array([0.3, 0.0])
+    return ODEProblem(field, y0, 0.0, 1000 * tau, jnp.array([s, tau]))
+
+
+@settings(max_examples=25, deadline=None)
+@given(s=UNITS, tau=UNITS)
+def test_a_steady_state_is_one_or_refused(s, tau):
+    scaled = solve(relaxing(s, tau), event=SteadyState(time_scale=tau))
+    assert scaled.outcome_name == "event"
+    # The slow mode decays as exp(−t), to 1e-6 of the state.
+    assert 10 < float(scaled.end_time) / tau < 25
+    np.testing.assert_allclose(scaled.end_state / s, 1.0, rtol=1e-5)
+    refusal = ""
+    try:
+        plain = solve(relaxing(s, tau), event=SteadyState())
+    except ValueError as error:
+        refusal = str(error)
+    if refusal:
+        assert "time_scale" in refusal
+    else:
+        # Newton's step to rest is at most 1e4 of the tolerances of 1e-6.
+        np.testing.assert_allclose(plain.end_state / s, 1.0, rtol=2e-2)
+
+
+@settings(max_examples=25, deadline=None)
+@given(s=st.floats(-15, 15).map(lambda power: 10**power))
+def test_single_precision_starts_from_a_component_at_zero(s):
+    def field(t, y, args):
+        u = y / args
+        return args * jnp.stack([1 - u[0] ** 2, u[0] - u[1]])
+
+    y0 = jnp.array([0.3 * s, 0.0], jnp.float32)
+    problem = ODEProblem(field, y0, 0.0, 10.0, jnp.float32(s))
+    found = np.asarray(solve(problem).ys[-1], float) / s
+    first = np.tanh(np.arctanh(0.3) + 10.0)
+    # The second follows it: within e⁻¹⁰ of rest, and tolerances of 1e-4 a step.
+    np.testing.assert_allclose(found, [first, 1.0], atol=5e-3)
 
 
 @pytest.mark.julia

@@ -31,25 +31,41 @@ def diagnosed(solution: Solution, problem: ODEProblem | SDEProblem) -> Solution:
     code = np.asarray(solution.outcome._value)
     if code.ndim != 0 or int(code) != UNSTABLE or solution.end_state is None:
         return solution
-    found = _cause(problem, solution.end_time, solution.end_state)
+    found = _cause(
+        problem,
+        solution.end_time,
+        solution.end_state,
+        fixed=solution.provenance.rtol is None,
+        said=bool(solution.message),
+    )
     message = " ".join(part for part in (solution.message, found) if part)
     return dataclasses.replace(solution, message=message)
 
 
-def _cause(problem: ODEProblem | SDEProblem, t: Any, y: PyTree) -> str:
+def _cause(
+    problem: ODEProblem | SDEProblem, t: Any, y: PyTree, *, fixed: bool, said: bool
+) -> str:
     missing = _not_finite_inputs(problem)
     if missing:
         return missing
+    known = y
+    if not _finite(y):
+        # What is not finite in a state stands for the start there.
+        known = jtu.tree_map(
+            lambda x, start: np.where(np.isfinite(x), x, start), y, problem.y0
+        )
     functions = {"field": getattr(problem, "field", None)}
     if isinstance(problem, SDEProblem):
         functions = {"drift": problem.drift, "diffusion": problem.diffusion}
     for name, function in functions.items():
-        found = _where_not_finite(problem, name, function, t, y)
+        found = _where_not_finite(problem, name, function, t, known)
         if found:
             return found
+    if not _finite(y):
+        return "" if said else f"The state was not finite at t = {float(t):.9g}."
     size = max((float(np.max(np.abs(leaf))) for leaf in jtu.tree_leaves(y)), default=0)
-    if not np.isfinite(size):
-        return f"The state was not finite at t = {float(t):.9g}."
+    if fixed:
+        return f"At t = {float(t):.9g} the largest component was {size:.3g}."
     return (
         f"No step from t = {float(t):.9g} on was short enough, where the largest "
         f"component is {size:.3g}: the solution blows up there, the field jumps, or "
@@ -107,7 +123,8 @@ def _where_not_finite(
             bad = np.argwhere(~np.isfinite(np.asarray(leaf)))
             if len(bad) and _finite(moved):
                 index = ", ".join(str(i) for i in bad[0])
-                place = f"component {jtu.keystr(path)}[{index}]" if index else "it"
+                name_of = jtu.keystr(path) + (f"[{index}]" if index else "")
+                place = f"component {name_of}" if name_of else "it"
                 beyond = "" if not step else ", just beyond the last step"
                 return (
                     f"The {name} is not finite at t = {float(at):.9g}{beyond}: {place} "

@@ -13,8 +13,9 @@ from jaxtyping import Array, Bool
 
 from .diffrax_first_step import first_step
 
-# Rejected one after another: at a fifth of the step before, 1e-21 of the first one.
-_NOT_FINITE = 30
+# Rejected one after another: at a fifth of the step before, 1e-21 of the first one
+# where values are not finite, and 1e-42 in any case.
+_NOT_FINITE, _REJECTED = 30, 60
 
 
 class GuardedController(diffrax.AbstractAdaptiveStepSizeController):
@@ -23,8 +24,8 @@ class GuardedController(diffrax.AbstractAdaptiveStepSizeController):
     Diffrax shortens a rejected step without end. Where a solution blows up, or the
     field is not finite beyond some time, this one ends the solve with
     `RESULTS.dt_min_reached`: once a rejected step would be followed by one below four
-    units in the last place of the time, or after thirty rejected steps in a row that
-    led to values that are not finite.
+    units in the last place of the time, after thirty rejected steps in a row that led
+    to values that are not finite, or after sixty of any kind.
 
     **Fields:** the controller that chooses the steps; whether the problem is
     stochastic, whose first step is a hundredth of the span where the caller names none;
@@ -67,7 +68,7 @@ class GuardedController(diffrax.AbstractAdaptiveStepSizeController):
         end, inner = self.controller.init(
             terms, t0, t1, y0, dt0, args, func, error_order
         )
-        return end, (inner, jnp.asarray(0))
+        return end, (inner, jnp.asarray(0), jnp.asarray(0))
 
     def _first_step(self, terms, t0, t1, y0, args, func, error_order):
         if self.stochastic:
@@ -91,7 +92,7 @@ class GuardedController(diffrax.AbstractAdaptiveStepSizeController):
     def adapt_step_size(
         self, t0, t1, y0, y1_candidate, args, y_error, error_order, controller_state
     ):
-        inner, lost = controller_state
+        inner, lost, rejected = controller_state
         finite = _finite((y1_candidate, y_error))
         # From an infinite state Diffrax makes a next step that is not a number.
         y1_candidate = jtu.tree_map(
@@ -102,12 +103,14 @@ class GuardedController(diffrax.AbstractAdaptiveStepSizeController):
             t0, t1, y0, y1_candidate, args, y_error, error_order, inner
         )
         lost = jnp.where(keep | finite, 0, lost + 1)
+        rejected = jnp.where(keep, 0, rejected + 1)
         least = 4 * jnp.finfo(jnp.result_type(t0)).eps * jnp.abs(start)
         # Negated, so that a step that is not a number is too short.
         short = jnp.logical_not(end - start > least)
-        vanished = jnp.logical_not(keep) & (short | (lost >= _NOT_FINITE))
+        many = (lost >= _NOT_FINITE) | (rejected >= _REJECTED)
+        vanished = jnp.logical_not(keep) & (short | many)
         result = diffrax.RESULTS.where(vanished, diffrax.RESULTS.dt_min_reached, result)
-        return keep, start, end, jump, (inner, lost), result
+        return keep, start, end, jump, (inner, lost, rejected), result
 
 
 def is_guarded(controller: diffrax.AbstractStepSizeController) -> bool:

@@ -91,10 +91,15 @@ def outcome_of(result: Any, end_state: PyTree, *, guarded: bool = False) -> Any:
 
 
 class NotFinite(eqx.Module):
-    """The condition that ends a solve once its state is not finite."""
+    """The condition that ends a solve once its state, or a field there, is not finite.
+
+    **Fields:** the functions `(t, y, args)` of the problem.
+    """
+
+    functions: tuple[Callable[..., Any], ...]
 
     def __call__(self, t: Any, y: Any, args: Any, **_: Any) -> Any:
-        return ~all_finite(y)
+        return ~all_finite((y, [function(t, y, args) for function in self.functions]))
 
 
 def all_finite(y: PyTree) -> Array:
@@ -180,18 +185,23 @@ def up_to_failure(
     arguments: DiffeqsolveArguments,
     options: SolveOptions | StochasticOptions,
     outcome: Any,
+    functions: tuple[Callable[..., Any], ...],
 ) -> Solution:
-    """A solve that failed once more, up to the first state that is not finite.
+    """A solve that failed once more, up to the first state that is not finite, or at
+    which one of the problem's functions is not.
 
     To watch every step costs something, and most solves do not fail.
     """
     watched = arguments.copy()
-    watched["event"] = diffrax.Event(NotFinite())
+    watched["event"] = diffrax.Event(NotFinite(functions))
     raw, end = _run_watched(watched)
-    message = (
-        f"The state was no longer finite after step "
-        f"{int(raw.stats['num_accepted_steps'])}, at t = {float(end[0]):.9g}."
-    )
+    steps = int(raw.stats["num_accepted_steps"])
+    message = ""
+    if not bool(all_finite(end[1])):
+        message = (
+            f"The state was no longer finite after step {steps}, at t = "
+            f"{float(end[0]):.9g}."
+        )
     saved = saved_of(arguments, raw)
     return make_solution(
         arguments["solver"], options, saved, raw.stats, outcome, end, message=message

@@ -113,7 +113,7 @@ class ContractionRate(AnalysisResult):
         axes = figure.subplots()
         # Measures that are all equal but for round-off make no histogram.
         spread = float(np.ptp(self.measures))
-        if spread > 1e-9 * (1 + abs(self.rate)):
+        if spread > 1e-9 * np.max(np.abs(self.measures)):
             axes.hist(self.measures, bins=40, color="C0", alpha=0.7)
         else:
             axes.axvline(self.sampled_rate, color="C0", linewidth=4, label="samples")
@@ -277,20 +277,24 @@ def _uphill(
     low: np.ndarray,
     high: np.ndarray,
 ) -> np.ndarray:
-    """Where the ascent from a point ends, in its dtype."""
+    """Where the ascent from a point ends, in its dtype.
 
-    def falling(x: np.ndarray) -> tuple[float, np.ndarray]:
-        value, gradient = slope(x)
+    It climbs in parts of the region and of the measure at the start: the search's own
+    tolerances are numbers without a unit.
+    """
+    origin, width = low.astype(float), (high - low).astype(float)
+    unit = abs(float(slope(start)[0])) or 1.0
+    unit = unit if np.isfinite(unit) else 1.0
+
+    def falling(z: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = slope((origin + width * z).astype(start.dtype))
         # Outside of where the field is finite there is no way up.
         if not np.isfinite(float(value)):
-            return np.inf, np.zeros_like(x)
-        return -float(value), -np.asarray(gradient, float)
+            return np.inf, np.zeros_like(z)
+        return -float(value) / unit, -np.asarray(gradient, float) * width / unit
 
+    inside = np.where(width > 0, (start - origin) / np.where(width > 0, width, 1), 0)
     found = scipy.optimize.minimize(
-        falling,
-        np.asarray(start, float),
-        jac=True,
-        method="L-BFGS-B",
-        bounds=np.column_stack([low, high]).astype(float),
+        falling, inside, jac=True, method="L-BFGS-B", bounds=[(0.0, 1.0)] * len(width)
     )
-    return np.clip(found.x.astype(start.dtype), low, high)
+    return np.clip((origin + width * found.x).astype(start.dtype), low, high)

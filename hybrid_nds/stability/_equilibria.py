@@ -308,20 +308,27 @@ class _Search(NamedTuple):
         J = self._jacobian(point)
         if not np.all(np.isfinite(J)):
             return None
-        residual = float(np.linalg.norm(self.values(point[None])[0].astype(float)))
-        _, singular, directions = np.linalg.svd(J)
-        round_off = self.precision * singular[0] * float(np.linalg.norm(point))
-        if residual > 1e4 * (round_off + self.precision * typical):
+        value = self.values(point[None])[0].astype(float)
+        residual = float(np.linalg.norm(value))
+        plain = float(np.linalg.norm(J, 2)) * float(np.linalg.norm(point))
+        if residual > 1e4 * self.precision * (plain + typical):
             return None
+        # In units of the region, in which components of unlike units are alike.
+        units = np.asarray(self.box[1] - self.box[0], float)
+        J = J * units / units[:, None]
+        _, singular, directions = np.linalg.svd(J)
+        off = float(np.linalg.norm(value / units))
+        round_off = self.precision * singular[0] * float(np.linalg.norm(point / units))
         error, moved = np.inf, 0.0
         if singular[-1] > self.precision * singular[0]:
-            error = (residual + round_off) / singular[-1]
+            error = (off + round_off) / singular[-1]
             # How much else the Jacobian may be where the zero really is. Newton's step
             # is half of the way to a double zero, a third of that to a triple one.
-            other = point + (4 * error * directions[-1]).astype(point.dtype)
-            moved = float(np.linalg.norm(self._jacobian(other) - J))
+            other = point + (4 * error * directions[-1] * units).astype(point.dtype)
+            there = self._jacobian(other) * units / units[:, None]
+            moved = float(np.linalg.norm(there - J))
         found = spectrum(J, self.precision, moved if np.isfinite(moved) else 0.0)
-        return _Group(point, residual, error, found, hits)
+        return _Group(point, residual, error * float(np.max(units)), found, hits)
 
     def _jacobian(self, point: np.ndarray) -> np.ndarray:
         J = jacobians(self.problem, self.time[None], point[None])

@@ -196,17 +196,13 @@ function run!(prepared::Prepared, integrator, keep::Int, watch::Watch)
     report[7] = stats.njacs
     report[8] = stats.nsolve
     asked = keep in (KEEP_TIMES, KEEP_STOPS, KEEP_STEPS)
+    lost = report[1] == UNSTABLE && !all(isfinite, integrator.u)
+    # The time is then still that of the state before.
     keep!(prepared, asked ? length(solution.t) : 0, solution, integrator.t,
-        reached(integrator))
+        lost ? integrator.uprev : integrator.u)
     prepared.message = report[1] == SUCCESS ? "" : string(solution.retcode)
     prepared.solution = keep == KEEP_DENSE ? solution : nothing
     return nothing
-end
-
-# The state at `integrator.t`. Of a rejected step `u` holds what the step led to.
-function reached(integrator)
-    rejected = integrator.opts.adaptive && !all(isfinite, integrator.u)
-    return rejected ? integrator.uprev : integrator.u
 end
 
 function keep!(prepared, count::Int, solution, t, u)

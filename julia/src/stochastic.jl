@@ -140,8 +140,7 @@ function run_stochastic!(prepared::PreparedStochastic, integrator, keep::Int,
     report[7] = stats.njacs
     report[8] = stats.nsolve
     asked = keep in (KEEP_TIMES, KEEP_STEPS)
-    keep!(prepared, asked ? length(solution.t) : 0, solution, integrator.t,
-        reached(integrator))
+    keep!(prepared, asked ? length(solution.t) : 0, solution, integrator.t, integrator.u)
     prepared.message = code == SUCCESS ? "" : string(solution.retcode)
     return nothing
 end
