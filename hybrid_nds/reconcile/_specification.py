@@ -18,18 +18,27 @@ def read_toml(file: Path) -> dict[str, Any]:
     **Raises:** `ValueError` naming a file that cannot be read or is not TOML.
     """
     try:
-        return tomllib.loads(file.read_bytes().decode("utf-8"))
+        return tomllib.loads(_text(file, " is not valid TOML"))
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{file} is not valid TOML: {error}") from error
+
+
+def _text(file: Path, fault: str = "") -> str:
+    """The text of a file; `fault` is what it is if it is no text.
+
+    **Raises:** `ValueError` naming a file that cannot be read.
+    """
+    try:
+        return file.read_bytes().decode("utf-8")
     except OSError as error:
         raise ValueError(
             f"{file} cannot be read: {error.strerror or error}."
         ) from error
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{file} is not valid TOML: byte {error.start} is not UTF-8 "
-            f"({error.reason}). Save it as UTF-8 text."
+            f"{file}{fault}: byte {error.start} is not UTF-8 ({error.reason}). Save it "
+            "as UTF-8 text."
         ) from error
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{file} is not valid TOML: {error}") from error
 
 
 class Table:
@@ -210,17 +219,9 @@ def read_rows(file: Path, header: str, described: str) -> Float[np.ndarray, "row
     **Raises:** `ValueError` naming a file that is not there, has another header, no
     row, a row of another length, or what is no finite number.
     """
-    try:
-        text = file.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise ValueError(
-            f"{file} cannot be read: {error.strerror or error}."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{file}: byte {error.start} is not UTF-8 ({error.reason})."
-        ) from error
-    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    lines = [
+        line for line in _text(file).splitlines() if line and not line.startswith("#")
+    ]
     if not lines or lines[0] != header:
         raise ValueError(
             f"{file}: the first line that is no comment must be {described}."
