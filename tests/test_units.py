@@ -125,15 +125,15 @@ def test_a_start_at_zero_in_any_units(s, tau):
     np.testing.assert_allclose(found, 1 - np.exp(-1), rtol=1e-4)
 
 
+def relaxation(t, y, args):
+    u = y / args[0]
+    return args[0] / args[1] * jnp.stack([1 - u[0] ** 2, u[0] - u[1]])
+
+
 def relaxing(s, tau):
     """Two components that come to rest at s, at rates 2 and 1 in units of τ."""
-
-    def field(t, y, args):
-        u = y / args[0]
-        return args[0] / args[1] * jnp.stack([1 - u[0] ** 2, u[0] - u[1]])
-
     y0 = s * jnp.array([0.3, 0.0])
-    return ODEProblem(field, y0, 0.0, 1000 * tau, jnp.array([s, tau]))
+    return ODEProblem(relaxation, y0, 0.0, 1000 * tau, jnp.array([s, tau]))
 
 
 @settings(max_examples=25, deadline=None)

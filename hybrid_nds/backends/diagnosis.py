@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -36,7 +37,7 @@ def diagnosed(solution: Solution, problem: ODEProblem | SDEProblem) -> Solution:
         solution.end_time,
         solution.end_state,
         fixed=solution.provenance.rtol is None,
-        said=bool(solution.message),
+        said="no longer finite" in solution.message,
     )
     message = " ".join(part for part in (solution.message, found) if part)
     return dataclasses.replace(solution, message=message)
@@ -45,22 +46,13 @@ def diagnosed(solution: Solution, problem: ODEProblem | SDEProblem) -> Solution:
 def _cause(
     problem: ODEProblem | SDEProblem, t: Any, y: PyTree, *, fixed: bool, said: bool
 ) -> str:
+    """The cause in a sentence, beyond what a message has said; of a solve in fixed
+    steps, or under error control."""
     missing = _not_finite_inputs(problem)
     if missing:
         return missing
-    known = y
-    if not _finite(y):
-        # What is not finite in a state stands for the start there.
-        known = jtu.tree_map(
-            lambda x, start: np.where(np.isfinite(x), x, start), y, problem.y0
-        )
-    functions = {"field": getattr(problem, "field", None)}
-    if isinstance(problem, SDEProblem):
-        functions = {"drift": problem.drift, "diffusion": problem.diffusion}
-    for name, function in functions.items():
-        found = _where_not_finite(problem, name, function, t, known)
-        if found:
-            return found
+    if found := "" if said else where_not_finite(problem, t, y):
+        return found
     if not _finite(y):
         return "" if said else f"The state was not finite at t = {float(t):.9g}."
     size = max((float(np.max(np.abs(leaf))) for leaf in jtu.tree_leaves(y)), default=0)
@@ -73,13 +65,32 @@ def _cause(
     )
 
 
+def functions_of(
+    problem: ODEProblem | SDEProblem,
+) -> dict[str, Callable[[Any, Any, Any], Any]]:
+    """The functions of a problem by name."""
+    if isinstance(problem, SDEProblem):
+        return {"drift": problem.drift, "diffusion": problem.diffusion}
+    return {"field": problem.field}
+
+
+def where_not_finite(problem: ODEProblem | SDEProblem, t: Any, y: PyTree) -> str:
+    """Which function of a problem is not finite at a state, or just beyond it, in a
+    sentence; empty where all are finite. What is not finite of the state itself stands
+    for the start there."""
+    if not _finite(y):
+        y = jtu.tree_map(
+            lambda x, start: np.where(np.isfinite(x), x, start), y, problem.y0
+        )
+    for name, function in functions_of(problem).items():
+        if found := _where_not_finite(problem, name, function, t, y):
+            return found
+    return ""
+
+
 def _not_finite_inputs(problem: ODEProblem | SDEProblem) -> str:
     """What the problem was given that is not finite, such as missing data."""
-    named = {"args": problem.args, "y0": problem.y0}
-    if isinstance(problem, SDEProblem):
-        named |= {"drift": problem.drift, "diffusion": problem.diffusion}
-    else:
-        named["field"] = problem.field
+    named = {"args": problem.args, "y0": problem.y0, **functions_of(problem)}
     for name, tree in named.items():
         for path, leaf in jtu.tree_flatten_with_path(tree)[0]:
             if not eqx.is_inexact_array_like(leaf) or not is_concrete(leaf):
@@ -101,7 +112,7 @@ def _where_not_finite(
     problem: ODEProblem | SDEProblem, name: str, function: Any, t: Any, y: PyTree
 ) -> str:
     """Where a function is not finite: at the end of a solve, or just beyond it."""
-    if function is None or not _finite(y):
+    if not _finite(y):
         return ""
     span = float(problem.t1) - float(problem.t0)
     span = span if np.isfinite(span) else float(np.sign(span))

@@ -62,7 +62,7 @@ class DiffraxBackend:
                 grid, arguments["terms"], solver, problem.y0, problem.args
             )
             if is_unstable(outcome):
-                return up_to_failure(arguments, options, outcome, (problem.field,))
+                return up_to_failure(problem, arguments, options, outcome)
             return scan_solution(solver, options, scan, outcome)
         raw, outcome, end, event_index = _integrate(
             arguments, events, make_progress_meter(problem, options)

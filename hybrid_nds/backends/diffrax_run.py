@@ -13,10 +13,13 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, PyTree
 
+from ..problem import ODEProblem
 from ..problem_checks import is_concrete
 from ..solution import UNSTABLE, Outcome, Provenance, Solution
+from ..stochastic_problem import SDEProblem
 from ..tolerances import recorded_tolerance
 from .base import SolveOptions, StochasticOptions
+from .diagnosis import functions_of, where_not_finite
 from .diffrax_clip import shorten
 
 
@@ -93,10 +96,10 @@ def outcome_of(result: Any, end_state: PyTree, *, guarded: bool = False) -> Any:
 class NotFinite(eqx.Module):
     """The condition that ends a solve once its state, or a field there, is not finite.
 
-    **Fields:** the functions `(t, y, args)` of the problem.
+    **Fields:** the functions `(t, y, args)` that are looked at, too.
     """
 
-    functions: tuple[Callable[..., Any], ...]
+    functions: tuple[Callable[..., Any], ...] = ()
 
     def __call__(self, t: Any, y: Any, args: Any, **_: Any) -> Any:
         return ~all_finite((y, [function(t, y, args) for function in self.functions]))
@@ -182,26 +185,27 @@ def is_unstable(outcome: Any) -> bool:
 
 
 def up_to_failure(
+    problem: ODEProblem | SDEProblem,
     arguments: DiffeqsolveArguments,
     options: SolveOptions | StochasticOptions,
     outcome: Any,
-    functions: tuple[Callable[..., Any], ...],
 ) -> Solution:
-    """A solve that failed once more, up to the first state that is not finite, or at
-    which one of the problem's functions is not.
+    """A solve that failed once more, up to the first state that is not finite, and
+    again up to the first at which one of the problem's functions is not.
 
     To watch every step costs something, and most solves do not fail.
     """
     watched = arguments.copy()
-    watched["event"] = diffrax.Event(NotFinite(functions))
+    watched["event"] = diffrax.Event(NotFinite())
     raw, end = _run_watched(watched)
-    steps = int(raw.stats["num_accepted_steps"])
-    message = ""
-    if not bool(all_finite(end[1])):
-        message = (
-            f"The state was no longer finite after step {steps}, at t = "
-            f"{float(end[0]):.9g}."
-        )
+    message = (
+        f"The state was no longer finite after step "
+        f"{int(raw.stats['num_accepted_steps'])}, at t = {float(end[0]):.9g}."
+    )
+    watched["event"] = diffrax.Event(NotFinite(tuple(functions_of(problem).values())))
+    _, before = _run_watched(watched)
+    if found := where_not_finite(problem, *before):
+        message += f" {found}"
     saved = saved_of(arguments, raw)
     return make_solution(
         arguments["solver"], options, saved, raw.stats, outcome, end, message=message

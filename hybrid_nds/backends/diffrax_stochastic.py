@@ -236,7 +236,6 @@ def _max_steps(options: StochasticOptions, fixed: bool) -> int:
 
 def solve_stochastic(problem: SDEProblem, options: StochasticOptions) -> Solution:
     """Solve a stochastic problem along the path in its options."""
-    functions = (problem.drift, problem.diffusion)
     # Milstein's methods differentiate the diffusion.
     problem = forward_problem(problem)
     arguments = plan_stochastic(problem, options)
@@ -245,14 +244,14 @@ def solve_stochastic(problem: SDEProblem, options: StochasticOptions) -> Solutio
     if grid is not None:
         scan, outcome = _scan(grid, problem, drawn(options.path), solver)
         if is_unstable(outcome):
-            return up_to_failure(arguments, options, outcome, functions)
+            return up_to_failure(problem, arguments, options, outcome)
         return scan_solution(solver, options, scan, outcome)
     meter = make_progress_meter(problem, options)
     raw, outcome, end = _integrate(arguments, meter)
     # The backward solve of this adjoint takes no events.
     backsolve = isinstance(arguments["adjoint"], diffrax.BacksolveAdjoint)
     if is_unstable(outcome) and not backsolve:
-        return up_to_failure(arguments, options, outcome, functions)
+        return up_to_failure(problem, arguments, options, outcome)
     saved = saved_of(arguments, raw)
     return make_solution(solver, options, saved, raw.stats, outcome, end)
 
