@@ -417,3 +417,25 @@ def test_a_traced_problem_is_refused():
                 ).ys
             )
         )(1.0)
+
+
+@pytest.mark.parametrize(
+    ("solver", "options", "limit"),
+    [
+        # Inside shard_map, which every ensemble on Diffrax runs in.
+        ("ImplicitEuler", {"dt": 1 / 64}, 7e-3),
+        ("Kvaerno3", {}, 1e-5),
+        pytest.param("KenCarp4", {}, 1e-5, marks=pytest.mark.slow),
+        pytest.param("Kvaerno5", {}, 1e-5, marks=pytest.mark.slow),
+    ],
+)
+def test_implicit_solvers_run_in_ensembles(solver, options, limit):
+    problem = ODEProblem(lambda t, y, a: -(y**3), jnp.ones(1), 0.0, 1.0)
+    starts = np.linspace(0.5, 1.0, 4)[:, None]
+    found = ensemble(
+        problem, 4, key=jr.key(0), initial=starts, solver=solver, **options
+    )
+    expected = starts / np.sqrt(1 + 2 * starts**2)
+    # The local errors of implicit Euler are h²/2 y'', which sum to h/2 of the change of
+    # y' at the most, 1/128; or tolerances of 1e-6 over some ten steps.
+    np.testing.assert_allclose(found.ys[:, -1], expected, atol=limit)
