@@ -79,12 +79,14 @@ def portable(error: Exception) -> Exception:
         if type(again) is type(error) and again.args == error.args:
             return error
     except Exception:
+        # Plain pickling loses it, by any error of its own class: it goes as bytes.
         pass
     try:
         data = wrap(_reduced(error))
         make, values = unwrap(data)
         make(*values)
     except Exception:
+        # Not even its fields travel: its class and its message do.
         words = RuntimeError(f"{type(error).__name__}: {error}")
         return CarriedError(wrap(_reduced(words)))
     return CarriedError(data)
