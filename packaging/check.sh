@@ -18,7 +18,7 @@ fi
 TYPES="$(mktemp)"
 "$PYTHON" -m pyright --pythonpath "$PYTHON" > "$TYPES" 2>&1 &
 CHECKER=$!
-trap 'kill "$CHECKER" 2> /dev/null; rm -f "$TYPES"' EXIT
+trap 'kill "$CHECKER" 2> /dev/null || true; rm -f "$TYPES"' EXIT
 trap 'exit 130' INT TERM
 
 STATUS=0
