@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hybrid_nds import BrownianPath, SDEProblem, StoredPath, runtime, solve
-from hybrid_nds.files import write_text
+from hybrid_nds._core import write_text
 
 STEPS, ROUNDS = 8192, 25
 DRIFT, DIFFUSION, START = 1.01, 0.87, 0.5

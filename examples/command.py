@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from hybrid_nds import double_precision, runtime
-from hybrid_nds.files import save_figure
+from hybrid_nds._core import save_figure
 
 Example = Callable[[bool], tuple[Figure, Mapping[str, float]]]
 """`example(quick) -> (figure, findings)`; quick ones are for tests."""

@@ -11,6 +11,7 @@ from . import (
     studies as studies,
     training as training,
 )
+from ._core import double_precision as double_precision
 from .ensembles import (
     Ensemble as Ensemble,
     EnsembleError as EnsembleError,
@@ -25,7 +26,6 @@ from .interop import from_diffrax as from_diffrax, to_diffrax as to_diffrax
 from .langevin import underdamped_langevin as underdamped_langevin
 from .measures import compare_laws as compare_laws
 from .noise import BrownianPath as BrownianPath, StoredPath as StoredPath
-from .precision import double_precision as double_precision
 from .problem import ODEProblem as ODEProblem
 from .runtime import JuliaWorker as JuliaWorker
 from .saving import load as load, save as save

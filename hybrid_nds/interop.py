@@ -8,6 +8,7 @@ import diffrax
 import jax.tree_util as jtu
 import numpy as np
 
+from ._core import is_concrete
 from .backends.diffrax import plan
 from .backends.diffrax_events import AtRest, Crossing
 from .backends.diffrax_parts import no_drift
@@ -17,7 +18,6 @@ from .events import Event, SteadyState
 from .interop_stochastic import is_stochastic, stochastic_problem
 from .options import check_options
 from .problem import ODEProblem
-from .problem_checks import is_concrete
 from .stochastic_options import check_stochastic_options
 from .stochastic_problem import SDEProblem
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from .problem_checks import is_concrete, require_precision
+from ._core import is_concrete, require_precision
 from .stochastic_problem import Interpretation, SDEProblem
 
 Gradient = Callable[[Any, Any], Any]

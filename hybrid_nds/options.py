@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
+from ._core import is_concrete, require_precision, require_real_scalar
 from .backends.base import SolveOptions
 from .events import Event, as_events
 from .problem import ODEProblem
-from .problem_checks import is_concrete, require_precision, require_real_scalar
 from .solvers import Stack, find_solver
 from .stochastic_problem import SDEProblem
 from .tolerances import (

@@ -8,6 +8,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
+from ._core import is_concrete, require_precision
 from .problem_checks import (
     VectorField,
     check_field,
@@ -15,8 +16,6 @@ from .problem_checks import (
     check_span,
     check_state,
     check_time,
-    is_concrete,
-    require_precision,
 )
 
 

@@ -6,61 +6,20 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
-import jax
-import jax.core
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, ArrayLike, PyTree
 
+from ._core import (
+    concrete_array,
+    is_concrete,
+    require_precision,
+    require_real_scalar,
+)
+
 VectorField = Callable[[Any, Any, Any], Any]
 """`field(t, y, args) -> dy/dt`, with `dy/dt` of the structure of `y`."""
-
-
-def is_concrete(x: Any) -> bool:
-    """Whether a value is known now, not only when a traced function runs."""
-    return not isinstance(x, jax.core.Tracer)
-
-
-def require_precision(name: str, leaf: Any) -> None:
-    """Refuse float64 arrays that JAX would silently cut to float32.
-
-    NumPy scalars pass, as Python floats do: they are numbers that nobody declared
-    to be of double precision.
-    """
-    if not isinstance(leaf, np.ndarray | jax.Array):
-        return
-    if leaf.dtype == np.float64 and jnp.result_type(float) != np.float64:
-        raise ValueError(
-            f"{name} is float64, but JAX runs in 32 bits and would cut it to "
-            'float32. Call jax.config.update("jax_enable_x64", True) at the start of '
-            "the program, work within hybrid_nds.double_precision(), or pass float32 "
-            "data."
-        )
-
-
-def require_real_scalar(name: str, value: Any) -> None:
-    """Refuse anything but one real number, traced or not."""
-    try:
-        # NumPy alone: JAX's own functions would take a text for a dtype.
-        dtype = value.dtype if hasattr(value, "dtype") else np.asarray(value).dtype
-        shape = np.shape(value)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name} must be a real number, got {value!r}.") from error
-    real = jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
-    if shape != () or not real:
-        raise TypeError(
-            f"{name} must be a real number, got {value!r} of shape {shape} and dtype "
-            f"{dtype}."
-        )
-
-
-def _as_array(value: Any, dtype: Any = None) -> Array:
-    """A JAX array; what is concrete stays so where the caller is traced."""
-    if not is_concrete(value):
-        return jnp.asarray(value, dtype)
-    with jax.ensure_compile_time_eval():
-        return jnp.asarray(value, dtype)
 
 
 def check_state(owner: str, y0: PyTree) -> PyTree:
@@ -73,7 +32,7 @@ def check_state(owner: str, y0: PyTree) -> PyTree:
         where = f"{owner}: `y0{jtu.keystr(path)}`"
         require_precision(where, leaf)
         try:
-            array = _as_array(leaf)
+            array = concrete_array(leaf)
         except (TypeError, ValueError) as error:
             raise TypeError(
                 f"{where} must be a floating-point array, got {leaf!r}."
@@ -96,7 +55,7 @@ def check_state(owner: str, y0: PyTree) -> PyTree:
             )
         dtypes[jtu.keystr(path)] = array.dtype
         # Weak types would make another compilation of every solve.
-        leaves.append(_as_array(array, array.dtype))
+        leaves.append(concrete_array(array, array.dtype))
     if len(set(dtypes.values())) > 1:
         listing = ", ".join(f"y0{path}: {dtype}" for path, dtype in dtypes.items())
         raise TypeError(
@@ -121,7 +80,7 @@ def check_time(
         value = float(np.asarray(t))
         if np.isnan(value) or (finite and np.isinf(value)):
             raise ValueError(f"{owner}: `{name}` must be finite, got {value}.")
-    return _as_array(t, dtype)
+    return concrete_array(t, dtype)
 
 
 def check_span(owner: str, t0: ArrayLike, t1: ArrayLike, dtype: Any) -> None:

@@ -13,7 +13,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
 
-from .files import atomic_file
+from ._core import atomic_file
 from .saving_names import Names, name_of
 from .saving_structure import Decoder, Encoder
 

@@ -11,6 +11,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from ._core import is_concrete
 from .backends.base import Backend
 from .backends.diagnosis import diagnosed
 from .backends.rest import check_rest
@@ -19,7 +20,6 @@ from .forward_mode import forward_mode_named
 from .noise import BrownianPath, StoredPath
 from .options import check_options
 from .problem import ODEProblem
-from .problem_checks import is_concrete
 from .solution import Outcome, Solution, SolveError, outcome_name
 from .solvers import SOLVERS, Stack
 from .stochastic_options import check_stochastic_options

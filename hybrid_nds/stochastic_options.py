@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
+from ._core import is_concrete, require_precision, require_real_scalar
 from .backends.base import StochasticOptions
 from .noise import BrownianPath, LevyArea, StoredPath, grid_steps
 from .options import check_max_steps, check_saveat
-from .problem_checks import is_concrete, require_precision, require_real_scalar
 from .solvers import Stack
 from .stochastic_choice import check_suits, default_solver, suitable
 from .stochastic_problem import SDEProblem

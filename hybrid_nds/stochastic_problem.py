@@ -14,7 +14,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from ._core import with_forward_rule
+from ._core import is_concrete, with_forward_rule
 from .problem_checks import (
     VectorField,
     check_field,
@@ -22,7 +22,6 @@ from .problem_checks import (
     check_span,
     check_state,
     check_time,
-    is_concrete,
 )
 
 NoiseKind = Literal["additive", "scalar", "diagonal", "general", "commutative"]

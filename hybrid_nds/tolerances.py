@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
+from ._core import is_concrete, require_real_scalar
 from .backends.base import SolveOptions
 from .events import SteadyState
 from .problem import ODEProblem
-from .problem_checks import is_concrete, require_real_scalar
 from .stochastic_problem import SDEProblem
 
 _DEFAULT_TOLERANCES = {"float64": (1e-6, 1e-9), "float32": (1e-4, 1e-6)}

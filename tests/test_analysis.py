@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from hybrid_nds._core import atomic_file
 from hybrid_nds.analysis import (
     AnalysisResult,
     SavedProgress,
     analysis_provenance,
     progress_bar,
 )
-from hybrid_nds.files import atomic_file
 from hybrid_nds.solution import Provenance
 
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from hybrid_nds.files import write_text
+from hybrid_nds._core import write_text
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such permissions")

@@ -108,7 +108,7 @@ def test_a_failed_write_leaves_no_part(tmp_path, monkeypatch):
     def stop(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr("hybrid_nds.files.os.replace", stop)
+    monkeypatch.setattr("hybrid_nds._core._files.os.replace", stop)
     with pytest.raises(OSError, match="disk full"):
         write_reports(reports(), tmp_path, "recorded")
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]

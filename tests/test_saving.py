@@ -248,7 +248,7 @@ DAMAGE = {
     "no class": (rename(LORENZ, '"hybrid_nds.models.tanh_unit"'), "is unknown"),
     "abstract": (rename(LORENZ, '"hybrid_nds.models.ContinuousModel"'), "abstract"),
     "foreign": (rename(LORENZ, '"os.system"'), "is unknown"),
-    "through": (rename(LORENZ, '"hybrid_nds.files.os.system"'), "is unknown"),
+    "through": (rename(LORENZ, '"hybrid_nds._core._files.os.system"'), "is unknown"),
     "not loaded": (rename(LORENZ, '"hybrid_nds.nowhere.Model"'), "is unknown"),
     "deep": (lambda t, a: '{"format":1,"versions":{},"model":' + "[" * 10**5, "read"),
 }

@@ -24,6 +24,7 @@ from test_worker import environment, worker  # noqa: F401
 
 import hybrid_nds
 from hybrid_nds import ODEProblem, Provenance, SolveError, solve
+from hybrid_nds._core._transport import CarriedError
 from hybrid_nds.analysis import AnalysisError, AnalysisResult
 from hybrid_nds.ensembles import Ensemble, EnsembleError, Failure
 from hybrid_nds.executors import run_tasks
@@ -35,7 +36,6 @@ from hybrid_nds.runtime import JuliaExecutionError, WorkerDiedError
 from hybrid_nds.studies import Study, Sweep, find_study
 from hybrid_nds.training import History, TrainingError
 from hybrid_nds.training._result import Fit
-from hybrid_nds.transport import CarriedError
 
 PLACES = [
     *("analysis", "discretization", "ensembles", "lowering", "measures"),

@@ -1,4 +1,18 @@
+from ._arguments import check_whole as check_whole
+from ._arrays import (
+    concrete_array as concrete_array,
+    is_concrete as is_concrete,
+    require_precision as require_precision,
+    require_real_scalar as require_real_scalar,
+)
 from ._compile import QUICKLY as QUICKLY
+from ._files import (
+    atomic_file as atomic_file,
+    check_writable_file as check_writable_file,
+    check_writable_folder as check_writable_folder,
+    save_figure as save_figure,
+    write_text as write_text,
+)
 from ._forward_mode import (
     ForwardField as ForwardField,
     has_forward_rule as has_forward_rule,
@@ -6,3 +20,15 @@ from ._forward_mode import (
     with_forward_rule as with_forward_rule,
 )
 from ._page import data_uri as data_uri, render_page as render_page
+from ._precision import (
+    double_precision as double_precision,
+    precision_of as precision_of,
+)
+from ._transport import (
+    PortableError as PortableError,
+    PortableResult as PortableResult,
+    delivered as delivered,
+    portable as portable,
+    unwrap as unwrap,
+    wrap as wrap,
+)

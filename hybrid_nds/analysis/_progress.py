@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import atomic_file, check_writable_file
+from .._core import atomic_file, check_writable_file
 
 _FORMAT = 1
 _HEAD = "hybrid_nds"

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import jax
 import numpy as np
 
-from ..files import save_figure
+from .._core import PortableError, PortableResult, save_figure
 from ..solution import Provenance
-from ..transport import PortableError, PortableResult
 
 if TYPE_CHECKING:
     import xarray

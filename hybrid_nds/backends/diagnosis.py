@@ -11,8 +11,8 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
 
+from .._core import is_concrete
 from ..problem import ODEProblem
-from ..problem_checks import is_concrete
 from ..solution import UNSTABLE, Solution
 from ..stochastic_problem import SDEProblem
 

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
+from .._core import is_concrete
 from ..problem import ODEProblem
-from ..problem_checks import is_concrete
 from ..solution import Solution
 from ..solvers import solver_names
 from ..stochastic_problem import SDEProblem

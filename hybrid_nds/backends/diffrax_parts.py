@@ -12,9 +12,8 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
 
-from .._core import with_forward_rule
+from .._core import is_concrete, with_forward_rule
 from ..problem import ODEProblem
-from ..problem_checks import is_concrete
 from ..solvers import find_solver
 from ..stochastic_problem import SDEProblem
 from .base import DEFAULT_MAX_STEPS, SolveOptions, StochasticOptions

@@ -13,8 +13,8 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, PyTree
 
+from .._core import is_concrete
 from ..problem import ODEProblem
-from ..problem_checks import is_concrete
 from ..solution import UNSTABLE, Outcome, Provenance, Solution
 from ..stochastic_problem import SDEProblem
 from ..tolerances import recorded_tolerance

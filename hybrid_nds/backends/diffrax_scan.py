@@ -19,9 +19,9 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
+from .._core import is_concrete
 from ..noise import BrownianPath, StoredPath
 from ..problem import ODEProblem
-from ..problem_checks import is_concrete
 from ..solution import Solution
 from .base import SolveOptions, StochasticOptions
 from .diffrax_run import make_solution, reached

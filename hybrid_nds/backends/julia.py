@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import PyTree
 
 from .. import runtime
+from .._core import is_concrete
 from ..problem import ODEProblem
-from ..problem_checks import is_concrete
 from ..solution import Outcome, Provenance, Solution
 from ..solvers import SOLVERS, SolverInfo, find_solver, solver_names
 from ..stochastic_problem import SDEProblem

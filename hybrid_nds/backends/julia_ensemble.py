@@ -10,7 +10,7 @@ import jax.tree_util as jtu
 import numpy as np
 
 from .. import runtime
-from ..problem_checks import is_concrete
+from .._core import is_concrete
 from ..stochastic_problem import SDEProblem
 from ..stochastic_solvers import find_stochastic_solver
 from .julia_ensemble_run import EnsembleRun

@@ -20,6 +20,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
 
+from .._core import is_concrete
 from ..events import Event
 from ..lowering import (
     LoweredField,
@@ -31,7 +32,6 @@ from ..lowering import (
 )
 from ..noise import StoredPath
 from ..problem import ODEProblem
-from ..problem_checks import is_concrete
 from ..stochastic_problem import SDEProblem
 from .base import SolveOptions, StochasticOptions
 from .julia_cache import structure_key

@@ -10,8 +10,7 @@ import jax.tree_util as jtu
 import numpy as np
 
 from .. import runtime
-from ..precision import precision_of
-from ..problem_checks import is_concrete
+from .._core import is_concrete, precision_of
 from ..solution import Outcome, Provenance, Solution
 from ..solver_faults import LOST_NOISE, LOST_TERMS, SCALAR_NOISE, UNCONTROLLED
 from ..stochastic_problem import SDEProblem

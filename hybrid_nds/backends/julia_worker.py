@@ -15,8 +15,8 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
 
+from .._core import is_concrete
 from ..problem import ODEProblem
-from ..problem_checks import is_concrete
 from ..runtime import JuliaWorker
 from ..solution import Outcome, Provenance, Solution
 from ..stochastic_problem import SDEProblem

@@ -12,10 +12,9 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
-from .._core import with_forward_rule
+from .._core import is_concrete, with_forward_rule
 from ..events import SteadyState
 from ..problem import ODEProblem
-from ..problem_checks import is_concrete
 from ..solution import Solution
 from ..tolerances import default_tolerances
 

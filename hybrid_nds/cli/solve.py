@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ..files import atomic_file, check_writable_file
+from .._core import atomic_file, check_writable_file
 from ._report import check_output, fail
 
 

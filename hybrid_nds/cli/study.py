@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ..files import check_writable_folder
+from .._core import check_writable_folder
 from ._report import check_output, fail
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from .._core import precision_of
 from ..analysis import analysis_provenance
-from ..precision import precision_of
 from ..stochastic_problem import SDEProblem
 from ._runs import draw, end_states, needs_area
 from ._scaling import Scaling, check_sizes, scaling_of

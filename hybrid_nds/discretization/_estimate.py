@@ -13,7 +13,7 @@ import scipy.stats
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from ..files import save_figure
+from .._core import save_figure
 
 _METHOD = (
     "Least squares of log error over log step. The interval adds the variance from the "

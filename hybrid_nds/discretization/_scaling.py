@@ -15,9 +15,8 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 from matplotlib.figure import Figure
 
+from .._core import check_whole, precision_of
 from ..analysis import AnalysisResult, analysis_provenance
-from ..argument_checks import check_whole
-from ..precision import precision_of
 from ..problem import ODEProblem
 from ..solution import Provenance
 from ..solve import solve

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from .._core import precision_of
 from ..analysis import analysis_provenance, progress_bar
-from ..precision import precision_of
 from ..problem import ODEProblem
 from ..solve import solve
 from ..stochastic_problem import SDEProblem

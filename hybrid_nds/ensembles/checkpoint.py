@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..files import atomic_file, check_writable_folder
+from .._core import atomic_file, check_writable_folder
 from ..solution import Provenance
 from .plan import BlockResult
 from .tasks import BatchResult

@@ -15,9 +15,9 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import PRNGKeyArray, PyTree
 
+from .._core import is_concrete
 from ..options import check_options
 from ..problem import ODEProblem
-from ..problem_checks import is_concrete
 from ..solvers import Stack
 from ..stochastic_options import check_stochastic_options
 from ..stochastic_problem import SDEProblem

@@ -10,8 +10,8 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
 
+from .._core import PortableError
 from ..solution import Outcome, Provenance
-from ..transport import PortableError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

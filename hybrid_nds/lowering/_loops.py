@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..transport import PortableError
+from .._core import PortableError
 from ._code import Code, Index, call, julia_type, literal
 from ._elementwise import ELEMENTWISE, Operands
 from ._names import identifier

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..files import save_figure
+from .._core import save_figure
 
 
 def plot_intervals(

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from ..precision import double_precision
+from .._core import double_precision
 from ._differentiable import sinkhorn
 from ._distance import Distance
 from ._permutation import check_permutations, divisions, permutation_level

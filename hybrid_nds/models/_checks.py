@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ..problem_checks import is_concrete
+from .._core import is_concrete
 
 
 def check_number(

@@ -13,9 +13,8 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from ..argument_checks import check_whole
+from .._core import check_whole, is_concrete
 from ..noise import StoredPath
-from ..problem_checks import is_concrete
 from ..solve import solve
 from ..stochastic_problem import Interpretation, NoiseKind
 from ._base import ContinuousModel, StochasticModel

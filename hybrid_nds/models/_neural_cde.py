@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from ..argument_checks import check_whole
+from .._core import check_whole
 from ..problem import ODEProblem
 from ._base import ContinuousModel
 from ._neural_ode import make_network

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..argument_checks import check_whole
+from .._core import check_whole
 from ..stochastic_problem import Interpretation, NoiseKind
 from ._base import StochasticModel
 from ._checks import check_array, check_choice

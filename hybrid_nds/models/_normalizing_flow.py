@@ -12,7 +12,7 @@ import jax.random as jr
 import jax.scipy.stats
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..argument_checks import check_whole
+from .._core import check_whole
 from ..solve import solve
 from ._base import ContinuousModel
 from ._neural_ode import make_network, with_time

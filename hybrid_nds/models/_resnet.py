@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..argument_checks import check_whole
+from .._core import check_whole
 from ._base import assemble
 from ._checks import check_number
 from ._neural_ode import DepthVaryingODE, make_network

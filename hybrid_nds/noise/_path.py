@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ..problem_checks import is_concrete, require_real_scalar
+from .._core import is_concrete, require_real_scalar
 
 LevyArea = Literal["none", "space-time", "space-time-time"]
 """Which iterated integrals of a path are drawn along with its increments."""

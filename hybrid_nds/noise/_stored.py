@@ -13,11 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from ..problem_checks import (
-    is_concrete,
-    require_precision,
-    require_real_scalar,
-)
+from .._core import is_concrete, require_precision, require_real_scalar
 from ._path import LevyArea, grid_times
 
 

@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from .._core import data_uri, render_page
-from ..files import atomic_file, write_text
+from .._core import atomic_file, data_uri, render_page, write_text
 from ._names import RUNGS, TITLES, julia_words
 from .report import RESOLUTION, Figure, Report, RungResult
 

@@ -15,14 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from hybrid_nds.precision import double_precision
-from hybrid_nds.problem import ODEProblem
-from hybrid_nds.reconcile._names import BACKENDS, RUNGS
-from hybrid_nds.reconcile._specification import Table, read_rows
-from hybrid_nds.reconcile.analyses import PlannedAnalysis, read_analyses
-from hybrid_nds.reconcile.fields import FIELDS
-from hybrid_nds.reconcile.observables import OBSERVABLES, Observable
-from hybrid_nds.transport import PortableResult
+from .._core import PortableResult, double_precision
+from ..problem import ODEProblem
+from ._names import BACKENDS, RUNGS
+from ._specification import Table, read_rows
+from .analyses import PlannedAnalysis, read_analyses
+from .fields import FIELDS
+from .observables import OBSERVABLES, Observable
 
 _REQUIRED = (
     *("name", "title", "field", "kind", "stiff", "t0", "t1", "y0", "backends"),

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from .._core import double_precision
 from ..analysis import AnalysisResult
 from ..forward_mode import forward_problem
-from ..precision import double_precision
 from ..problem import ODEProblem
 from ..stochastic_problem import SDEProblem
 from ._names import NO_JULIA

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from matplotlib.figure import Figure as Canvas
 
-from ..files import save_figure
+from .._core import save_figure
 from ._names import RUNGS as RUNGS, TITLES as TITLES, julia_words as julia_words
 
 # Of plots, in dots an inch.

@@ -14,8 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._core import QUICKLY
-from ..files import write_text
+from .._core import QUICKLY, write_text
 from ..problem import ODEProblem
 from ..solve import solve
 from .analyses import Found, PlannedAnalysis

@@ -17,10 +17,9 @@ from typing import Any, get_args
 import jax.numpy as jnp
 import numpy as np
 
+from .._core import PortableResult, double_precision
 from ..noise import StoredPath
-from ..precision import double_precision
 from ..stochastic_problem import Interpretation, NoiseKind, SDEProblem
-from ..transport import PortableResult
 from ._names import BACKENDS, RUNGS
 from ._specification import Table, read_rows
 from .analyses import PlannedAnalysis, read_analyses

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
+from .._core import double_precision
 from ..forward_mode import forward_problem
-from ..precision import double_precision
 from ..stochastic_problem import SDEProblem
 from ._names import NO_JULIA
 from .analyses import PlannedAnalysis

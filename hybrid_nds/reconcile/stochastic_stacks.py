@@ -10,8 +10,8 @@ from typing import Protocol
 
 import numpy as np
 
+from .._core import write_text
 from ..discretization import end_states
-from ..files import write_text
 from ..noise import coarsened
 from ..stochastic_problem import SDEProblem
 from .analyses import Found, PlannedAnalysis

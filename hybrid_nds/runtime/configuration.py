@@ -9,7 +9,7 @@ from pathlib import Path
 
 import platformdirs
 
-from ..files import atomic_file
+from .._core import atomic_file
 
 _KEYS = {"exe": str, "project": str, "threads": int}
 _REPAIR = (

@@ -6,7 +6,7 @@ import contextlib
 import importlib
 from collections.abc import Iterator
 
-from ..transport import PortableError
+from .._core import PortableError
 
 _HINTS = {
     "DomainError": "the field left its domain; a smaller first step may keep it inside",

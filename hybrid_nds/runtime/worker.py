@@ -13,7 +13,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, ParamSpec, TypeVar
 
-from ..transport import delivered, unwrap, wrap
+from .._core import delivered, unwrap, wrap
 from .errors import WorkerDiedError
 from .fresh import FreshContext
 from .worker_process import (

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from multiprocessing.context import BaseContext
 from typing import Any
 
-from ..transport import portable, unwrap, wrap
+from .._core import portable, unwrap, wrap
 from .errors import julia_errors
 from .session import session
 

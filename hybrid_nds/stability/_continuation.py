@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Complex, Float, Int, PyTree
 
+from .._core import check_whole, precision_of
 from ..analysis import (
     AnalysisError,
     AnalysisResult,
@@ -19,9 +20,7 @@ from ..analysis import (
     analysis_provenance,
     progress_bar,
 )
-from ..argument_checks import check_whole
 from ..fingerprints import digest, traced_text
-from ..precision import precision_of
 from ..problem import ODEProblem
 from ..solution import Provenance
 from ._arclength import Place, System, Walker

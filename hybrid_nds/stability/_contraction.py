@@ -14,11 +14,9 @@ import numpy as np
 import scipy.optimize
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
+from .._core import check_whole, precision_of, require_precision
 from ..analysis import AnalysisError, AnalysisResult, analysis_provenance
-from ..argument_checks import check_whole
-from ..precision import precision_of
 from ..problem import ODEProblem
-from ..problem_checks import require_precision
 from ..solution import Provenance
 from ._field import (
     check_problem,

@@ -13,9 +13,8 @@ import numpy as np
 import optimistix as optx
 from jaxtyping import Array, ArrayLike, Complex, Float, Int, PRNGKeyArray, PyTree
 
+from .._core import check_whole, precision_of
 from ..analysis import AnalysisError, AnalysisResult, analysis_provenance
-from ..argument_checks import check_whole
-from ..precision import precision_of
 from ..problem import ODEProblem
 from ..solution import Provenance
 from ._field import (

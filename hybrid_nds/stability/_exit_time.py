@@ -20,11 +20,10 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import PRNGKeyArray
 from matplotlib.figure import Figure
 
+from .._core import check_whole, precision_of
 from ..analysis import AnalysisError, AnalysisResult, SavedProgress, progress_bar
-from ..argument_checks import check_whole
 from ..ensembles import ensemble
 from ..fingerprints import arrays_text, digest, problem_fingerprint
-from ..precision import precision_of
 from ..solution import Provenance
 from ..stochastic_problem import SDEProblem
 from ._exit_native import NativeRun, censored, native_scheme

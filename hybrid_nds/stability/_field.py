@@ -14,9 +14,8 @@ import scipy.linalg
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, PyTree
 
-from .._core import with_forward_rule
+from .._core import is_concrete, require_precision, with_forward_rule
 from ..problem import ODEProblem
-from ..problem_checks import is_concrete, require_precision
 from ..stochastic_problem import SDEProblem
 
 _COMPONENTS = 4

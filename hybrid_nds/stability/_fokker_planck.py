@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
+from .._core import precision_of
 from ..analysis import AnalysisResult, analysis_provenance
 from ..forward_mode import forward_problem
-from ..precision import precision_of
 from ..solution import Provenance
 from ..stochastic_problem import SDEProblem, to_ito
 from ._birth_death import BirthDeathChain

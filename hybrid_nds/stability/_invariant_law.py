@@ -12,10 +12,10 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
+from .._core import precision_of
 from ..analysis import AnalysisError, SavedProgress
 from ..ensembles.checks import check_key
 from ..fingerprints import arrays_text, digest, problem_fingerprint, traced_text
-from ..precision import precision_of
 from ..problem import ODEProblem
 from ..stochastic_problem import SDEProblem
 from ._invariant_law_result import InvariantLaw, Twice, law_of

@@ -11,12 +11,12 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from .._core import precision_of
 from ..analysis import AnalysisError, SavedProgress, progress_bar
 from ..backends.diffrax_stability import diffrax_tangent_flow, powers_of_two
 from ..ensembles.checks import check_key
 from ..fingerprints import arrays_text, digest, problem_fingerprint
 from ..noise import BrownianPath, StoredPath
-from ..precision import precision_of
 from ..problem import ODEProblem
 from ..stochastic_problem import SDEProblem
 from ._lyapunov_plan import (

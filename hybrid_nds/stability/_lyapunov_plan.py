@@ -13,11 +13,10 @@ import jax.tree_util as jtu
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from ..argument_checks import check_whole
+from .._core import check_whole, is_concrete
 from ..ensembles.checks import check_initial
 from ..noise import BrownianPath, StoredPath
 from ..problem import ODEProblem
-from ..problem_checks import is_concrete
 from ..stability_flow import tangent_problem
 from ..stochastic_problem import SDEProblem
 

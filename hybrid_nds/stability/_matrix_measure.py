@@ -11,8 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ..precision import double_precision
-from ..problem_checks import is_concrete
+from .._core import double_precision, is_concrete
 
 Norm = Literal[1, 2] | float
 """`1`, `2` or `inf`."""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import ArrayLike, Complex
 
+from .._core import precision_of
 from ..analysis import AnalysisResult, analysis_provenance
-from ..precision import precision_of
 from ..problem import ODEProblem
 from ..solution import Provenance
 from ..stochastic_problem import SDEProblem

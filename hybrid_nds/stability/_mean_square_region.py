@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
+from .._core import double_precision
 from ..analysis import AnalysisResult, analysis_provenance
-from ..precision import double_precision
 from ..solution import Provenance
 from ..stochastic_problem import SDEProblem
 from ._mean_square_schemes import quadrature_factor, resolve_scheme, scalar_factor

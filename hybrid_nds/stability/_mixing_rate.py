@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
+from .._core import precision_of
 from ..analysis import AnalysisError
-from ..precision import precision_of
 from ..problem import ODEProblem
 from ..stochastic_problem import SDEProblem
 from ._invariant_law import run_chains

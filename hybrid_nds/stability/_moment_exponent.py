@@ -9,11 +9,10 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from .._core import check_whole, precision_of
 from ..analysis import AnalysisError, SavedProgress, analysis_provenance
-from ..argument_checks import check_whole
 from ..ensembles.checks import check_key
 from ..fingerprints import arrays_text, digest, problem_fingerprint
-from ..precision import precision_of
 from ..stochastic_problem import SDEProblem
 from ._linear_noise import LinearNoise, leading_eigenvalue, linear_noise
 from ._lyapunov import flow_of, follow

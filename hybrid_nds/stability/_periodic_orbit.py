@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from jaxtyping import Complex, Float, PyTree
 
+from .._core import precision_of
 from ..analysis import AnalysisError, AnalysisResult, analysis_provenance
-from ..precision import precision_of
 from ..problem import ODEProblem
 from ..solution import Provenance
 from ._field import (

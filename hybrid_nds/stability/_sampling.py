@@ -16,8 +16,8 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from .._core import check_whole
 from ..analysis import AnalysisError, SavedProgress, progress_bar
-from ..argument_checks import check_whole
 from ..ensembles import EnsembleError, ensemble
 from ..ensembles.layout import flatten_states, structure_of, unflatten
 from ..forward_mode import forward_problem

@@ -13,8 +13,8 @@ import numpy as np
 import scipy.optimize
 from jaxtyping import Array, PyTree
 
+from .._core import check_whole
 from ..analysis import AnalysisError
-from ..argument_checks import check_whole
 from ..problem import ODEProblem
 from ..problem_checks import VectorField
 from ..solution import Provenance, SolveError

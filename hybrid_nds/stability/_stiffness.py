@@ -16,9 +16,8 @@ import numpy as np
 import scipy.optimize
 from jaxtyping import Array, ArrayLike, Float
 
+from .._core import check_whole, precision_of
 from ..analysis import AnalysisError, AnalysisResult, analysis_provenance
-from ..argument_checks import check_whole
-from ..precision import precision_of
 from ..problem import ODEProblem
 from ..solution import Provenance, Solution, SolveError
 from ..solve import solve

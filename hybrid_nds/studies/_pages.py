@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..files import write_text
+from .._core import write_text
 from ._claim import Claim
 from ._result import StudyResult
 

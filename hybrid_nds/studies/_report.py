@@ -7,8 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from .._core import data_uri, render_page
-from ..files import write_text
+from .._core import data_uri, render_page, write_text
 from ._result import StudyResult
 
 

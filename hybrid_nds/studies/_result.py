@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..files import save_figure
+from .._core import save_figure
 from ._findings import Findings
 from ._study import Study
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from .._core import double_precision
 from ..analysis import SavedProgress
-from ..precision import double_precision
 from ..runtime import configured
 from ..runtime.session import running, session
 from ._claim import Claim

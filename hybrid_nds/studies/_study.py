@@ -10,7 +10,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..transport import PortableResult
+from .._core import PortableResult
 from ._findings import Findings
 from ._sweep import Sweep
 

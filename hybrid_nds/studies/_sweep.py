@@ -18,9 +18,9 @@ from typing import Any
 import cloudpickle
 import numpy as np
 
+from .._core import double_precision
 from ..analysis import SavedProgress, progress_bar
 from ..executors import check_executor, julia_beside, run_tasks
-from ..precision import double_precision
 from ..runtime.discovery import julia_source
 
 Numbers = Mapping[str, Any]

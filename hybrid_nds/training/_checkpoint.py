@@ -19,7 +19,7 @@ import numpy as np
 import optax
 from jaxtyping import PRNGKeyArray, PyTree
 
-from ..files import check_writable_folder, write_text
+from .._core import check_writable_folder, write_text
 from ..fingerprints import arrays_text, digest
 from ._data import ArrayBatches, StreamBatches, described
 from ._step import Parts

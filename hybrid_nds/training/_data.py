@@ -13,7 +13,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
-from ..problem_checks import require_precision
+from .._core import require_precision
 
 
 class ArrayBatches:

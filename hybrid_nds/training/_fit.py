@@ -13,8 +13,8 @@ import jax.tree_util as jtu
 import optax
 from jaxtyping import PRNGKeyArray, PyTree
 
+from .._core import require_precision
 from ..ensembles.checks import check_key
-from ..problem_checks import require_precision
 from ._checkpoint import Checkpoints, fingerprint
 from ._data import ArrayBatches, batches, sample_arrays
 from ._result import Fit

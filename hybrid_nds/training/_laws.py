@@ -12,7 +12,7 @@ import jax.random as jr
 import jax.tree_util as jtu
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from ..argument_checks import check_whole
+from .._core import check_whole
 from ..measures._differentiable import (
     discrepancy_statistic,
     energy_statistic,

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import PyTree
 
+from .._core import PortableError
 from ..analysis import AnalysisResult
 from ..solution import Provenance
-from ..transport import PortableError
 from ._history import History
 
 if TYPE_CHECKING:

@@ -4,28 +4,25 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from hybrid_nds.reconcile.fields._parameters import Parameters as Parameters
-from hybrid_nds.reconcile.fields.attention import SphereAttention as SphereAttention
-from hybrid_nds.reconcile.fields.bodies import Pleiades as Pleiades
-from hybrid_nds.reconcile.fields.diffusion import Brusselator as Brusselator
-from hybrid_nds.reconcile.fields.kinetics import (
+from ._parameters import Parameters as Parameters
+from .attention import SphereAttention as SphereAttention
+from .bodies import Pleiades as Pleiades
+from .diffusion import Brusselator as Brusselator
+from .kinetics import (
     HIRES as HIRES,
     Oregonator as Oregonator,
     Pollution as Pollution,
     Robertson as Robertson,
 )
-from hybrid_nds.reconcile.fields.neural import (
-    NeuralField as NeuralField,
-    neural_stochastic,
-)
-from hybrid_nds.reconcile.fields.oscillators import (
+from .neural import NeuralField as NeuralField, neural_stochastic
+from .oscillators import (
     Lorenz as Lorenz,
     Pendulum as Pendulum,
     ProtheroRobinson as ProtheroRobinson,
     VanDerPol as VanDerPol,
     VanDerPolScaled as VanDerPolScaled,
 )
-from hybrid_nds.reconcile.fields.stochastic import (
+from .stochastic import (
     arctan,
     double_well,
     fading,

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from hybrid_nds.reconcile.fields._parameters import Parameters, number
+from ._parameters import Parameters, number
 
 
 class SphereAttention(eqx.Module):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from hybrid_nds.reconcile.fields._parameters import Parameters, number
+from ._parameters import Parameters, number
 
 
 class Robertson(eqx.Module):

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from hybrid_nds.reconcile.fields._parameters import Parameters, array
+from ._parameters import Parameters, array
 
 
 class NeuralField(eqx.Module):

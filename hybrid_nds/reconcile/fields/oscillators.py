@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from hybrid_nds.reconcile.fields._parameters import Parameters, number
+from ._parameters import Parameters, number
 
 
 class VanDerPol(eqx.Module):

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from hybrid_nds.reconcile.fields._parameters import Parameters, array, number
+from ._parameters import Parameters, array, number
 
 
 class Proportional(eqx.Module):
