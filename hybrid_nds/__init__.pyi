@@ -21,12 +21,18 @@ from .ensembles import (
     Quantiles as Quantiles,
     ensemble as ensemble,
 )
-from .events import Event as Event, SteadyState as SteadyState
 from .interop import from_diffrax as from_diffrax, to_diffrax as to_diffrax
-from .langevin import underdamped_langevin as underdamped_langevin
 from .measures import compare_laws as compare_laws
 from .noise import BrownianPath as BrownianPath, StoredPath as StoredPath
-from .problem import ODEProblem as ODEProblem
+from .problems import (
+    Event as Event,
+    ODEProblem as ODEProblem,
+    SDEProblem as SDEProblem,
+    SteadyState as SteadyState,
+    to_ito as to_ito,
+    to_stratonovich as to_stratonovich,
+    underdamped_langevin as underdamped_langevin,
+)
 from .runtime import JuliaWorker as JuliaWorker
 from .saving import load as load, save as save
 from .solution import (
@@ -41,11 +47,6 @@ from .solvers import (
     SolverInfo as SolverInfo,
     find_solver as find_solver,
     solver_names as solver_names,
-)
-from .stochastic_problem import (
-    SDEProblem as SDEProblem,
-    to_ito as to_ito,
-    to_stratonovich as to_stratonovich,
 )
 from .stochastic_solvers import (
     StochasticSolverInfo as StochasticSolverInfo,

@@ -14,12 +14,10 @@ from .backends.diffrax_events import AtRest, Crossing
 from .backends.diffrax_parts import no_drift
 from .backends.diffrax_run import DiffeqsolveArguments
 from .backends.diffrax_stochastic import plan_stochastic
-from .events import Event, SteadyState
 from .interop_stochastic import is_stochastic, stochastic_problem
 from .options import check_options
-from .problem import ODEProblem
+from .problems import Event, ODEProblem, SDEProblem, SteadyState
 from .stochastic_options import check_stochastic_options
-from .stochastic_problem import SDEProblem
 
 _OPTIONS = (
     "solver",

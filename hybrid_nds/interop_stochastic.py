@@ -12,9 +12,8 @@ import jax.tree_util as jtu
 import lineax as lx
 
 from .backends.diffrax_stochastic import DiffusionOperator, StatePath
-from .langevin import underdamped_langevin
 from .noise import BrownianPath, StoredPath
-from .stochastic_problem import Interpretation, NoiseKind, SDEProblem
+from .problems import Interpretation, NoiseKind, SDEProblem, underdamped_langevin
 
 
 class DiagonalOf(eqx.Module):

@@ -17,10 +17,8 @@ import numpy as np
 
 from ._core import is_concrete, require_precision, require_real_scalar
 from .backends.base import SolveOptions
-from .events import Event, as_events
-from .problem import ODEProblem
+from .problems import Event, ODEProblem, SDEProblem, as_events
 from .solvers import Stack, find_solver
-from .stochastic_problem import SDEProblem
 from .tolerances import (
     absolute_tolerance,
     check_tolerance,

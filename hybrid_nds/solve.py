@@ -15,15 +15,12 @@ from ._core import is_concrete
 from .backends.base import Backend
 from .backends.diagnosis import diagnosed
 from .backends.rest import check_rest
-from .events import Event, SteadyState
-from .forward_mode import forward_mode_named
 from .noise import BrownianPath, StoredPath
 from .options import check_options
-from .problem import ODEProblem
+from .problems import Event, ODEProblem, SDEProblem, SteadyState, forward_mode_named
 from .solution import Outcome, Solution, SolveError, outcome_name
 from .solvers import SOLVERS, Stack
 from .stochastic_options import check_stochastic_options
-from .stochastic_problem import SDEProblem
 
 # A backend is imported when it is first asked for: importing hybrid_nds never
 # touches Julia.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from .problems import SDEProblem
 from .solvers import Stack
-from .stochastic_problem import SDEProblem
 from .stochastic_solvers import STOCHASTIC_SOLVERS, StochasticSolverInfo
 
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from . import solver_faults as known
 from .noise import LevyArea
+from .problems import Interpretation, NoiseKind, SDEProblem
 from .solver_faults import SolverFault, Stack
-from .stochastic_problem import Interpretation, NoiseKind, SDEProblem
 
 
 @dataclasses.dataclass(frozen=True)

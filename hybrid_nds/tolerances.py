@@ -14,9 +14,7 @@ import numpy as np
 
 from ._core import is_concrete, require_real_scalar
 from .backends.base import SolveOptions
-from .events import SteadyState
-from .problem import ODEProblem
-from .stochastic_problem import SDEProblem
+from .problems import ODEProblem, SDEProblem, SteadyState
 
 _DEFAULT_TOLERANCES = {"float64": (1e-6, 1e-9), "float32": (1e-4, 1e-6)}
 

@@ -7,7 +7,7 @@ import pytest
 
 from hybrid_nds import ODEProblem, SDEProblem, solve
 from hybrid_nds._core import ForwardField, has_forward_rule
-from hybrid_nds.forward_mode import forward_problem
+from hybrid_nds.problems import forward_problem
 from hybrid_nds.stability import (
     continue_equilibria,
     contraction_rate,

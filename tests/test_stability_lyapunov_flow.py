@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 import hybrid_nds
 from hybrid_nds import ODEProblem, SDEProblem, StoredPath
 from hybrid_nds.analysis import AnalysisError, analysis_provenance
+from hybrid_nds.problems import tangent_problem
 from hybrid_nds.stability import lyapunov_spectrum
 from hybrid_nds.stability._lyapunov_result import spectrum_of
 from hybrid_nds.stability._lyapunov_statistics import (
@@ -18,7 +19,6 @@ from hybrid_nds.stability._lyapunov_statistics import (
     correlation_time,
     kaplan_yorke,
 )
-from hybrid_nds.stability_flow import tangent_problem
 
 _STATE = {"x": np.array([1.0, 2.0]), "y": np.array(0.5)}
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from hybrid_nds import SDEProblem, StoredPath, solve
-from hybrid_nds.stability_flow import tangent_problem
-from hybrid_nds.stability_map import SCHEMES, tangent_step
+from hybrid_nds.problems import SCHEMES, tangent_problem, tangent_step
 
 
 class Drift(eqx.Module):

@@ -25,7 +25,7 @@ class SavedProgress:
 
     - `owner`: the analysis, for messages.
     - `path`: the file, `None` for none: nothing is kept.
-    - `fingerprint`: what the result depends on, by name; see `hybrid_nds.fingerprints`.
+    - `fingerprint`: what the result depends on, by name; see `hybrid_nds.problems`.
 
     **Raises:** `ValueError` for a file of another analysis, or a damaged one.
     """

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..problem import ODEProblem
+from ..problems import ODEProblem
 from ..solution import Solution
 
 if TYPE_CHECKING:
     from ..noise import BrownianPath
-    from ..stochastic_problem import SDEProblem
+    from ..problems import SDEProblem
 
 DEFAULT_MAX_STEPS = 100_000
 

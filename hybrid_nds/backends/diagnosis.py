@@ -12,9 +12,8 @@ import numpy as np
 from jaxtyping import PyTree
 
 from .._core import is_concrete
-from ..problem import ODEProblem
+from ..problems import ODEProblem, SDEProblem
 from ..solution import UNSTABLE, Solution
-from ..stochastic_problem import SDEProblem
 
 # Of the span, how far ahead of its end a solve is looked at: more is another story.
 _AHEAD = 1e-2

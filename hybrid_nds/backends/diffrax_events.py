@@ -14,8 +14,7 @@ import numpy as np
 import optimistix as optx
 from jaxtyping import Array, Bool, PyTree, Scalar
 
-from ..events import Event, SteadyState
-from ..problem import ODEProblem
+from ..problems import Event, ODEProblem, SteadyState
 from ..tolerances import steady_tolerances
 from .base import SolveOptions
 

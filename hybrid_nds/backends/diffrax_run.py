@@ -14,9 +14,8 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from .._core import is_concrete
-from ..problem import ODEProblem
+from ..problems import ODEProblem, SDEProblem
 from ..solution import UNSTABLE, Outcome, Provenance, Solution
-from ..stochastic_problem import SDEProblem
 from ..tolerances import recorded_tolerance
 from .base import SolveOptions, StochasticOptions
 from .diagnosis import functions_of, where_not_finite

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from .._core import is_concrete
 from ..noise import BrownianPath, StoredPath
-from ..problem import ODEProblem
+from ..problems import ODEProblem
 from ..solution import Solution
 from .base import SolveOptions, StochasticOptions
 from .diffrax_run import make_solution, reached

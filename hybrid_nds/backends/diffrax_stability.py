@@ -16,12 +16,10 @@ from jaxtyping import Float, PRNGKeyArray
 
 from ..noise import BrownianPath, StoredPath, grid_steps
 from ..options import check_options
-from ..problem import ODEProblem
+from ..problems import ODEProblem, SDEProblem, Stretch, tangent_problem
 from ..solution import Provenance
 from ..solvers import SOLVERS
-from ..stability_flow import Stretch, tangent_problem
 from ..stochastic_options import check_stochastic_options
-from ..stochastic_problem import SDEProblem
 from .base import DEFAULT_MAX_STEPS, NO_OPTIONS, SolveOptions
 from .diffrax import plan
 from .diffrax_parts import make_solver
@@ -56,7 +54,7 @@ class DiffraxTangentFlow:
         the first interval, counted from the start; how many intervals, at most
         `capacity`, each value of which compiles once.
 
-        **Returns:** a [`Stretch`][hybrid_nds.stability_flow.Stretch], the
+        **Returns:** a [`Stretch`][hybrid_nds.problems.Stretch], the
         same to the last bit however a span is cut into stretches.
         """
         dtype = self.plan.problem.dtype

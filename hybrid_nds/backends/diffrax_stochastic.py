@@ -15,10 +15,14 @@ import lineax as lx
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
-from ..forward_mode import forward_problem
-from ..langevin import LangevinDiffusion, LangevinDrift
+from ..problems import (
+    LangevinDiffusion,
+    LangevinDrift,
+    NoiseKind,
+    SDEProblem,
+    forward_problem,
+)
 from ..solution import Solution
-from ..stochastic_problem import NoiseKind, SDEProblem
 from ..stochastic_solvers import find_stochastic_solver
 from .base import DEFAULT_MAX_STEPS, SolveOptions, StochasticOptions
 from .diffrax_guard import GuardedController, is_guarded

@@ -14,8 +14,7 @@ import jax.tree_util as jtu
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
-from ..problem import ODEProblem
-from ..stochastic_problem import SDEProblem
+from ..problems import ODEProblem, SDEProblem
 from .diffrax_clip import shorten
 from .diffrax_run import all_finite
 from .diffrax_stochastic import make_stochastic_terms

@@ -11,10 +11,9 @@ from jaxtyping import PyTree
 
 from .. import runtime
 from .._core import is_concrete
-from ..problem import ODEProblem
+from ..problems import ODEProblem, SDEProblem
 from ..solution import Outcome, Provenance, Solution
 from ..solvers import SOLVERS, SolverInfo, find_solver, solver_names
-from ..stochastic_problem import SDEProblem
 from ..tolerances import recorded_tolerance
 from .base import SolveOptions, StochasticOptions
 from .julia_cache import PreparedCache

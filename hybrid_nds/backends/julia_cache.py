@@ -12,8 +12,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
 
-from ..events import Event
-from ..problem import ODEProblem
+from ..problems import Event, ODEProblem
 from ..runtime import Session
 from .julia_fields import FunctionCache
 from .julia_prepared import Approach, PreparedProblem

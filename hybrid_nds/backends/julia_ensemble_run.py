@@ -10,9 +10,9 @@ import numpy as np
 
 from ..lowering import parameter_vector
 from ..noise import BrownianPath, grid_steps
+from ..problems import SDEProblem
 from ..runtime import Session
 from ..solution import UNSTABLE
-from ..stochastic_problem import SDEProblem
 from .base import StochasticOptions
 from .julia_ensemble_types import KernelReductions, KernelResult
 from .julia_fields import julia_type, vector_view

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import runtime
 from ..lowering import LoweredFunction, LoweredProblem, lower_problem
-from ..problem import ODEProblem
+from ..problems import ODEProblem
 from .julia_fields import FunctionCache
 
 _FUNCTIONS = FunctionCache()

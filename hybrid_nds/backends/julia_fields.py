@@ -16,11 +16,9 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
 
-from ..forward_mode import forward_problem
 from ..lowering import LoweredFunction, lower_problem
-from ..problem import ODEProblem
+from ..problems import ODEProblem, SDEProblem, forward_problem
 from ..runtime import Session
-from ..stochastic_problem import SDEProblem
 
 Form = Literal["array", "scalar"]
 Way = Literal["lowered", "callback"]

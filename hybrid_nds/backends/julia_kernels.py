@@ -7,8 +7,8 @@ import dataclasses
 from typing import Any
 
 from ..lowering import LoweredFunction, LoweringError, lower
+from ..problems import SDEProblem
 from ..runtime import Session
-from ..stochastic_problem import SDEProblem
 from .julia_cache import structure_key
 from .julia_fields import FunctionCache
 

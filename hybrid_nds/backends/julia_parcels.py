@@ -21,7 +21,6 @@ import numpy as np
 from jaxtyping import PyTree
 
 from .._core import is_concrete
-from ..events import Event
 from ..lowering import (
     LoweredField,
     LoweredFunction,
@@ -31,8 +30,7 @@ from ..lowering import (
     lower_stochastic_problem,
 )
 from ..noise import StoredPath
-from ..problem import ODEProblem
-from ..stochastic_problem import SDEProblem
+from ..problems import Event, ODEProblem, SDEProblem
 from .base import SolveOptions, StochasticOptions
 from .julia_cache import structure_key
 from .julia_fields import Form

@@ -11,9 +11,8 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
 
-from ..events import Event
 from ..lowering import lower
-from ..problem import ODEProblem
+from ..problems import Event, ODEProblem
 from ..runtime import Session
 from ..tolerances import steady_tolerances
 from .base import DEFAULT_MAX_STEPS, SolveOptions

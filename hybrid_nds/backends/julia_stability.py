@@ -19,13 +19,18 @@ from .. import runtime
 from ..lowering import lower
 from ..noise import BrownianPath, StoredPath, grid_steps
 from ..options import check_options
-from ..problem import ODEProblem
+from ..problems import (
+    SCHEMES,
+    ExitStep,
+    ODEProblem,
+    SDEProblem,
+    Stretch,
+    tangent_problem,
+    tangent_step,
+)
 from ..solution import Provenance
 from ..solvers import find_solver
-from ..stability_flow import Stretch, tangent_problem
-from ..stability_map import SCHEMES, ExitStep, tangent_step
 from ..stochastic_options import check_stochastic_options
-from ..stochastic_problem import SDEProblem
 from ..stochastic_solvers import find_stochastic_solver
 from .base import DEFAULT_MAX_STEPS, NO_OPTIONS
 from .julia_fields import FunctionCache, julia_type, memory_view, vector_view
@@ -65,7 +70,7 @@ class JuliaTangentFlow:
         **Arguments:** the flat states and the directions of all chains; the index of
         the first interval, counted from the start; how many intervals.
 
-        **Returns:** a [`Stretch`][hybrid_nds.stability_flow.Stretch], the same to the
+        **Returns:** a [`Stretch`][hybrid_nds.problems.Stretch], the same to the
         last bit however a span is cut into stretches.
         """
         del capacity
@@ -166,7 +171,7 @@ def julia_exit_loop(
     """Make ready to follow trajectories until they leave a region, in Julia.
 
     **Arguments:** the problem; the levels of its boundaries, a function of the flat
-    state, and how many; one of the schemes of `hybrid_nds.stability_map`; the step; a
+    state, and how many; a scheme of `hybrid_nds.problems.SCHEMES`; the step; a
     random key; whether a Brownian bridge may cross within a step.
 
     **Raises:** what lowering and the Julia session raise.

@@ -11,9 +11,9 @@ import numpy as np
 
 from .. import runtime
 from .._core import is_concrete, precision_of
+from ..problems import SDEProblem
 from ..solution import Outcome, Provenance, Solution
 from ..solver_faults import LOST_NOISE, LOST_TERMS, SCALAR_NOISE, UNCONTROLLED
-from ..stochastic_problem import SDEProblem
 from ..stochastic_solvers import StochasticSolverInfo, find_stochastic_solver
 from ..tolerances import recorded_tolerance
 from .base import StochasticOptions

@@ -12,8 +12,8 @@ import jax
 import numpy as np
 
 from ..lowering import lower_stochastic_problem, paired_fields
+from ..problems import SDEProblem
 from ..runtime import Session
-from ..stochastic_problem import SDEProblem
 from .base import DEFAULT_MAX_STEPS, StochasticOptions
 from .julia_cache import structure_key
 from .julia_fields import (

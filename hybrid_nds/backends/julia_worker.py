@@ -16,10 +16,9 @@ import numpy as np
 from jaxtyping import PyTree
 
 from .._core import is_concrete
-from ..problem import ODEProblem
+from ..problems import ODEProblem, SDEProblem
 from ..runtime import JuliaWorker
 from ..solution import Outcome, Provenance, Solution
-from ..stochastic_problem import SDEProblem
 from .base import SolveOptions, StochasticOptions
 from .julia_parcels import LoweringCache, pack
 from .julia_prepared import STATS, StateLayout

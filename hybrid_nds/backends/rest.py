@@ -13,8 +13,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
 from .._core import is_concrete, with_forward_rule
-from ..events import SteadyState
-from ..problem import ODEProblem
+from ..problems import ODEProblem, SteadyState
 from ..solution import Solution
 from ..tolerances import default_tolerances
 

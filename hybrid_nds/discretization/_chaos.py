@@ -9,7 +9,7 @@ from jaxtyping import PRNGKeyArray
 
 from .._core import precision_of
 from ..analysis import analysis_provenance
-from ..stochastic_problem import SDEProblem
+from ..problems import SDEProblem
 from ._runs import draw, end_states, needs_area
 from ._scaling import Scaling, check_sizes, scaling_of
 

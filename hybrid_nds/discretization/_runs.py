@@ -14,9 +14,8 @@ import numpy as np
 
 from .._core import QUICKLY
 from ..noise import StoredPath, coarsened
-from ..problem import ODEProblem
+from ..problems import ODEProblem, SDEProblem
 from ..solve import solve
-from ..stochastic_problem import SDEProblem
 from ..stochastic_solvers import find_stochastic_solver
 
 Exact = Callable[[Any], Any]

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from .._core import check_whole, precision_of
 from ..analysis import AnalysisResult, analysis_provenance
-from ..problem import ODEProblem
+from ..problems import ODEProblem
 from ..solution import Provenance
 from ..solve import solve
 from ._draws import over_draws

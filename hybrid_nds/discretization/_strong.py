@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..problem import ODEProblem
-from ..stochastic_problem import SDEProblem
+from ..problems import ODEProblem, SDEProblem
 from ._estimate import OrderEstimate, fit_order
 from ._runs import (
     check_steps,

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from ..stochastic_problem import SDEProblem
+from ..problems import SDEProblem
 from ._estimate import OrderEstimate, fit_order
 from ._runs import check_steps, end_states, exact_states
 from ._strong import draw_checked

@@ -16,9 +16,8 @@ from jaxtyping import PRNGKeyArray
 
 from .._core import precision_of
 from ..analysis import analysis_provenance, progress_bar
-from ..problem import ODEProblem
+from ..problems import ODEProblem, SDEProblem
 from ..solve import solve
-from ..stochastic_problem import SDEProblem
 from ._runs import (
     check_steps,
     draw,

@@ -17,10 +17,9 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from .._core import is_concrete
 from ..options import check_options
-from ..problem import ODEProblem
+from ..problems import ODEProblem, SDEProblem
 from ..solvers import Stack
 from ..stochastic_options import check_stochastic_options
-from ..stochastic_problem import SDEProblem
 from .reduction import Reduction
 
 _VERBS = ("init", "update", "merge", "result", "describe")

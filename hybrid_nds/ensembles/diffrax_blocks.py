@@ -15,10 +15,9 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import PyTree
 
-from ..problem import ODEProblem
+from ..problems import ODEProblem, SDEProblem
 from ..solution import Provenance
 from ..solve import solve
-from ..stochastic_problem import SDEProblem
 from .layout import flatten_states
 from .plan import Plan, Trajectories, initial_states
 

@@ -14,9 +14,8 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
-from ..problem import ODEProblem
+from ..problems import ODEProblem, SDEProblem
 from ..solution import UNSTABLE as UNSTABLE, Outcome
-from ..stochastic_problem import SDEProblem
 from .layout import Layout, State, structure_of
 from .reduction import Reduction, observe, observed_layout
 

@@ -18,9 +18,8 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from ..analysis import progress_bar
 from ..executors import check_executor, run_tasks, workers_of
-from ..problem import ODEProblem
+from ..problems import ODEProblem, SDEProblem
 from ..solve import get_backend
-from ..stochastic_problem import SDEProblem
 from .checkpoint import Checkpoint
 from .checks import (
     check_choice,

@@ -14,7 +14,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import ArrayLike, PyTree
 
-from ..problem import ODEProblem
+from ..problems import ODEProblem
 from ._code import Code, Index
 from ._loops import LoopEmitter
 from ._lowered import Form, LoweredField, LoweredFunction, LoweredProblem, Part

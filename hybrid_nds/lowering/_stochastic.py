@@ -11,8 +11,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from ..problem_checks import VectorField
-from ..stochastic_problem import SDEProblem
+from ..problems import SDEProblem, VectorField
 from ._lower import lower, parameter_vector
 from ._lowered import LoweredField, LoweredFunction
 

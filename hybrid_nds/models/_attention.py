@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from .._core import check_whole
-from ..stochastic_problem import Interpretation, NoiseKind
+from ..problems import Interpretation, NoiseKind
 from ._base import ContinuousModel, StochasticModel, noise_strength
 from ._checks import check_array, check_choice, check_temperature
 

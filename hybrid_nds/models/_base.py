@@ -9,8 +9,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from ..problem import ODEProblem
-from ..stochastic_problem import Interpretation, NoiseKind, SDEProblem
+from ..problems import Interpretation, NoiseKind, ODEProblem, SDEProblem
 
 _Module = TypeVar("_Module", bound=eqx.Module)
 

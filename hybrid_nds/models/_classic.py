@@ -12,7 +12,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from ..stochastic_problem import Interpretation, NoiseKind
+from ..problems import Interpretation, NoiseKind
 from ._base import ContinuousModel, StochasticModel
 from ._checks import check_array
 

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from ..stochastic_problem import Interpretation, NoiseKind
+from ..problems import Interpretation, NoiseKind
 from ._base import ContinuousModel, StochasticModel, noise_strength
 from ._checks import check_array, check_temperature
 

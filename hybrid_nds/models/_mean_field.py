@@ -12,7 +12,7 @@ import jax.random as jr
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from .._core import check_whole
-from ..stochastic_problem import Interpretation, NoiseKind
+from ..problems import Interpretation, NoiseKind
 from ._base import ContinuousModel, StochasticModel, noise_strength
 from ._checks import check_array, check_function, check_temperature
 

@@ -12,7 +12,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .._core import check_whole
-from ..problem import ODEProblem
+from ..problems import ODEProblem
 from ._base import ContinuousModel
 from ._neural_ode import make_network
 

@@ -11,7 +11,7 @@ import jax.random as jr
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from .._core import check_whole
-from ..stochastic_problem import Interpretation, NoiseKind
+from ..problems import Interpretation, NoiseKind
 from ._base import StochasticModel
 from ._checks import check_array, check_choice
 from ._neural_ode import make_network, with_time

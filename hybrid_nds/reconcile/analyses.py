@@ -14,8 +14,7 @@ import jax.random as jr
 import numpy as np
 
 from ..analysis import AnalysisResult
-from ..problem import ODEProblem
-from ..stochastic_problem import SDEProblem
+from ..problems import ODEProblem, SDEProblem
 from ._specification import Table
 from .report import Figure
 

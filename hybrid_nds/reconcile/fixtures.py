@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .._core import PortableResult, double_precision
-from ..problem import ODEProblem
+from ..problems import ODEProblem
 from ._names import BACKENDS, RUNGS
 from ._specification import Table, read_rows
 from .analyses import PlannedAnalysis, read_analyses

@@ -10,9 +10,7 @@ import numpy as np
 
 from .._core import double_precision
 from ..analysis import AnalysisResult
-from ..forward_mode import forward_problem
-from ..problem import ODEProblem
-from ..stochastic_problem import SDEProblem
+from ..problems import ODEProblem, SDEProblem, forward_problem
 from ._names import NO_JULIA
 from .analyses import PlannedAnalysis
 from .fixtures import Fixture

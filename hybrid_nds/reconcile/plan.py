@@ -13,7 +13,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from ..problem import ODEProblem
+from ..problems import ODEProblem
 from ..solve import solve
 from ..solvers import SOLVERS
 from .analyses import PlannedAnalysis

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..lowering import expression_depth
-from ..problem import ODEProblem
+from ..problems import ODEProblem
 from ._names import ALONE
 from .analyses import analysis_figures
 from .observables import sensitivity

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._core import QUICKLY, write_text
-from ..problem import ODEProblem
+from ..problems import ODEProblem
 from ..solve import solve
 from .analyses import Found, PlannedAnalysis
 from .plan import Plan, flat_field, flat_states, scaled_problem

@@ -19,7 +19,7 @@ import numpy as np
 
 from .._core import PortableResult, double_precision
 from ..noise import StoredPath
-from ..stochastic_problem import Interpretation, NoiseKind, SDEProblem
+from ..problems import Interpretation, NoiseKind, SDEProblem
 from ._names import BACKENDS, RUNGS
 from ._specification import Table, read_rows
 from .analyses import PlannedAnalysis, read_analyses

@@ -13,8 +13,7 @@ import jax.tree_util as jtu
 import numpy as np
 
 from .._core import double_precision
-from ..forward_mode import forward_problem
-from ..stochastic_problem import SDEProblem
+from ..problems import SDEProblem, forward_problem
 from ._names import NO_JULIA
 from .analyses import PlannedAnalysis
 from .report import RUNGS, Report, RungResult

@@ -14,8 +14,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from ..discretization import end_states
-from ..problem import ODEProblem
-from ..stochastic_problem import SDEProblem
+from ..problems import ODEProblem, SDEProblem
 from ..stochastic_solvers import STOCHASTIC_SOLVERS, StochasticSolverInfo
 from .analyses import PlannedAnalysis
 from .plan import Plan, first_scale, given_scale, typical_scale

@@ -13,7 +13,7 @@ import numpy as np
 from .._core import write_text
 from ..discretization import end_states
 from ..noise import coarsened
-from ..stochastic_problem import SDEProblem
+from ..problems import SDEProblem
 from .analyses import Found, PlannedAnalysis
 from .stacks import PARTS, LiveStack, read_record
 from .stochastic_plan import SAMPLES, StochasticPlan, law_problem

@@ -14,7 +14,7 @@ import optimistix as optx
 from jaxtyping import Array, ArrayLike
 
 from ..backends.diffrax_newton import StageNewton
-from ..problem import ODEProblem
+from ..problems import ODEProblem
 from ._field import Spectrum, flat_field, spectrum
 
 _NEWTON_STEPS = 12

@@ -20,8 +20,7 @@ from ..analysis import (
     analysis_provenance,
     progress_bar,
 )
-from ..fingerprints import digest, traced_text
-from ..problem import ODEProblem
+from ..problems import ODEProblem, digest, traced_text
 from ..solution import Provenance
 from ._arclength import Place, System, Walker
 from ._bifurcations import Bifurcation, bifurcations

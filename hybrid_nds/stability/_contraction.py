@@ -16,7 +16,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from .._core import check_whole, precision_of, require_precision
 from ..analysis import AnalysisError, AnalysisResult, analysis_provenance
-from ..problem import ODEProblem
+from ..problems import ODEProblem
 from ..solution import Provenance
 from ._field import (
     check_problem,

@@ -15,7 +15,7 @@ from jaxtyping import Array, ArrayLike, Complex, Float, Int, PRNGKeyArray, PyTre
 
 from .._core import check_whole, precision_of
 from ..analysis import AnalysisError, AnalysisResult, analysis_provenance
-from ..problem import ODEProblem
+from ..problems import ODEProblem
 from ..solution import Provenance
 from ._field import (
     Spectrum,

@@ -10,9 +10,8 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from ..analysis import AnalysisError, SavedProgress
+from ..problems import SCHEMES, SDEProblem
 from ..solution import Provenance
-from ..stability_map import SCHEMES
-from ..stochastic_problem import SDEProblem
 from ..stochastic_solvers import find_stochastic_solver
 from ._exit_steps import Levels
 

@@ -11,9 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from ..fingerprints import traced_text
-from ..stability_map import spread
-from ..stochastic_problem import SDEProblem
+from ..problems import SDEProblem, spread, traced_text
 
 # −ζ(1/2)/√(2π): the mean overshoot of a random walk of unit variance (Siegmund 1985).
 OVERSHOOT = 0.5825971579390106

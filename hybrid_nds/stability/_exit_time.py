@@ -23,9 +23,8 @@ from matplotlib.figure import Figure
 from .._core import check_whole, precision_of
 from ..analysis import AnalysisError, AnalysisResult, SavedProgress, progress_bar
 from ..ensembles import ensemble
-from ..fingerprints import arrays_text, digest, problem_fingerprint
+from ..problems import SDEProblem, arrays_text, digest, problem_fingerprint
 from ..solution import Provenance
-from ..stochastic_problem import SDEProblem
 from ._exit_native import NativeRun, censored, native_scheme
 from ._exit_steps import Crossings, Levels, region_levels
 

@@ -14,9 +14,8 @@ from matplotlib.figure import Figure
 
 from .._core import precision_of
 from ..analysis import AnalysisResult, analysis_provenance
-from ..forward_mode import forward_problem
+from ..problems import SDEProblem, forward_problem, to_ito
 from ..solution import Provenance
-from ..stochastic_problem import SDEProblem, to_ito
 from ._birth_death import BirthDeathChain
 
 _EPSILON = float(np.finfo(np.float64).eps)

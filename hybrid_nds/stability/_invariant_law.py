@@ -15,9 +15,14 @@ from jaxtyping import PRNGKeyArray, PyTree
 from .._core import precision_of
 from ..analysis import AnalysisError, SavedProgress
 from ..ensembles.checks import check_key
-from ..fingerprints import arrays_text, digest, problem_fingerprint, traced_text
-from ..problem import ODEProblem
-from ..stochastic_problem import SDEProblem
+from ..problems import (
+    ODEProblem,
+    SDEProblem,
+    arrays_text,
+    digest,
+    problem_fingerprint,
+    traced_text,
+)
 from ._invariant_law_result import InvariantLaw, Twice, law_of
 from ._lyapunov_plan import check_lyapunov_problem, check_positive, start_states
 from ._sampling import (

@@ -11,7 +11,7 @@ from jaxtyping import Complex, Float, PyTree
 
 from .._core import precision_of
 from ..analysis import AnalysisError, AnalysisResult, analysis_provenance
-from ..problem import ODEProblem
+from ..problems import ODEProblem
 from ..solution import Provenance
 from ._field import check_problem, flat_state, jacobians, spectrum
 

@@ -13,9 +13,7 @@ import scipy.linalg
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Float
 
-from ..forward_mode import forward_problem
-from ..problem import ODEProblem
-from ..stochastic_problem import SDEProblem, to_ito
+from ..problems import ODEProblem, SDEProblem, forward_problem, to_ito
 
 _MOST = 4096
 

@@ -15,10 +15,8 @@ from .._core import precision_of
 from ..analysis import AnalysisError, SavedProgress, progress_bar
 from ..backends.diffrax_stability import diffrax_tangent_flow, powers_of_two
 from ..ensembles.checks import check_key
-from ..fingerprints import arrays_text, digest, problem_fingerprint
 from ..noise import BrownianPath, StoredPath
-from ..problem import ODEProblem
-from ..stochastic_problem import SDEProblem
+from ..problems import ODEProblem, SDEProblem, arrays_text, digest, problem_fingerprint
 from ._lyapunov_plan import (
     LyapunovPlan,
     check_lyapunov_problem,
@@ -60,7 +58,7 @@ def lyapunov_spectrum(
     """The Lyapunov exponents of a flow, ordinary or stochastic.
 
     Tangent vectors $V$ are carried along an orbit by the equation that
-    [`tangent_problem`][hybrid_nds.stability_flow.tangent_problem] states, for a
+    [`tangent_problem`][hybrid_nds.problems.tangent_problem] states, for a
     stochastic problem driven by the same noise. After each interval $\\tau$ they are
     made orthonormal by a QR decomposition, and
     $\\lambda_i = \\lim_{N\\to\\infty} (N\\tau)^{-1} \\sum_{s=1}^N \\log |R^{(s)}_{ii}|$

@@ -16,9 +16,7 @@ from jax.flatten_util import ravel_pytree
 from .._core import check_whole, is_concrete
 from ..ensembles.checks import check_initial
 from ..noise import BrownianPath, StoredPath
-from ..problem import ODEProblem
-from ..stability_flow import tangent_problem
-from ..stochastic_problem import SDEProblem
+from ..problems import ODEProblem, SDEProblem, tangent_problem
 
 _LEAST = 20
 _STEPS = 10

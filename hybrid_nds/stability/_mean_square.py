@@ -12,9 +12,8 @@ from jaxtyping import ArrayLike, Complex
 
 from .._core import precision_of
 from ..analysis import AnalysisResult, analysis_provenance
-from ..problem import ODEProblem
+from ..problems import ODEProblem, SDEProblem
 from ..solution import Provenance
-from ..stochastic_problem import SDEProblem
 from ._linear_noise import (
     check_lifted,
     leading_eigenvalue,

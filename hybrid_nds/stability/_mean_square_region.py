@@ -13,8 +13,8 @@ from jaxtyping import ArrayLike, Float
 
 from .._core import double_precision
 from ..analysis import AnalysisResult, analysis_provenance
+from ..problems import SDEProblem
 from ..solution import Provenance
-from ..stochastic_problem import SDEProblem
 from ._mean_square_schemes import quadrature_factor, resolve_scheme, scalar_factor
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from ..backends.diffrax_stochastic import make_stochastic_terms
 from ..backends.diffrax_tangent_steps import StepIncrement
-from ..stochastic_problem import SDEProblem, to_ito, to_stratonovich
+from ..problems import SDEProblem, to_ito, to_stratonovich
 from ..stochastic_solvers import find_stochastic_solver
 from ._linear_noise import LinearNoise
 

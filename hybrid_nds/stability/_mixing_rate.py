@@ -12,8 +12,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from .._core import precision_of
 from ..analysis import AnalysisError
-from ..problem import ODEProblem
-from ..stochastic_problem import SDEProblem
+from ..problems import ODEProblem, SDEProblem
 from ._invariant_law import run_chains
 from ._lyapunov_plan import check_lyapunov_problem, check_positive
 from ._mixing_rate_result import MixingRate, rates_of

@@ -12,8 +12,7 @@ from jaxtyping import PRNGKeyArray
 from .._core import check_whole, precision_of
 from ..analysis import AnalysisError, SavedProgress, analysis_provenance
 from ..ensembles.checks import check_key
-from ..fingerprints import arrays_text, digest, problem_fingerprint
-from ..stochastic_problem import SDEProblem
+from ..problems import SDEProblem, arrays_text, digest, problem_fingerprint
 from ._linear_noise import LinearNoise, leading_eigenvalue, linear_noise
 from ._lyapunov import flow_of, follow
 from ._lyapunov_plan import (

@@ -20,10 +20,8 @@ from .._core import check_whole
 from ..analysis import AnalysisError, SavedProgress, progress_bar
 from ..ensembles import EnsembleError, ensemble
 from ..ensembles.layout import flatten_states, structure_of, unflatten
-from ..forward_mode import forward_problem
-from ..problem import ODEProblem
+from ..problems import ODEProblem, SDEProblem, forward_problem
 from ..solution import Provenance
-from ..stochastic_problem import SDEProblem
 from ._lyapunov_plan import check_positive, times_of
 
 # States that a stretch computes: between two of them a run can be interrupted.

@@ -15,11 +15,9 @@ from jaxtyping import Array, PyTree
 
 from .._core import check_whole
 from ..analysis import AnalysisError
-from ..problem import ODEProblem
-from ..problem_checks import VectorField
+from ..problems import ODEProblem, VectorField, tangent_problem
 from ..solution import Provenance, SolveError
 from ..solve import solve
-from ..stability_flow import tangent_problem
 from ._field import field_values, flat_field, shaped, time_slopes
 
 DEFAULT_SOLVERS = {"diffrax": "Dopri8", "julia": "Vern9"}

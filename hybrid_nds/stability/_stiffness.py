@@ -18,7 +18,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from .._core import check_whole, precision_of
 from ..analysis import AnalysisError, AnalysisResult, analysis_provenance
-from ..problem import ODEProblem
+from ..problems import ODEProblem
 from ..solution import Provenance, Solution, SolveError
 from ..solve import solve
 from ..tolerances import default_absolute, default_tolerances

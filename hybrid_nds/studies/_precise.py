@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from ..problem import ODEProblem
+from ..problems import ODEProblem
 from ..solve import solve
 
 # Of order eight and more on either backend.

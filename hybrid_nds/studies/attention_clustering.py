@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..ensembles import Moments, ensemble
 from ..models import Attention, CircleAttention
-from ..problem import ODEProblem
+from ..problems import ODEProblem
 from ._claim import Claim
 from ._findings import Findings
 from ._marks import mark

@@ -12,9 +12,8 @@ import numpy as np
 import scipy.integrate
 from jaxtyping import Array, Float
 
-from ..events import Event
 from ..models import Attention
-from ..problem import ODEProblem
+from ..problems import Event, ODEProblem
 from ..solve import solve
 from ._claim import Claim
 from ._findings import Findings

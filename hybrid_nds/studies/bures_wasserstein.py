@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from ..discretization import fit_order
 from ..models import BuresWassersteinFlow
-from ..problem import ODEProblem
+from ..problems import ODEProblem
 from ._claim import Claim
 from ._findings import Findings
 from ._marks import mark

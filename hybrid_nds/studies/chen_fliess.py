@@ -13,7 +13,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..problem import ODEProblem
+from ..problems import ODEProblem
 from ._claim import Claim
 from ._findings import Findings
 from ._marks import mark

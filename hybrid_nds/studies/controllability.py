@@ -14,8 +14,7 @@ import scipy.integrate
 from jaxtyping import Array, Float
 
 from ..ensembles import Moments, ensemble
-from ..problem import ODEProblem
-from ..stochastic_problem import SDEProblem
+from ..problems import ODEProblem, SDEProblem
 from ._claim import Claim
 from ._findings import Findings
 from ._levels import LEVEL, normal_quantile

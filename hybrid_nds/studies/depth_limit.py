@@ -12,7 +12,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..discretization import Scaling, depth_scaling
-from ..problem import ODEProblem
+from ..problems import ODEProblem
 from ._claim import Claim
 from ._findings import Findings
 from ._marks import mark

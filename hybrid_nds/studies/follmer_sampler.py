@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from ..discretization import weak_order
 from ..ensembles import Moments, ensemble
 from ..models import PathDivergence
-from ..stochastic_problem import SDEProblem
+from ..problems import SDEProblem
 from ._claim import Claim
 from ._findings import Findings
 from ._levels import LEVEL, normal_quantile, slope_error

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from ..discretization import depth_scaling, strong_order, width_scaling
 from ..models import MeanFieldResNet
-from ..problem import ODEProblem
+from ..problems import ODEProblem
 from ._claim import Claim
 from ._findings import Findings
 from ._levels import LEVEL, normal_quantile, slope_error

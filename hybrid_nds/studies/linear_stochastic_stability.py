@@ -14,8 +14,8 @@ from jaxtyping import Array, Float
 
 from ..ensembles import Moments, ensemble
 from ..models import CommonNoiseSDE
+from ..problems import SDEProblem
 from ..stability import lyapunov_spectrum, moment_exponent
-from ..stochastic_problem import SDEProblem
 from ._claim import Claim
 from ._findings import Findings
 from ._levels import LEVEL, normal_quantile

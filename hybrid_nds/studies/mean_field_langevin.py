@@ -14,8 +14,8 @@ from jaxtyping import Array, Float
 
 from ..ensembles import Moments, ensemble
 from ..models import MeanFieldLangevin, linear_unit
+from ..problems import SDEProblem
 from ..solve import solve
-from ..stochastic_problem import SDEProblem
 from ._claim import Claim
 from ._findings import Findings
 from ._levels import LEVEL, normal_quantile, slope_error

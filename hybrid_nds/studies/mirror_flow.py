@@ -20,7 +20,7 @@ from ..models import (
     MirrorFlow,
     NaturalGradientFlow,
 )
-from ..problem import ODEProblem
+from ..problems import ODEProblem
 from ._claim import Claim
 from ._findings import Findings
 from ._marks import mark

@@ -14,8 +14,8 @@ import scipy.integrate
 import scipy.optimize
 from jaxtyping import Array, Float
 
+from ..problems import SDEProblem
 from ..stability import lyapunov_spectrum, mean_square_abscissa
-from ..stochastic_problem import SDEProblem
 from ._claim import Claim
 from ._findings import Findings
 from ._levels import LEVEL

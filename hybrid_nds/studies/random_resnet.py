@@ -14,8 +14,8 @@ import scipy.stats
 from jaxtyping import Array, Float
 
 from ..ensembles import Moments, ensemble
+from ..problems import SDEProblem
 from ..stability import lyapunov_spectrum
-from ..stochastic_problem import SDEProblem
 from ._claim import Claim
 from ._findings import Findings
 from ._levels import LEVEL, normal_quantile

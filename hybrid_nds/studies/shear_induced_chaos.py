@@ -13,9 +13,9 @@ import scipy.stats
 from jaxtyping import Float
 
 from ..models import StochasticHopf
+from ..problems import SDEProblem
 from ..solve import solve
 from ..stability import lyapunov_spectrum
-from ..stochastic_problem import SDEProblem
 from ._claim import Claim, Relation
 from ._findings import Findings
 from ._levels import LEVEL

@@ -15,9 +15,8 @@ from jaxtyping import Array, Float
 
 from ..ensembles import Moments, ensemble
 from ..models import Robertson
-from ..problem import ODEProblem
+from ..problems import ODEProblem, SDEProblem
 from ..solve import solve
-from ..stochastic_problem import SDEProblem
 from ._claim import Claim
 from ._findings import Findings
 from ._levels import LEVEL, normal_quantile

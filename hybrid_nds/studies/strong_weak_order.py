@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from ..discretization import strong_order, weak_order
 from ..ensembles import Moments, ensemble
-from ..stochastic_problem import SDEProblem
+from ..problems import SDEProblem
 from ._claim import Claim
 from ._findings import Findings
 from ._levels import LEVEL, normal_quantile, slope_error

@@ -20,7 +20,7 @@ import optax
 from jaxtyping import PRNGKeyArray, PyTree
 
 from .._core import check_writable_folder, write_text
-from ..fingerprints import arrays_text, digest
+from ..problems import arrays_text, digest
 from ._data import ArrayBatches, StreamBatches, described
 from ._step import Parts
 

@@ -18,7 +18,7 @@ from ..measures._differentiable import (
     energy_statistic,
     sinkhorn_statistic,
 )
-from ..problem import ODEProblem
+from ..problems import ODEProblem
 from ..solve import solve
 from ._batches import check_times, check_trajectories
 from ._losses import Loss, Value

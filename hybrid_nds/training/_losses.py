@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from ..problem import ODEProblem
+from ..problems import ODEProblem
 from ._training import loss_at
 
 Value = tuple[Float[Array, ""], dict[str, Array]]

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from ..fingerprints import arrays_text
+from ..problems import arrays_text
 from ._data import ArrayBatches, described
 
 Loss = Callable[..., Any]

@@ -11,12 +11,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, ArrayLike, PyTree
 
-from ._core import (
-    concrete_array,
-    is_concrete,
-    require_precision,
-    require_real_scalar,
-)
+from .._core import concrete_array, is_concrete, require_precision, require_real_scalar
 
 VectorField = Callable[[Any, Any, Any], Any]
 """`field(t, y, args) -> dy/dt`, with `dy/dt` of the structure of `y`."""

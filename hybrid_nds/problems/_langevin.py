@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from ._core import is_concrete, require_precision
-from .stochastic_problem import Interpretation, SDEProblem
+from .._core import is_concrete, require_precision
+from ._sde import Interpretation, SDEProblem
 
 Gradient = Callable[[Any, Any], Any]
 """`gradient(x, args)`, of the shape of `x`."""

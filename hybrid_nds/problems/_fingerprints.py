@@ -14,8 +14,8 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
 
-from .problem import ODEProblem
-from .stochastic_problem import SDEProblem
+from ._ode import ODEProblem
+from ._sde import SDEProblem
 
 # Functions inside a jaxpr are printed with their addresses.
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .forward_mode import forward_problem
-from .stochastic_problem import SDEProblem
+from ._forward_mode import forward_problem
+from ._sde import SDEProblem
 
 Increment = Callable[[Any, Array, Array], Array]
 

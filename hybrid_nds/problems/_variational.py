@@ -12,10 +12,10 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from ._core import with_forward_rule
-from .problem import ODEProblem
-from .problem_checks import VectorField
-from .stochastic_problem import NoiseKind, SDEProblem
+from .._core import with_forward_rule
+from ._checks import VectorField
+from ._ode import ODEProblem
+from ._sde import NoiseKind, SDEProblem
 
 _ADDED: dict[NoiseKind, NoiseKind] = {
     # One Brownian motion still drives everything. Of independent ones, each drives a

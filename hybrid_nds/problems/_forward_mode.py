@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import equinox as eqx
 
-from ._core import takes_tangents, with_forward_rule
-from .problem import ODEProblem
-from .stochastic_problem import SDEProblem
+from .._core import takes_tangents, with_forward_rule
+from ._ode import ODEProblem
+from ._sde import SDEProblem
 
 P = TypeVar("P", bound=ODEProblem | SDEProblem)
 

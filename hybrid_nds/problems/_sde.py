@@ -14,8 +14,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from ._core import is_concrete, with_forward_rule
-from .problem_checks import (
+from .._core import is_concrete, with_forward_rule
+from ._checks import (
     VectorField,
     check_field,
     check_parameters,

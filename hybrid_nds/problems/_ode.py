@@ -8,8 +8,8 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from ._core import is_concrete, require_precision
-from .problem_checks import (
+from .._core import is_concrete, require_precision
+from ._checks import (
     VectorField,
     check_field,
     check_parameters,
