@@ -23,6 +23,15 @@ from .ensembles import (
 )
 from .interop import from_diffrax as from_diffrax, to_diffrax as to_diffrax
 from .measures import compare_laws as compare_laws
+from .methods import (
+    SolverFault as SolverFault,
+    SolverInfo as SolverInfo,
+    StochasticSolverInfo as StochasticSolverInfo,
+    find_solver as find_solver,
+    find_stochastic_solver as find_stochastic_solver,
+    solver_names as solver_names,
+    stochastic_solver_names as stochastic_solver_names,
+)
 from .noise import BrownianPath as BrownianPath, StoredPath as StoredPath
 from .problems import (
     Event as Event,
@@ -42,14 +51,3 @@ from .solution import (
     SolveError as SolveError,
 )
 from .solve import solve as solve
-from .solver_faults import SolverFault as SolverFault
-from .solvers import (
-    SolverInfo as SolverInfo,
-    find_solver as find_solver,
-    solver_names as solver_names,
-)
-from .stochastic_solvers import (
-    StochasticSolverInfo as StochasticSolverInfo,
-    find_stochastic_solver as find_stochastic_solver,
-    stochastic_solver_names as stochastic_solver_names,
-)

@@ -17,8 +17,8 @@ import numpy as np
 
 from ._core import is_concrete, require_precision, require_real_scalar
 from .backends.base import SolveOptions
+from .methods import Stack, find_solver
 from .problems import Event, ODEProblem, SDEProblem, as_events
-from .solvers import Stack, find_solver
 from .tolerances import (
     absolute_tolerance,
     check_tolerance,

@@ -15,11 +15,11 @@ from ._core import is_concrete
 from .backends.base import Backend
 from .backends.diagnosis import diagnosed
 from .backends.rest import check_rest
+from .methods import SOLVERS, Stack
 from .noise import BrownianPath, StoredPath
 from .options import check_options
 from .problems import Event, ODEProblem, SDEProblem, SteadyState, forward_mode_named
 from .solution import Outcome, Solution, SolveError, outcome_name
-from .solvers import SOLVERS, Stack
 from .stochastic_options import check_stochastic_options
 
 # A backend is imported when it is first asked for: importing hybrid_nds never

@@ -16,12 +16,17 @@ import numpy as np
 
 from ._core import is_concrete, require_precision, require_real_scalar
 from .backends.base import StochasticOptions
+from .methods import (
+    Stack,
+    StochasticSolverInfo,
+    check_suits,
+    default_solver,
+    find_stochastic_solver,
+    suitable,
+)
 from .noise import BrownianPath, LevyArea, StoredPath, grid_steps
 from .options import check_max_steps, check_saveat
 from .problems import SDEProblem
-from .solvers import Stack
-from .stochastic_choice import check_suits, default_solver, suitable
-from .stochastic_solvers import StochasticSolverInfo, find_stochastic_solver
 from .tolerances import (
     check_tolerance,
     default_absolute,

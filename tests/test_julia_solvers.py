@@ -6,7 +6,7 @@ import pytest
 from helpers import slope
 
 from hybrid_nds import ODEProblem, solve
-from hybrid_nds.solvers import SOLVERS
+from hybrid_nds.methods import SOLVERS
 
 pytestmark = pytest.mark.julia
 

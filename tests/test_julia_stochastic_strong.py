@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hybrid_nds import BrownianPath, SDEProblem, StoredPath, solve, to_stratonovich
-from hybrid_nds.stochastic_solvers import find_stochastic_solver
+from hybrid_nds.methods import find_stochastic_solver
 
 pytestmark = pytest.mark.julia
 

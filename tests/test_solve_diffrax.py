@@ -11,8 +11,8 @@ import pytest
 from helpers import slope, tree_allclose
 
 from hybrid_nds import ODEProblem, Outcome, SolveError, solve
+from hybrid_nds.methods import SOLVERS
 from hybrid_nds.solution import outcome_name
-from hybrid_nds.solvers import SOLVERS
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")
 

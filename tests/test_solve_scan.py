@@ -10,8 +10,8 @@ from hypothesis import given, settings, strategies as st
 
 from hybrid_nds import BrownianPath, ODEProblem, SDEProblem, solve
 from hybrid_nds.backends.diffrax_scan import ordinary_grid, stochastic_grid
+from hybrid_nds.methods import SOLVERS
 from hybrid_nds.options import check_options
-from hybrid_nds.solvers import SOLVERS
 
 EPS = np.finfo(float).eps
 ORDINARY = [s.name for s in SOLVERS if s.diffrax and s.order]

@@ -10,15 +10,19 @@ import pytest
 
 from hybrid_nds import BrownianPath, ODEProblem, SDEProblem, solve
 from hybrid_nds.backends import diffrax_parts, julia, julia_stochastic
-from hybrid_nds.solver_faults import (
+from hybrid_nds.methods import (
+    SOLVERS,
+    STOCHASTIC_SOLVERS,
+    find_solver,
+    find_stochastic_solver,
+)
+from hybrid_nds.methods._faults import (
     COARSE_OUTPUT_DIFFRAX,
     COARSE_OUTPUT_JULIA,
     IMEX_PRECISION,
     SCALAR_TOLERANCE,
 )
-from hybrid_nds.solvers import SOLVERS, find_solver
 from hybrid_nds.stochastic_options import check_stochastic_options
-from hybrid_nds.stochastic_solvers import STOCHASTIC_SOLVERS, find_stochastic_solver
 
 SCRIPT = Path(__file__).parent.parent / "docs" / "assets" / "faults.py"
 

@@ -16,9 +16,8 @@ from hybrid_nds import (
     solve,
     stochastic_solver_names,
 )
-from hybrid_nds.stochastic_choice import default_solver, suitable
+from hybrid_nds.methods import STOCHASTIC_SOLVERS, default_solver, suitable
 from hybrid_nds.stochastic_options import check_stochastic_options
-from hybrid_nds.stochastic_solvers import STOCHASTIC_SOLVERS
 
 KEY = jax.random.key(0)
 

@@ -8,7 +8,7 @@ import scipy.stats
 
 import hybrid_nds
 from hybrid_nds import SDEProblem, StoredPath, solve
-from hybrid_nds.stochastic_solvers import STOCHASTIC_SOLVERS
+from hybrid_nds.methods import STOCHASTIC_SOLVERS
 
 FINE, PATHS = 1024, 400
 

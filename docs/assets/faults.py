@@ -6,9 +6,8 @@ python docs/assets/faults.py
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from hybrid_nds.solver_faults import STACK_FAULTS, SolverFault
-from hybrid_nds.solvers import SOLVERS
-from hybrid_nds.stochastic_solvers import STOCHASTIC_SOLVERS
+from hybrid_nds.methods import SOLVERS, STOCHASTIC_SOLVERS, SolverFault
+from hybrid_nds.methods._faults import STACK_FAULTS
 
 PAGE = Path(__file__).resolve().parents[1] / "guides" / "upstream_faults.md"
 STACKS = {"diffrax": "Diffrax", "julia": "DifferentialEquations.jl"}

@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from .._core import is_concrete
+from ..methods import solver_names
 from ..problems import ODEProblem, SDEProblem
 from ..solution import Solution
-from ..solvers import solver_names
 from .base import SolveOptions, StochasticOptions
 from .diffrax_events import EventPlan, fired_index, make_event
 from .diffrax_guard import is_guarded

@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import PyTree
 
 from .._core import is_concrete, with_forward_rule
+from ..methods import find_solver
 from ..problems import ODEProblem, SDEProblem
-from ..solvers import find_solver
 from .base import DEFAULT_MAX_STEPS, SolveOptions, StochasticOptions
 from .diffrax_guard import GuardedController
 from .diffrax_stages import RoundoffNewton, ToleranceNewton

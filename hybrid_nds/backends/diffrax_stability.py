@@ -14,11 +14,11 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
+from ..methods import SOLVERS
 from ..noise import BrownianPath, StoredPath, grid_steps
 from ..options import check_options
 from ..problems import ODEProblem, SDEProblem, Stretch, tangent_problem
 from ..solution import Provenance
-from ..solvers import SOLVERS
 from ..stochastic_options import check_stochastic_options
 from .base import DEFAULT_MAX_STEPS, NO_OPTIONS, SolveOptions
 from .diffrax import plan

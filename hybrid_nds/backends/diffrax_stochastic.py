@@ -15,6 +15,7 @@ import lineax as lx
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
+from ..methods import find_stochastic_solver
 from ..problems import (
     LangevinDiffusion,
     LangevinDrift,
@@ -23,7 +24,6 @@ from ..problems import (
     forward_problem,
 )
 from ..solution import Solution
-from ..stochastic_solvers import find_stochastic_solver
 from .base import DEFAULT_MAX_STEPS, SolveOptions, StochasticOptions
 from .diffrax_guard import GuardedController, is_guarded
 from .diffrax_parts import make_adjoint, make_progress_meter, make_saveat

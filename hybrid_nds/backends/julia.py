@@ -11,9 +11,9 @@ from jaxtyping import PyTree
 
 from .. import runtime
 from .._core import is_concrete
+from ..methods import SOLVERS, SolverInfo, find_solver, solver_names
 from ..problems import ODEProblem, SDEProblem
 from ..solution import Outcome, Provenance, Solution
-from ..solvers import SOLVERS, SolverInfo, find_solver, solver_names
 from ..tolerances import recorded_tolerance
 from .base import SolveOptions, StochasticOptions
 from .julia_cache import PreparedCache

@@ -11,8 +11,8 @@ import numpy as np
 
 from .. import runtime
 from .._core import is_concrete
+from ..methods import find_stochastic_solver
 from ..problems import SDEProblem
-from ..stochastic_solvers import find_stochastic_solver
 from .julia_ensemble_run import EnsembleRun
 from .julia_ensemble_types import (
     KernelReductions as KernelReductions,

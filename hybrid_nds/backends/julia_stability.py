@@ -17,6 +17,7 @@ from jaxtyping import Float, PRNGKeyArray
 
 from .. import runtime
 from ..lowering import lower
+from ..methods import find_solver, find_stochastic_solver
 from ..noise import BrownianPath, StoredPath, grid_steps
 from ..options import check_options
 from ..problems import (
@@ -29,9 +30,7 @@ from ..problems import (
     tangent_step,
 )
 from ..solution import Provenance
-from ..solvers import find_solver
 from ..stochastic_options import check_stochastic_options
-from ..stochastic_solvers import find_stochastic_solver
 from .base import DEFAULT_MAX_STEPS, NO_OPTIONS
 from .julia_fields import FunctionCache, julia_type, memory_view, vector_view
 from .julia_prepared import FIXED_STEP_NEWTON, ParameterSource, parameter_count

@@ -11,10 +11,16 @@ import numpy as np
 
 from .. import runtime
 from .._core import is_concrete, precision_of
+from ..methods import (
+    LOST_NOISE,
+    LOST_TERMS,
+    SCALAR_NOISE,
+    UNCONTROLLED,
+    StochasticSolverInfo,
+    find_stochastic_solver,
+)
 from ..problems import SDEProblem
 from ..solution import Outcome, Provenance, Solution
-from ..solver_faults import LOST_NOISE, LOST_TERMS, SCALAR_NOISE, UNCONTROLLED
-from ..stochastic_solvers import StochasticSolverInfo, find_stochastic_solver
 from ..tolerances import recorded_tolerance
 from .base import StochasticOptions
 from .julia_prepared import FIXED_STEP_NEWTON, RawResult

@@ -13,10 +13,10 @@ import jax.tree_util as jtu
 import numpy as np
 
 from .._core import QUICKLY
+from ..methods import find_stochastic_solver
 from ..noise import StoredPath, coarsened
 from ..problems import ODEProblem, SDEProblem
 from ..solve import solve
-from ..stochastic_solvers import find_stochastic_solver
 
 Exact = Callable[[Any], Any]
 

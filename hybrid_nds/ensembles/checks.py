@@ -16,9 +16,9 @@ from jax.sharding import Mesh
 from jaxtyping import PRNGKeyArray, PyTree
 
 from .._core import is_concrete
+from ..methods import Stack
 from ..options import check_options
 from ..problems import ODEProblem, SDEProblem
-from ..solvers import Stack
 from ..stochastic_options import check_stochastic_options
 from .reduction import Reduction
 

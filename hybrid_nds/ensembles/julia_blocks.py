@@ -15,11 +15,11 @@ import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
 from .. import runtime
+from ..methods import find_stochastic_solver
 from ..noise import BrownianPath, LevyArea
 from ..problems import SDEProblem
 from ..solution import Provenance
 from ..solve import solve
-from ..stochastic_solvers import find_stochastic_solver
 from .layout import flatten_states
 from .plan import Plan, Trajectories, initial_states
 

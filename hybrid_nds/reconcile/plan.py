@@ -13,9 +13,9 @@ import jax.tree_util as jtu
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from ..methods import SOLVERS
 from ..problems import ODEProblem
 from ..solve import solve
-from ..solvers import SOLVERS
 from .analyses import PlannedAnalysis
 from .fixtures import Fixture, NamedObservable
 

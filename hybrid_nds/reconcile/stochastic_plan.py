@@ -14,8 +14,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from ..discretization import end_states
+from ..methods import STOCHASTIC_SOLVERS, StochasticSolverInfo
 from ..problems import ODEProblem, SDEProblem
-from ..stochastic_solvers import STOCHASTIC_SOLVERS, StochasticSolverInfo
 from .analyses import PlannedAnalysis
 from .plan import Plan, first_scale, given_scale, typical_scale
 from .stochastic_fixtures import Law, StochasticFixture

@@ -114,7 +114,7 @@ def _julia_states(
     problem: SDEProblem, solver: str, dw: np.ndarray, h: np.ndarray, times: np.ndarray
 ) -> np.ndarray:
     from ..backends.julia_ensemble import run_ensemble
-    from ..stochastic_solvers import find_stochastic_solver
+    from ..methods import find_stochastic_solver
 
     area = find_stochastic_solver(solver, "julia").levy_area != "none"
     result = run_ensemble(

@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from ..analysis import AnalysisError, SavedProgress
+from ..methods import find_stochastic_solver
 from ..problems import SCHEMES, SDEProblem
 from ..solution import Provenance
-from ..stochastic_solvers import find_stochastic_solver
 from ._exit_steps import Levels
 
 # Seconds between two looks at how many have left, and trajectories at the start.

@@ -15,8 +15,8 @@ from jaxtyping import Array, Float
 
 from ..backends.diffrax_stochastic import make_stochastic_terms
 from ..backends.diffrax_tangent_steps import StepIncrement
+from ..methods import find_stochastic_solver
 from ..problems import SDEProblem, to_ito, to_stratonovich
-from ..stochastic_solvers import find_stochastic_solver
 from ._linear_noise import LinearNoise
 
 _NODES = 12

@@ -11,8 +11,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from . import solver_faults as known
-from .solver_faults import SolverFault, Stack as Stack
+from . import _faults as known
+from ._faults import SolverFault, Stack as Stack
 
 
 @dataclasses.dataclass(frozen=True)

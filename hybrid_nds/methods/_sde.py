@@ -1,6 +1,6 @@
 """The solvers of stochastic problems that both stacks know: one table of names.
 
-A row is one method, as in [`hybrid_nds.solvers`][hybrid_nds.SolverInfo]. Where both
+A row is one method, as in [`SolverInfo`][hybrid_nds.SolverInfo]. Where both
 stacks give one name to two schemes, the row is no twin and its note says what differs.
 The steps of both stacks were compared line by line; orders are those the stacks'
 authors state, and for additive noise those of the scheme's own expansion.
@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from . import solver_faults as known
-from .noise import LevyArea
-from .problems import Interpretation, NoiseKind, SDEProblem
-from .solver_faults import SolverFault, Stack
+from ..noise import LevyArea
+from ..problems import Interpretation, NoiseKind, SDEProblem
+from . import _faults as known
+from ._faults import SolverFault, Stack
 
 
 @dataclasses.dataclass(frozen=True)

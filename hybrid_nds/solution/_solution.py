@@ -12,7 +12,7 @@ import jax.core
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from ._core import PortableError
+from .._core import PortableError
 
 
 class Outcome(eqx.Enumeration):  # pyright: ignore

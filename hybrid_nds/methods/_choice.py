@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .problems import SDEProblem
-from .solvers import Stack
-from .stochastic_solvers import STOCHASTIC_SOLVERS, StochasticSolverInfo
+from ..problems import SDEProblem
+from ._ode import Stack
+from ._sde import STOCHASTIC_SOLVERS, StochasticSolverInfo
 
 
 def check_suits(info: StochasticSolverInfo, problem: SDEProblem, stack: Stack) -> None:
