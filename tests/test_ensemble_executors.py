@@ -17,7 +17,8 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from hybrid_nds import Moments, Quantiles, ensemble, executors
+from hybrid_nds import Moments, Quantiles, ensemble
+from hybrid_nds.tasks import _executors as executors
 
 KEY = jr.key(5)
 OPTIONS = {"key": KEY, "dt": 0.25, "initial": cases.random_start}

@@ -21,7 +21,7 @@ def pipe():
         patch.delitem(sys.modules, "juliacall", raising=False)
         import juliacall
 
-        from hybrid_nds.runtime.interrupt import InterruptPipe
+        from hybrid_nds.runtime._interrupt import InterruptPipe
 
         # Not by the patch, which would bring the stand-in back for later tests.
         del sys.modules["juliacall"]

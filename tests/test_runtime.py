@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hybrid_nds import runtime
-from hybrid_nds.runtime import discovery
+from hybrid_nds.runtime import _discovery as discovery
 
 
 @pytest.fixture

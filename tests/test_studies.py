@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from typer.testing import CliRunner
 
-from hybrid_nds import executors, studies
+from hybrid_nds import studies
 from hybrid_nds.studies import (
     Claim,
     Findings,
@@ -28,6 +28,7 @@ from hybrid_nds.studies import (
     write_report,
 )
 from hybrid_nds.studies._executor import executor_of
+from hybrid_nds.tasks import _executors as executors
 
 numbers = st.floats(-1e6, 1e6)
 

@@ -27,13 +27,13 @@ from hybrid_nds import ODEProblem, Provenance, SolveError, solve
 from hybrid_nds._core._transport import CarriedError
 from hybrid_nds.analysis import AnalysisError, AnalysisResult
 from hybrid_nds.ensembles import Ensemble, EnsembleError, Failure
-from hybrid_nds.executors import run_tasks
 from hybrid_nds.lowering import UnsupportedPrimitiveError
 from hybrid_nds.measures import Distance
 from hybrid_nds.models import EvidenceBound
 from hybrid_nds.reconcile import list_fixtures, load_fixture
 from hybrid_nds.runtime import JuliaExecutionError, WorkerDiedError
 from hybrid_nds.studies import Study, Sweep, find_study
+from hybrid_nds.tasks import run_tasks
 from hybrid_nds.training import History, TrainingError
 from hybrid_nds.training._result import Fit
 

@@ -11,7 +11,7 @@ import queue
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..executors import guarded_result, run_guarded
+from ..tasks import guarded_result, run_guarded
 
 if TYPE_CHECKING:
     from ..reconcile import Report

@@ -15,7 +15,7 @@ julia = typer.Typer(help="Install Julia, or configure one that is there.")
 @julia.command()
 def install() -> None:
     """Install Julia and its packages for this user (needs the internet)."""
-    from ..runtime.discovery import bridge_version, julia_source
+    from ..runtime._discovery import bridge_version, julia_source
 
     if bridge_version() is None:
         fail('juliacall is not installed: pip install "hybrid_nds[julia]"', 2)
@@ -53,7 +53,7 @@ def configure(
         remove_configuration,
         save_configuration,
     )
-    from ..runtime.discovery import check_julia
+    from ..runtime._discovery import check_julia
 
     if remove:
         path = remove_configuration()

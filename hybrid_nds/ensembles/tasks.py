@@ -18,8 +18,8 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
 
-from ..executors import julia_beside
 from ..solution import Provenance
+from ..tasks import julia_beside
 from .diffrax_blocks import DiffraxBlocks
 from .julia_blocks import JuliaBlocks
 from .plan import BlockResult, Plan, Trajectories, keep

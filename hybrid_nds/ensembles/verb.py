@@ -17,9 +17,9 @@ from jax.sharding import Mesh
 from jaxtyping import PRNGKeyArray, PyTree
 
 from ..analysis import progress_bar
-from ..executors import check_executor, run_tasks, workers_of
 from ..problems import ODEProblem, SDEProblem
 from ..solve import get_backend
+from ..tasks import check_executor, run_tasks, workers_of
 from .checkpoint import Checkpoint
 from .checks import (
     check_choice,

@@ -1,6 +1,6 @@
 """The Julia session: finding Julia, starting it, its errors and interrupts."""
 
-from .configuration import (
+from ._configuration import (
     Configuration as Configuration,
     ConfigurationError as ConfigurationError,
     configuration_path as configuration_path,
@@ -8,17 +8,17 @@ from .configuration import (
     remove_configuration as remove_configuration,
     save_configuration as save_configuration,
 )
-from .discovery import (
+from ._discovery import (
     Discovery as Discovery,
     JuliaNotFoundError as JuliaNotFoundError,
     configured as configured,
     discover as discover,
     julia_source as julia_source,
 )
-from .errors import (
+from ._errors import (
     JuliaExecutionError as JuliaExecutionError,
     WorkerDiedError as WorkerDiedError,
 )
-from .fresh import FreshContext as FreshContext
-from .session import Session as Session, running as running, session as session
-from .worker import JuliaWorker as JuliaWorker
+from ._fresh import FreshContext as FreshContext
+from ._session import Session as Session, running as running, session as session
+from ._worker import JuliaWorker as JuliaWorker

@@ -20,8 +20,8 @@ import numpy as np
 
 from .._core import double_precision
 from ..analysis import SavedProgress, progress_bar
-from ..executors import check_executor, julia_beside, run_tasks
-from ..runtime.discovery import julia_source
+from ..runtime._discovery import julia_source
+from ..tasks import check_executor, julia_beside, run_tasks
 
 Numbers = Mapping[str, Any]
 _ONE = "value"

@@ -12,9 +12,9 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .discovery import Discovery, JuliaNotFoundError, discover, julia_source
-from .errors import julia_errors
-from .interrupt import InterruptPipe
+from ._discovery import Discovery, JuliaNotFoundError, discover, julia_source
+from ._errors import julia_errors
+from ._interrupt import InterruptPipe
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -12,8 +12,8 @@ from multiprocessing.context import BaseContext
 from typing import Any
 
 from .._core import portable, unwrap, wrap
-from .errors import julia_errors
-from .session import session
+from ._errors import julia_errors
+from ._session import session
 
 
 @dataclasses.dataclass(frozen=True)

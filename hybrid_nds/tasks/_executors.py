@@ -20,8 +20,8 @@ from concurrent.futures import (
 )
 from typing import Any, TypeVar
 
-from ._core import delivered, portable
-from .runtime import FreshContext, JuliaWorker, WorkerDiedError
+from .._core import delivered, portable
+from ..runtime import FreshContext, JuliaWorker, WorkerDiedError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")

@@ -14,14 +14,9 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, ParamSpec, TypeVar
 
 from .._core import delivered, unwrap, wrap
-from .errors import WorkerDiedError
-from .fresh import FreshContext
-from .worker_process import (
-    Arguments,
-    Board,
-    initialize,
-    run_task,
-)
+from ._errors import WorkerDiedError
+from ._fresh import FreshContext
+from ._worker_process import Arguments, Board, initialize, run_task
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")

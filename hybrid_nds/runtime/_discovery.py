@@ -15,7 +15,7 @@ import tomllib
 from pathlib import Path
 from typing import Literal
 
-from .configuration import Configuration, configuration_path, load_configuration
+from ._configuration import Configuration, configuration_path, load_configuration
 
 MINIMUM_VERSION = (1, 10, 3)
 
