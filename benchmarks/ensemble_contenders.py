@@ -14,7 +14,8 @@ import lineax
 import numpy as np
 
 from hybrid_nds import SDEProblem, runtime
-from hybrid_nds.backends.julia_ensemble import KernelReductions, run_ensemble
+from hybrid_nds.backends.julia import run_ensemble
+from hybrid_nds.backends.julia._ensemble import KernelReductions
 
 KERNEL, KERNEL_MOMENTS = "lean kernel", "lean kernel, moments at 10 times"
 KERNEL_GIVEN = "lean kernel, noise drawn before"

@@ -24,7 +24,7 @@ import numpy as np
 from contenders import hand_parts, hand_written, load
 
 from hybrid_nds import ODEProblem, lowering, runtime
-from hybrid_nds.backends.julia_fields import FunctionCache
+from hybrid_nds.backends.julia._fields import FunctionCache
 
 ROUNDS, SLICE_NANOSECONDS = 60, 1e6
 STATES = 8

@@ -30,7 +30,7 @@ from jitcode import jitcode_lyap, y as ordinary_state
 from jitcsde import jitcsde, y as stochastic_state
 
 from hybrid_nds import ODEProblem, SDEProblem, runtime
-from hybrid_nds.backends.julia_stability import julia_tangent_flow
+from hybrid_nds.backends.julia import julia_tangent_flow
 
 ORDINARY, ORDINARY_STEP = 64, 0.05
 STOCHASTIC, STOCHASTIC_STEP = 16, 0.01

@@ -9,15 +9,17 @@ import jax.tree_util as jtu
 import numpy as np
 
 from ._core import is_concrete
-from .backends.diffrax import plan
-from .backends.diffrax_events import AtRest, Crossing
-from .backends.diffrax_parts import no_drift
-from .backends.diffrax_run import DiffeqsolveArguments
-from .backends.diffrax_stochastic import plan_stochastic
+from .backends import check_options, check_stochastic_options
+from .backends.diffrax import (
+    AtRest,
+    Crossing,
+    DiffeqsolveArguments,
+    no_drift,
+    plan,
+    plan_stochastic,
+)
 from .interop_stochastic import is_stochastic, stochastic_problem
-from .options import check_options
 from .problems import Event, ODEProblem, SDEProblem, SteadyState
-from .stochastic_options import check_stochastic_options
 
 _OPTIONS = (
     "solver",

@@ -11,7 +11,7 @@ import jax
 import jax.tree_util as jtu
 import lineax as lx
 
-from .backends.diffrax_stochastic import DiffusionOperator, StatePath
+from .backends.diffrax import DiffusionOperator, StatePath
 from .noise import BrownianPath, StoredPath
 from .problems import Interpretation, NoiseKind, SDEProblem, underdamped_langevin
 

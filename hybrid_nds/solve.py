@@ -12,15 +12,17 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from ._core import is_concrete
-from .backends.base import Backend
-from .backends.diagnosis import diagnosed
-from .backends.rest import check_rest
+from .backends import (
+    Backend,
+    check_options,
+    check_rest,
+    check_stochastic_options,
+    diagnosed,
+)
 from .methods import SOLVERS, Stack
 from .noise import BrownianPath, StoredPath
-from .options import check_options
 from .problems import Event, ODEProblem, SDEProblem, SteadyState, forward_mode_named
 from .solution import Outcome, Solution, SolveError, outcome_name
-from .stochastic_options import check_stochastic_options
 
 # A backend is imported when it is first asked for: importing hybrid_nds never
 # touches Julia.

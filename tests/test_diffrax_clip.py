@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from hybrid_nds import ODEProblem, solve, to_diffrax
-from hybrid_nds.backends import diffrax_clip
-from hybrid_nds.backends.diffrax_clip import clip_floor, shorten
+from hybrid_nds.backends.diffrax import _clip as diffrax_clip
+from hybrid_nds.backends.diffrax._clip import clip_floor, shorten
 
 ADJOINTS = {
     "recursive": diffrax.RecursiveCheckpointAdjoint(checkpoints=7),

@@ -11,12 +11,8 @@ from hypothesis import given, settings, strategies as st
 from scipy import stats
 
 from hybrid_nds import SDEProblem
-from hybrid_nds.backends import julia_ensemble
-from hybrid_nds.backends.julia_ensemble import (
-    KernelReductions,
-    kernel_applies,
-    run_ensemble,
-)
+from hybrid_nds.backends.julia import _ensemble as julia_ensemble, run_ensemble
+from hybrid_nds.backends.julia._ensemble import KernelReductions, kernel_applies
 from hybrid_nds.noise import StoredPath
 
 pytestmark = pytest.mark.julia

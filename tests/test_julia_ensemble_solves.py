@@ -7,7 +7,8 @@ import pytest
 from brownian_stream import stream_normals
 
 from hybrid_nds import SDEProblem, solve
-from hybrid_nds.backends.julia_ensemble import KernelReductions, run_ensemble
+from hybrid_nds.backends.julia import run_ensemble
+from hybrid_nds.backends.julia._ensemble import KernelReductions
 from hybrid_nds.noise import StoredPath
 
 pytestmark = pytest.mark.julia

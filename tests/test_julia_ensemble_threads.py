@@ -14,7 +14,7 @@ _SETUP = """
     import jax, jax.numpy as jnp, numpy as np
     jax.config.update("jax_enable_x64", True)
     from hybrid_nds import SDEProblem, runtime
-    from hybrid_nds.backends.julia_ensemble import KernelReductions, run_ensemble
+    from hybrid_nds.backends.julia._ensemble import KernelReductions, run_ensemble
     runtime.session(threads=THREADS)
     problem = SDEProblem(lambda t, y, a: -a * y, lambda t, y, a: 0.3 * y,
         jnp.ones(2), 0.0, 1.0, jnp.array(0.5))

@@ -8,7 +8,7 @@ from jax.flatten_util import ravel_pytree
 from lowering_cases import CASES, LAYERS, PROGRAMS
 
 from hybrid_nds import lowering
-from hybrid_nds.backends.julia_evaluate import evaluate_function
+from hybrid_nds.backends.julia._evaluate import evaluate_function
 
 # As loops, this nest of a Hessian and a product still allocates; straight it does not.
 ALLOCATING_LOOPS = {"program-hessian"}

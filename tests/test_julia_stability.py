@@ -143,7 +143,7 @@ def test_a_run_goes_on_to_the_same_bits(julia, tmp_path, monkeypatch, solver):
     if stochastic:
         given |= {"dt": 1 / 16, "key": jr.key(6), "chains": 2}
     whole = lyapunov_spectrum(problem, **given)
-    from hybrid_nds.backends.julia_stability import JuliaTangentFlow
+    from hybrid_nds.backends.julia._stability import JuliaTangentFlow
 
     advance, calls = JuliaTangentFlow.advance, []
 

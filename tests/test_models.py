@@ -13,7 +13,7 @@ from jax.flatten_util import ravel_pytree
 from model_cases import CASES
 
 from hybrid_nds import lowering, models, solve
-from hybrid_nds.backends.julia_evaluate import evaluate_function
+from hybrid_nds.backends.julia._evaluate import evaluate_function
 from hybrid_nds.models import ContinuousModel, StochasticModel
 from hybrid_nds.reconcile import reconcile
 

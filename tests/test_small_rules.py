@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from hybrid_nds import ODEProblem, SDEProblem, SolveError, solve
+from hybrid_nds.backends._ode_options import check_saveat
 from hybrid_nds.lowering import LoweringError, to_julia
-from hybrid_nds.options import check_saveat
 
 
 def _ode(y0=1.0, t0=0.0, t1=1.0, dtype=jnp.float64):

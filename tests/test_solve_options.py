@@ -13,9 +13,8 @@ import optimistix
 import pytest
 
 from hybrid_nds import Event, ODEProblem, SteadyState, find_solver, solve, solver_names
+from hybrid_nds.backends import check_options, default_tolerances
 from hybrid_nds.methods import SOLVERS
-from hybrid_nds.options import check_options
-from hybrid_nds.tolerances import default_tolerances
 
 
 def decay(t, y, args):

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from hybrid_nds import BrownianPath, ODEProblem, SDEProblem, solve
-from hybrid_nds.backends.diffrax_scan import ordinary_grid, stochastic_grid
+from hybrid_nds.backends import check_options
+from hybrid_nds.backends.diffrax._scan import ordinary_grid, stochastic_grid
 from hybrid_nds.methods import SOLVERS
-from hybrid_nds.options import check_options
 
 EPS = np.finfo(float).eps
 ORDINARY = [s.name for s in SOLVERS if s.diffrax and s.order]
@@ -219,7 +219,7 @@ def test_what_only_the_loop_can_do_is_left_to_it():
         ordinary |= {"saveat": None, "extra": {}} | extra
         checked = check_options(PENDULUM, "diffrax", **ordinary)
         assert ordinary_grid(PENDULUM, checked) is None
-    from hybrid_nds.stochastic_options import check_stochastic_options
+    from hybrid_nds.backends import check_stochastic_options
 
     shared = {"solver": "Euler", "rtol": 1e-3, "atol": 1e-3, "dt": None, "path": None}
     shared |= {"key": jax.random.key(0), "saveat": None, "adjoint": None, "extra": {}}

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from hybrid_nds import BrownianPath, ODEProblem, SDEProblem, solve
-from hybrid_nds.backends import diffrax_parts, julia, julia_stochastic
+from hybrid_nds.backends import check_stochastic_options
+from hybrid_nds.backends.diffrax import _parts as diffrax_parts
+from hybrid_nds.backends.julia import _backend as julia, _sde as julia_stochastic
 from hybrid_nds.methods import (
     SOLVERS,
     STOCHASTIC_SOLVERS,
@@ -22,7 +24,6 @@ from hybrid_nds.methods._faults import (
     IMEX_PRECISION,
     SCALAR_TOLERANCE,
 )
-from hybrid_nds.stochastic_options import check_stochastic_options
 
 SCRIPT = Path(__file__).parent.parent / "docs" / "assets" / "faults.py"
 

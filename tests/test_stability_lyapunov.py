@@ -13,10 +13,8 @@ import scipy.stats
 import hybrid_nds
 from hybrid_nds import ODEProblem, SDEProblem, StoredPath
 from hybrid_nds.analysis import AnalysisError
-from hybrid_nds.backends.diffrax_stability import (
-    DiffraxTangentFlow,
-    diffrax_tangent_flow,
-)
+from hybrid_nds.backends.diffrax import diffrax_tangent_flow
+from hybrid_nds.backends.diffrax._stability import DiffraxTangentFlow
 from hybrid_nds.stability import lyapunov_spectrum
 from hybrid_nds.stability._lyapunov_result import spectrum_of
 

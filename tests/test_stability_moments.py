@@ -11,7 +11,7 @@ import scipy.stats
 
 from hybrid_nds import ODEProblem, SDEProblem, to_stratonovich
 from hybrid_nds.analysis import AnalysisError
-from hybrid_nds.backends.diffrax_stability import DiffraxTangentFlow
+from hybrid_nds.backends.diffrax._stability import DiffraxTangentFlow
 from hybrid_nds.stability import (
     lyapunov_spectrum,
     mean_square_abscissa,

@@ -16,8 +16,8 @@ from hybrid_nds import (
     solve,
     stochastic_solver_names,
 )
+from hybrid_nds.backends import check_stochastic_options
 from hybrid_nds.methods import STOCHASTIC_SOLVERS, default_solver, suitable
-from hybrid_nds.stochastic_options import check_stochastic_options
 
 KEY = jax.random.key(0)
 

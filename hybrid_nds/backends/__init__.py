@@ -1,1 +1,6 @@
-"""The solver stacks behind `solve`."""
+"""Solver stacks: the protocol, the options of a solve, and their checks."""
+
+import lazy_loader
+
+# What is exported stands in __init__.pyi, and is imported when it is first used.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

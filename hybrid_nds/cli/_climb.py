@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..tasks import guarded_result, run_guarded
 
 if TYPE_CHECKING:
-    from ..reconcile import Report
-    from ..reconcile.report import RungResult
+    from ..reconcile import Report, RungResult
 
 Notify = Callable[[str, str, "RungResult | None"], None]
 """Told of each problem's rung: without a result when it begins, with it at its end."""

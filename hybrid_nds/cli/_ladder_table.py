@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from ..reconcile.report import RungResult
+    from ..reconcile import RungResult
 
 _COLOURS = {"passed": "green", "failed": "bold red"}
 # A verdict and a share.

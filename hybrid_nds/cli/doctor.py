@@ -63,8 +63,13 @@ def _check(name: str, status: str, words: str, remedy: str = "") -> dict[str, st
 
 
 def _find_julia() -> tuple[dict[str, str] | None, dict[str, Any]]:
-    from ..runtime import JuliaNotFoundError, configured, discover, session
-    from ..runtime import ConfigurationError
+    from ..runtime import (
+        ConfigurationError,
+        JuliaNotFoundError,
+        configured,
+        discover,
+        session,
+    )
     from ..runtime._discovery import how_to_get_julia
 
     try:

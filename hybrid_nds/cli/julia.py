@@ -15,7 +15,8 @@ julia = typer.Typer(help="Install Julia, or configure one that is there.")
 @julia.command()
 def install() -> None:
     """Install Julia and its packages for this user (needs the internet)."""
-    from ..runtime._discovery import bridge_version, julia_source
+    from ..runtime import julia_source
+    from ..runtime._discovery import bridge_version
 
     if bridge_version() is None:
         fail('juliacall is not installed: pip install "hybrid_nds[julia]"', 2)

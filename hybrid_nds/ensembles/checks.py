@@ -16,10 +16,9 @@ from jax.sharding import Mesh
 from jaxtyping import PRNGKeyArray, PyTree
 
 from .._core import is_concrete
+from ..backends import check_options, check_stochastic_options
 from ..methods import Stack
-from ..options import check_options
 from ..problems import ODEProblem, SDEProblem
-from ..stochastic_options import check_stochastic_options
 from .reduction import Reduction
 
 _VERBS = ("init", "update", "merge", "result", "describe")

@@ -83,7 +83,7 @@ class JuliaBlocks:
         return found
 
     def _together(self, indices: np.ndarray, y0s: PyTree) -> Trajectories:
-        from ..backends.julia_ensemble import run_ensemble
+        from ..backends.julia import run_ensemble
 
         plan = self.plan
         problem, solver = plan.problem, plan.options["solver"]

@@ -162,7 +162,7 @@ def _traced_parts(plan: Plan) -> Mapping[str, np.ndarray]:
 
 
 def _lowered_parts(plan: Plan) -> Mapping[str, np.ndarray]:
-    from ..backends.julia_evaluate import LoweredEvaluator
+    from ..backends.julia import LoweredEvaluator
 
     evaluate = LoweredEvaluator(plan.problem)
     values = [

@@ -113,7 +113,7 @@ class LiveStochasticStack:
 def _julia_states(
     problem: SDEProblem, solver: str, dw: np.ndarray, h: np.ndarray, times: np.ndarray
 ) -> np.ndarray:
-    from ..backends.julia_ensemble import run_ensemble
+    from ..backends.julia import run_ensemble
     from ..methods import find_stochastic_solver
 
     area = find_stochastic_solver(solver, "julia").levy_area != "none"

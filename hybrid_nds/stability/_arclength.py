@@ -13,7 +13,7 @@ import numpy as np
 import optimistix as optx
 from jaxtyping import Array, ArrayLike
 
-from ..backends.diffrax_newton import StageNewton
+from ..backends.diffrax import StageNewton
 from ..problems import ODEProblem
 from ._field import Spectrum, flat_field, spectrum
 

@@ -72,7 +72,7 @@ class NativeRun:
         **Raises:** `AnalysisError` where some fail, or do not leave.
         """
         del options
-        from ..backends.julia_stability import julia_exit_loop
+        from ..backends.julia import julia_exit_loop
 
         loop = julia_exit_loop(
             self.problem,

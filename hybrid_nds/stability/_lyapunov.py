@@ -13,7 +13,7 @@ from jaxtyping import PRNGKeyArray
 
 from .._core import precision_of
 from ..analysis import AnalysisError, SavedProgress, progress_bar
-from ..backends.diffrax_stability import diffrax_tangent_flow, powers_of_two
+from ..backends.diffrax import diffrax_tangent_flow, powers_of_two
 from ..ensembles.checks import check_key
 from ..noise import BrownianPath, StoredPath
 from ..problems import ODEProblem, SDEProblem, arrays_text, digest, problem_fingerprint
@@ -178,7 +178,7 @@ def flow_of(owner: str, backend: Any) -> Callable[..., Any]:
     if backend == "diffrax":
         return diffrax_tangent_flow
     if backend == "julia":
-        from ..backends.julia_stability import julia_tangent_flow
+        from ..backends.julia import julia_tangent_flow
 
         return julia_tangent_flow
     raise ValueError(

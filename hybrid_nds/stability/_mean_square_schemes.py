@@ -13,8 +13,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from ..backends.diffrax_stochastic import make_stochastic_terms
-from ..backends.diffrax_tangent_steps import StepIncrement
+from ..backends.diffrax import StepIncrement, make_stochastic_terms
 from ..methods import find_stochastic_solver
 from ..problems import SDEProblem, to_ito, to_stratonovich
 from ._linear_noise import LinearNoise

@@ -18,10 +18,10 @@ from jaxtyping import Array, ArrayLike, Float
 
 from .._core import check_whole, precision_of
 from ..analysis import AnalysisError, AnalysisResult, analysis_provenance
+from ..backends import default_absolute, default_tolerances
 from ..problems import ODEProblem
 from ..solution import Provenance, Solution, SolveError
 from ..solve import solve
-from ..tolerances import default_absolute, default_tolerances
 from ._field import (
     check_problem,
     flat_field,

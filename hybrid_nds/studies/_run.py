@@ -17,8 +17,7 @@ import numpy as np
 
 from .._core import double_precision
 from ..analysis import SavedProgress
-from ..runtime import configured
-from ..runtime._session import running, session
+from ..runtime import configured, running, session
 from ._claim import Claim
 from ._findings import Findings
 from ._registry import find_study

@@ -20,7 +20,7 @@ import numpy as np
 
 from .._core import double_precision
 from ..analysis import SavedProgress, progress_bar
-from ..runtime._discovery import julia_source
+from ..runtime import julia_source
 from ..tasks import check_executor, julia_beside, run_tasks
 
 Numbers = Mapping[str, Any]

@@ -163,7 +163,7 @@ end
 end
 
 # Upstream defects: each of these tests fails when StochasticDiffEq is corrected, and
-# with it the warning or refusal in hybrid_nds/backends/julia_stochastic.py should go.
+# with it the warning or refusal in hybrid_nds/backends/julia/_sde.py should go.
 
 @testset "adaptive ISSEM in place loses its noise" begin
     problem = Stochastic.prepared(Stochastic.vector!, 0; steps = 2^14)

@@ -13,13 +13,13 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from .._core import is_concrete
-from ..problems import ODEProblem, SDEProblem
-from ..solution import UNSTABLE, Outcome, Provenance, Solution
-from ..tolerances import recorded_tolerance
-from .base import SolveOptions, StochasticOptions
-from .diagnosis import functions_of, where_not_finite
-from .diffrax_clip import shorten
+from ..._core import is_concrete
+from ...problems import ODEProblem, SDEProblem
+from ...solution import UNSTABLE, Outcome, Provenance, Solution
+from .._diagnosis import functions_of, where_not_finite
+from .._protocol import SolveOptions, StochasticOptions
+from .._tolerances import recorded_tolerance
+from ._clip import shorten
 
 
 class DiffeqsolveArguments(TypedDict):
@@ -74,7 +74,7 @@ def _tracks_end(arguments: DiffeqsolveArguments) -> bool:
 
 def outcome_of(result: Any, end_state: PyTree, *, guarded: bool = False) -> Any:
     """How a run ended, from Diffrax's own result, its last state, and whether a
-    [`GuardedController`][hybrid_nds.backends.diffrax_guard.GuardedController] chose
+    [`GuardedController`][hybrid_nds.backends.diffrax.GuardedController] chose
     its steps."""
     named = {
         "successful": Outcome.success,

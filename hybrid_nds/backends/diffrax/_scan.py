@@ -19,12 +19,12 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from .._core import is_concrete
-from ..noise import BrownianPath, StoredPath
-from ..problems import ODEProblem
-from ..solution import Solution
-from .base import SolveOptions, StochasticOptions
-from .diffrax_run import make_solution, reached
+from ..._core import is_concrete
+from ...noise import BrownianPath, StoredPath
+from ...problems import ODEProblem
+from ...solution import Solution
+from .._protocol import SolveOptions, StochasticOptions
+from ._run import make_solution, reached
 
 # So many steps are taken in one piece, and a derivative keeps what each computed.
 _PLAIN_STEPS = 128
@@ -133,7 +133,7 @@ def ordinary_grid(problem: ODEProblem, options: SolveOptions) -> Grid | None:
 
 def stochastic_grid(options: StochasticOptions) -> Grid | None:
     """The steps of a stochastic solve that can be a scan, or `None`; see
-    [`ordinary_grid`][hybrid_nds.backends.diffrax_scan.ordinary_grid]."""
+    [`ordinary_grid`][hybrid_nds.backends.diffrax.ordinary_grid]."""
     path = options.path
     if not options.fixed_steps or "stepsize_controller" in options.extra:
         return None

@@ -16,9 +16,9 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
 
-from ..lowering import LoweredFunction, lower_problem
-from ..problems import ODEProblem, SDEProblem, forward_problem
-from ..runtime import Session
+from ...lowering import LoweredFunction, lower_problem
+from ...problems import ODEProblem, SDEProblem, forward_problem
+from ...runtime import Session
 
 Form = Literal["array", "scalar"]
 Way = Literal["lowered", "callback"]

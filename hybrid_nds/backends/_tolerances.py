@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
-from ._core import is_concrete, require_real_scalar
-from .backends.base import SolveOptions
-from .problems import ODEProblem, SDEProblem, SteadyState
+from .._core import is_concrete, require_real_scalar
+from ..problems import ODEProblem, SDEProblem, SteadyState
+from ._protocol import SolveOptions
 
 _DEFAULT_TOLERANCES = {"float64": (1e-6, 1e-9), "float32": (1e-4, 1e-6)}
 

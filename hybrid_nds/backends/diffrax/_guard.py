@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, Bool
 
-from .diffrax_first_step import first_step
+from ._first_step import first_step
 
 # Rejected one after another: at a fifth of the step before, 1e-21 of the first one
 # where values are not finite, and 1e-42 in any case.

@@ -14,17 +14,17 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
-from ..methods import SOLVERS
-from ..noise import BrownianPath, StoredPath, grid_steps
-from ..options import check_options
-from ..problems import ODEProblem, SDEProblem, Stretch, tangent_problem
-from ..solution import Provenance
-from ..stochastic_options import check_stochastic_options
-from .base import DEFAULT_MAX_STEPS, NO_OPTIONS, SolveOptions
-from .diffrax import plan
-from .diffrax_parts import make_solver
-from .diffrax_stochastic import plan_stochastic
-from .diffrax_tangent_steps import TangentPlan, advance
+from ...methods import SOLVERS
+from ...noise import BrownianPath, StoredPath, grid_steps
+from ...problems import ODEProblem, SDEProblem, Stretch, tangent_problem
+from ...solution import Provenance
+from .._ode_options import check_options
+from .._protocol import DEFAULT_MAX_STEPS, NO_OPTIONS, SolveOptions
+from .._sde_options import check_stochastic_options
+from ._backend import plan
+from ._parts import make_solver
+from ._sde import plan_stochastic
+from ._tangent_steps import TangentPlan, advance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,7 +233,7 @@ def _implicit_for_additive(tangent: SDEProblem, solver: Any) -> Any:
 
 
 def _provenance(arguments: Any, options: Any) -> Provenance:
-    from .diffrax_run import _VERSIONS
+    from ._run import _VERSIONS
 
     numbers = [
         None if x is None else float(x)

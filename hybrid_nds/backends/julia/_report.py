@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from ..problems import ODEProblem, SDEProblem
-from .base import SolveOptions, StochasticOptions
+from ...problems import ODEProblem, SDEProblem
+from .._protocol import SolveOptions, StochasticOptions
 
 PYTHON_VERSIONS = tuple(
     (name, importlib.metadata.version(name))

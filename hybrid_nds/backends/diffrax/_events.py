@@ -14,9 +14,9 @@ import numpy as np
 import optimistix as optx
 from jaxtyping import Array, Bool, PyTree, Scalar
 
-from ..problems import Event, ODEProblem, SteadyState
-from ..tolerances import steady_tolerances
-from .base import SolveOptions
+from ...problems import Event, ODEProblem, SteadyState
+from .._protocol import SolveOptions
+from .._tolerances import steady_tolerances
 
 _NEGATIVE, _ZERO, _POSITIVE, _UNDECIDED = range(4)
 # A pattern of one sign in two bits an event must be exact in float32.

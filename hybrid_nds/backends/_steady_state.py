@@ -15,7 +15,7 @@ from jaxtyping import Array
 from .._core import is_concrete, with_forward_rule
 from ..problems import ODEProblem, SteadyState
 from ..solution import Solution
-from ..tolerances import default_tolerances
+from ._tolerances import default_tolerances
 
 # Beyond so many scalars a Jacobian costs more than it tells.
 _MOST = 200

@@ -14,10 +14,10 @@ import jax.tree_util as jtu
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
-from ..problems import ODEProblem, SDEProblem
-from .diffrax_clip import shorten
-from .diffrax_run import all_finite
-from .diffrax_stochastic import make_stochastic_terms
+from ...problems import ODEProblem, SDEProblem
+from ._clip import shorten
+from ._run import all_finite
+from ._sde import make_stochastic_terms
 
 
 class StepIncrement(diffrax.AbstractBrownianPath):

@@ -12,10 +12,10 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
 
-from ..problems import Event, ODEProblem
-from ..runtime import Session
-from .julia_fields import FunctionCache
-from .julia_prepared import Approach, PreparedProblem
+from ...problems import Event, ODEProblem
+from ...runtime import Session
+from ._fields import FunctionCache
+from ._prepared import Approach, PreparedProblem
 
 # A prepared problem holds Julia's copy of its state and parameters, little more.
 _KEPT_PROBLEMS = 128

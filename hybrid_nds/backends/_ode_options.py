@@ -15,11 +15,11 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
-from ._core import is_concrete, require_precision, require_real_scalar
-from .backends.base import SolveOptions
-from .methods import Stack, find_solver
-from .problems import Event, ODEProblem, SDEProblem, as_events
-from .tolerances import (
+from .._core import is_concrete, require_precision, require_real_scalar
+from ..methods import Stack, find_solver
+from ..problems import Event, ODEProblem, SDEProblem, as_events
+from ._protocol import SolveOptions
+from ._tolerances import (
     absolute_tolerance,
     check_tolerance,
     default_absolute,

@@ -6,10 +6,10 @@ import dataclasses
 
 import numpy as np
 
-from .. import runtime
-from ..lowering import LoweredFunction, LoweredProblem, lower_problem
-from ..problems import ODEProblem
-from .julia_fields import FunctionCache
+from ... import runtime
+from ...lowering import LoweredFunction, LoweredProblem, lower_problem
+from ...problems import ODEProblem
+from ._fields import FunctionCache
 
 _FUNCTIONS = FunctionCache()
 

@@ -14,9 +14,8 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
-from ._core import is_concrete, require_precision, require_real_scalar
-from .backends.base import StochasticOptions
-from .methods import (
+from .._core import is_concrete, require_precision, require_real_scalar
+from ..methods import (
     Stack,
     StochasticSolverInfo,
     check_suits,
@@ -24,10 +23,11 @@ from .methods import (
     find_stochastic_solver,
     suitable,
 )
-from .noise import BrownianPath, LevyArea, StoredPath, grid_steps
-from .options import check_max_steps, check_saveat
-from .problems import SDEProblem
-from .tolerances import (
+from ..noise import BrownianPath, LevyArea, StoredPath, grid_steps
+from ..problems import SDEProblem
+from ._ode_options import check_max_steps, check_saveat
+from ._protocol import StochasticOptions
+from ._tolerances import (
     check_tolerance,
     default_absolute,
     default_tolerances,

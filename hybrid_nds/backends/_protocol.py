@@ -77,7 +77,7 @@ class StochasticOptions:
         error control.
     - `dt`: in fixed steps the length of every step, that of the path's grid; in an
         adaptive solve the first step, or `None`.
-    - `saveat`: as in [`SolveOptions`][hybrid_nds.backends.base.SolveOptions].
+    - `saveat`: as in [`SolveOptions`][hybrid_nds.backends.SolveOptions].
     - `path`: the Brownian path, a [`BrownianPath`][hybrid_nds.BrownianPath] over the
         span of the problem, of as many Brownian motions as its noise has, with the
         Lévy area that the solver needs.

@@ -6,11 +6,11 @@ import collections
 import dataclasses
 from typing import Any
 
-from ..lowering import LoweredFunction, LoweringError, lower
-from ..problems import SDEProblem
-from ..runtime import Session
-from .julia_cache import structure_key
-from .julia_fields import FunctionCache
+from ...lowering import LoweredFunction, LoweringError, lower
+from ...problems import SDEProblem
+from ...runtime import Session
+from ._cache import structure_key
+from ._fields import FunctionCache
 
 # The kernels by the names of solvers; each takes the steps of Julia's method of that
 # name. Julia's EulerHeun is Heun's method; Diffrax's has a name of its own here.

@@ -15,13 +15,13 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
 
-from .._core import is_concrete
-from ..problems import ODEProblem, SDEProblem
-from ..runtime import JuliaWorker
-from ..solution import Outcome, Provenance, Solution
-from .base import SolveOptions, StochasticOptions
-from .julia_parcels import LoweringCache, pack
-from .julia_prepared import STATS, StateLayout
+from ..._core import is_concrete
+from ...problems import ODEProblem, SDEProblem
+from ...runtime import JuliaWorker
+from ...solution import Outcome, Provenance, Solution
+from .._protocol import SolveOptions, StochasticOptions
+from ._payload import LoweringCache, pack
+from ._prepared import STATS, StateLayout
 
 Problem = ODEProblem | SDEProblem
 Options = SolveOptions | StochasticOptions

@@ -11,14 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from .._core import is_concrete
-from ..methods import solver_names
-from ..problems import ODEProblem, SDEProblem
-from ..solution import Solution
-from .base import SolveOptions, StochasticOptions
-from .diffrax_events import EventPlan, fired_index, make_event
-from .diffrax_guard import is_guarded
-from .diffrax_parts import (
+from ..._core import is_concrete
+from ...methods import solver_names
+from ...problems import ODEProblem, SDEProblem
+from ...solution import Solution
+from .._protocol import SolveOptions, StochasticOptions
+from ._events import EventPlan, fired_index, make_event
+from ._guard import is_guarded
+from ._parts import (
     make_adjoint,
     make_controller,
     make_max_steps,
@@ -27,7 +27,7 @@ from .diffrax_parts import (
     make_solver,
     make_terms,
 )
-from .diffrax_run import (
+from ._run import (
     DiffeqsolveArguments,
     is_unstable,
     make_solution,
@@ -36,8 +36,8 @@ from .diffrax_run import (
     saved_of,
     up_to_failure,
 )
-from .diffrax_scan import Grid, Scan, ordinary_grid, scan_solution, scan_steps
-from .diffrax_stochastic import solve_stochastic
+from ._scan import Grid, Scan, ordinary_grid, scan_solution, scan_steps
+from ._sde import solve_stochastic
 
 _EXTRA = ("root_finder", "step_to_saveat", "stepsize_controller")
 

@@ -11,12 +11,12 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from ..lowering import lower_stochastic_problem, paired_fields
-from ..problems import SDEProblem
-from ..runtime import Session
-from .base import DEFAULT_MAX_STEPS, StochasticOptions
-from .julia_cache import structure_key
-from .julia_fields import (
+from ...lowering import lower_stochastic_problem, paired_fields
+from ...problems import SDEProblem
+from ...runtime import Session
+from .._protocol import DEFAULT_MAX_STEPS, StochasticOptions
+from ._cache import structure_key
+from ._fields import (
     CallbackWeights,
     FunctionCache,
     Way,
@@ -26,7 +26,7 @@ from .julia_fields import (
     memory_view,
     vector_view,
 )
-from .julia_prepared import (
+from ._prepared import (
     KEEP,
     STATS,
     ParameterSource,

@@ -9,9 +9,9 @@ from typing import Any
 import jax.tree_util as jtu
 import numpy as np
 
-from .. import runtime
-from .._core import is_concrete, precision_of
-from ..methods import (
+from ... import runtime
+from ..._core import is_concrete, precision_of
+from ...methods import (
     LOST_NOISE,
     LOST_TERMS,
     SCALAR_NOISE,
@@ -19,17 +19,14 @@ from ..methods import (
     StochasticSolverInfo,
     find_stochastic_solver,
 )
-from ..problems import SDEProblem
-from ..solution import Outcome, Provenance, Solution
-from ..tolerances import recorded_tolerance
-from .base import StochasticOptions
-from .julia_prepared import FIXED_STEP_NEWTON, RawResult
-from .julia_report import PYTHON_VERSIONS, reporting
-from .julia_stochastic_prepared import (
-    PreparedStochasticCache,
-    PreparedStochasticProblem,
-)
-from .julia_worker import RemoteJulia, Reply, check_worker, reply_of
+from ...problems import SDEProblem
+from ...solution import Outcome, Provenance, Solution
+from .._protocol import StochasticOptions
+from .._tolerances import recorded_tolerance
+from ._prepared import FIXED_STEP_NEWTON, RawResult
+from ._report import PYTHON_VERSIONS, reporting
+from ._sde_prepared import PreparedStochasticCache, PreparedStochasticProblem
+from ._worker import RemoteJulia, Reply, check_worker, reply_of
 
 _EXTRA = ("newton_tolerance", "rhs", "theta", "worker")
 _OUTCOMES: tuple[Any, ...] = tuple(

@@ -12,12 +12,12 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
 
-from .._core import is_concrete, with_forward_rule
-from ..methods import find_solver
-from ..problems import ODEProblem, SDEProblem
-from .base import DEFAULT_MAX_STEPS, SolveOptions, StochasticOptions
-from .diffrax_guard import GuardedController
-from .diffrax_stages import RoundoffNewton, ToleranceNewton
+from ..._core import is_concrete, with_forward_rule
+from ...methods import find_solver
+from ...problems import ODEProblem, SDEProblem
+from .._protocol import DEFAULT_MAX_STEPS, SolveOptions, StochasticOptions
+from ._guard import GuardedController
+from ._stages import RoundoffNewton, ToleranceNewton
 
 _ADJOINTS = {
     # As many checkpoints as Diffrax takes for its own default of 4096 steps; beyond

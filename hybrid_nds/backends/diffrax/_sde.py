@@ -15,19 +15,19 @@ import lineax as lx
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
-from ..methods import find_stochastic_solver
-from ..problems import (
+from ...methods import find_stochastic_solver
+from ...problems import (
     LangevinDiffusion,
     LangevinDrift,
     NoiseKind,
     SDEProblem,
     forward_problem,
 )
-from ..solution import Solution
-from .base import DEFAULT_MAX_STEPS, SolveOptions, StochasticOptions
-from .diffrax_guard import GuardedController, is_guarded
-from .diffrax_parts import make_adjoint, make_progress_meter, make_saveat
-from .diffrax_run import (
+from ...solution import Solution
+from .._protocol import DEFAULT_MAX_STEPS, SolveOptions, StochasticOptions
+from ._guard import GuardedController, is_guarded
+from ._parts import make_adjoint, make_progress_meter, make_saveat
+from ._run import (
     DiffeqsolveArguments,
     is_unstable,
     make_solution,
@@ -36,14 +36,7 @@ from .diffrax_run import (
     saved_of,
     up_to_failure,
 )
-from .diffrax_scan import (
-    Grid,
-    Scan,
-    drawn,
-    scan_solution,
-    scan_steps,
-    stochastic_grid,
-)
+from ._scan import Grid, Scan, drawn, scan_solution, scan_steps, stochastic_grid
 
 _EXTRA = ("stepsize_controller",)
 _BUFFERED_STEPS = 4096

@@ -9,16 +9,16 @@ import jax
 import jax.tree_util as jtu
 import numpy as np
 
-from .. import runtime
-from .._core import is_concrete
-from ..methods import find_stochastic_solver
-from ..problems import SDEProblem
-from .julia_ensemble_run import EnsembleRun
-from .julia_ensemble_types import (
+from ... import runtime
+from ..._core import is_concrete
+from ...methods import find_stochastic_solver
+from ...problems import SDEProblem
+from ._ensemble_run import EnsembleRun
+from ._ensemble_types import (
     KernelReductions as KernelReductions,
     KernelResult as KernelResult,
 )
-from .julia_kernels import KERNELS as KERNELS, kernel_applies as kernel_applies
+from ._kernels import KERNELS as KERNELS, kernel_applies as kernel_applies
 
 
 def run_ensemble(

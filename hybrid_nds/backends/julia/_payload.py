@@ -20,8 +20,8 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
 
-from .._core import is_concrete
-from ..lowering import (
+from ..._core import is_concrete
+from ...lowering import (
     LoweredField,
     LoweredFunction,
     Lowerings,
@@ -29,11 +29,11 @@ from ..lowering import (
     lower,
     lower_stochastic_problem,
 )
-from ..noise import StoredPath
-from ..problems import Event, ODEProblem, SDEProblem
-from .base import SolveOptions, StochasticOptions
-from .julia_cache import structure_key
-from .julia_fields import Form
+from ...noise import StoredPath
+from ...problems import Event, ODEProblem, SDEProblem
+from .._protocol import SolveOptions, StochasticOptions
+from ._cache import structure_key
+from ._fields import Form
 
 _KEPT_PROBLEMS = 128
 _PARTS: tuple[Part, ...] = ("field", "jacobian", "time_gradient")

@@ -8,16 +8,16 @@ import jax
 import jax.tree_util as jtu
 import numpy as np
 
-from ..lowering import parameter_vector
-from ..noise import BrownianPath, grid_steps
-from ..problems import SDEProblem
-from ..runtime import Session
-from ..solution import UNSTABLE
-from .base import StochasticOptions
-from .julia_ensemble_types import KernelReductions, KernelResult
-from .julia_fields import julia_type, vector_view
-from .julia_kernels import KERNEL_CACHE, KERNELS
-from .julia_stochastic import StochasticJulia
+from ...lowering import parameter_vector
+from ...noise import BrownianPath, grid_steps
+from ...problems import SDEProblem
+from ...runtime import Session
+from ...solution import UNSTABLE
+from .._protocol import StochasticOptions
+from ._ensemble_types import KernelReductions, KernelResult
+from ._fields import julia_type, vector_view
+from ._kernels import KERNEL_CACHE, KERNELS
+from ._sde import StochasticJulia
 
 _STACK = StochasticJulia()
 

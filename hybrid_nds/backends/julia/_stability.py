@@ -15,12 +15,11 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
-from .. import runtime
-from ..lowering import lower
-from ..methods import find_solver, find_stochastic_solver
-from ..noise import BrownianPath, StoredPath, grid_steps
-from ..options import check_options
-from ..problems import (
+from ... import runtime
+from ...lowering import lower
+from ...methods import find_solver, find_stochastic_solver
+from ...noise import BrownianPath, StoredPath, grid_steps
+from ...problems import (
     SCHEMES,
     ExitStep,
     ODEProblem,
@@ -29,13 +28,14 @@ from ..problems import (
     tangent_problem,
     tangent_step,
 )
-from ..solution import Provenance
-from ..stochastic_options import check_stochastic_options
-from .base import DEFAULT_MAX_STEPS, NO_OPTIONS
-from .julia_fields import FunctionCache, julia_type, memory_view, vector_view
-from .julia_prepared import FIXED_STEP_NEWTON, ParameterSource, parameter_count
-from .julia_report import PYTHON_VERSIONS
-from .julia_stochastic import StochasticJulia
+from ...solution import Provenance
+from .._ode_options import check_options
+from .._protocol import DEFAULT_MAX_STEPS, NO_OPTIONS
+from .._sde_options import check_stochastic_options
+from ._fields import FunctionCache, julia_type, memory_view, vector_view
+from ._prepared import FIXED_STEP_NEWTON, ParameterSource, parameter_count
+from ._report import PYTHON_VERSIONS
+from ._sde import StochasticJulia
 
 # Explicit and of high order: tangent vectors are followed to tight tolerances.
 DEFAULT_SOLVER = "Vern7"
@@ -121,7 +121,7 @@ def julia_tangent_flow(
     """Make ready to follow orbits and `count` tangent vectors of each in Julia.
 
     **Arguments:** as of
-    [`diffrax_tangent_flow`][hybrid_nds.backends.diffrax_stability.diffrax_tangent_flow].
+    [`diffrax_tangent_flow`][hybrid_nds.backends.diffrax.diffrax_tangent_flow].
     Euler's and Heun's schemes of stochastic problems run in loops of this package,
     other methods in those of StochasticDiffEq.
 

@@ -11,12 +11,12 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
 
-from ..lowering import lower
-from ..problems import Event, ODEProblem
-from ..runtime import Session
-from ..tolerances import steady_tolerances
-from .base import DEFAULT_MAX_STEPS, SolveOptions
-from .julia_fields import (
+from ...lowering import lower
+from ...problems import Event, ODEProblem
+from ...runtime import Session
+from .._protocol import DEFAULT_MAX_STEPS, SolveOptions
+from .._tolerances import steady_tolerances
+from ._fields import (
     CallbackWeights,
     Form,
     FunctionCache,

@@ -9,18 +9,18 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
 
-from .. import runtime
-from .._core import is_concrete
-from ..methods import SOLVERS, SolverInfo, find_solver, solver_names
-from ..problems import ODEProblem, SDEProblem
-from ..solution import Outcome, Provenance, Solution
-from ..tolerances import recorded_tolerance
-from .base import SolveOptions, StochasticOptions
-from .julia_cache import PreparedCache
-from .julia_prepared import FIXED_STEP_NEWTON, Approach, PreparedProblem, RawResult
-from .julia_report import PYTHON_VERSIONS, reporting
-from .julia_stochastic import StochasticJulia
-from .julia_worker import RemoteJulia, Reply, check_worker, reply_of
+from ... import runtime
+from ..._core import is_concrete
+from ...methods import SOLVERS, SolverInfo, find_solver, solver_names
+from ...problems import ODEProblem, SDEProblem
+from ...solution import Outcome, Provenance, Solution
+from .._protocol import SolveOptions, StochasticOptions
+from .._tolerances import recorded_tolerance
+from ._cache import PreparedCache
+from ._prepared import FIXED_STEP_NEWTON, Approach, PreparedProblem, RawResult
+from ._report import PYTHON_VERSIONS, reporting
+from ._sde import StochasticJulia
+from ._worker import RemoteJulia, Reply, check_worker, reply_of
 
 _EXTRA = ("form", "newton_tolerance", "rhs", "specialize", "step_to_saveat", "worker")
 _OUTCOMES: tuple[Any, ...] = tuple(
