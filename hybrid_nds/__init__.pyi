@@ -21,7 +21,6 @@ from .ensembles import (
     Quantiles as Quantiles,
     ensemble as ensemble,
 )
-from .interop import from_diffrax as from_diffrax, to_diffrax as to_diffrax
 from .measures import compare_laws as compare_laws
 from .methods import (
     SolverFault as SolverFault,
@@ -50,4 +49,8 @@ from .solution import (
     Solution as Solution,
     SolveError as SolveError,
 )
-from .solve import solve as solve
+from .solving import (
+    from_diffrax as from_diffrax,
+    solve as solve,
+    to_diffrax as to_diffrax,
+)

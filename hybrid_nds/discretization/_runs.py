@@ -16,7 +16,7 @@ from .._core import QUICKLY
 from ..methods import find_stochastic_solver
 from ..noise import StoredPath, coarsened
 from ..problems import ODEProblem, SDEProblem
-from ..solve import solve
+from ..solving import solve
 
 Exact = Callable[[Any], Any]
 

@@ -19,7 +19,7 @@ from .._core import check_whole, precision_of
 from ..analysis import AnalysisResult, analysis_provenance
 from ..problems import ODEProblem
 from ..solution import Provenance
-from ..solve import solve
+from ..solving import solve
 from ._draws import over_draws
 from ._estimate import OrderEstimate, fit_order
 from ._runs import flat_end

@@ -17,7 +17,7 @@ from jaxtyping import PRNGKeyArray
 from .._core import precision_of
 from ..analysis import analysis_provenance, progress_bar
 from ..problems import ODEProblem, SDEProblem
-from ..solve import solve
+from ..solving import solve
 from ._runs import (
     check_steps,
     draw,

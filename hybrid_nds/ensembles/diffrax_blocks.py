@@ -17,7 +17,7 @@ from jaxtyping import PyTree
 
 from ..problems import ODEProblem, SDEProblem
 from ..solution import Provenance
-from ..solve import solve
+from ..solving import solve
 from .layout import flatten_states
 from .plan import Plan, Trajectories, initial_states
 

@@ -19,7 +19,7 @@ from ..methods import find_stochastic_solver
 from ..noise import BrownianPath, LevyArea
 from ..problems import SDEProblem
 from ..solution import Provenance
-from ..solve import solve
+from ..solving import solve
 from .layout import flatten_states
 from .plan import Plan, Trajectories, initial_states
 

@@ -18,7 +18,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from ..analysis import progress_bar
 from ..problems import ODEProblem, SDEProblem
-from ..solve import get_backend
+from ..solving import get_backend
 from ..tasks import check_executor, run_tasks, workers_of
 from .checkpoint import Checkpoint
 from .checks import (

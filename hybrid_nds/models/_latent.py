@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from .._core import check_whole, is_concrete
 from ..noise import StoredPath
 from ..problems import Interpretation, NoiseKind
-from ..solve import solve
+from ..solving import solve
 from ._base import ContinuousModel, StochasticModel
 from ._checks import check_number
 from ._neural_ode import make_network, with_time

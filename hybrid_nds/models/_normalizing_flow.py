@@ -13,7 +13,7 @@ import jax.scipy.stats
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._core import check_whole
-from ..solve import solve
+from ..solving import solve
 from ._base import ContinuousModel
 from ._neural_ode import make_network, with_time
 

@@ -15,7 +15,7 @@ from jax.flatten_util import ravel_pytree
 
 from ..methods import SOLVERS
 from ..problems import ODEProblem
-from ..solve import solve
+from ..solving import solve
 from .analyses import PlannedAnalysis
 from .fixtures import Fixture, NamedObservable
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from .._core import QUICKLY, write_text
 from ..problems import ODEProblem
-from ..solve import solve
+from ..solving import solve
 from .analyses import Found, PlannedAnalysis
 from .plan import Plan, flat_field, flat_states, scaled_problem
 

@@ -17,7 +17,7 @@ from .._core import check_whole
 from ..analysis import AnalysisError
 from ..problems import ODEProblem, VectorField, tangent_problem
 from ..solution import Provenance, SolveError
-from ..solve import solve
+from ..solving import solve
 from ._field import field_values, flat_field, shaped, time_slopes
 
 DEFAULT_SOLVERS = {"diffrax": "Dopri8", "julia": "Vern9"}

@@ -21,7 +21,7 @@ from ..analysis import AnalysisError, AnalysisResult, analysis_provenance
 from ..backends import default_absolute, default_tolerances
 from ..problems import ODEProblem
 from ..solution import Provenance, Solution, SolveError
-from ..solve import solve
+from ..solving import solve
 from ._field import (
     check_problem,
     flat_field,

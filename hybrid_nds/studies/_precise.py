@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from ..problems import ODEProblem
-from ..solve import solve
+from ..solving import solve
 
 # Of order eight and more on either backend.
 _SOLVERS = {"diffrax": "Dopri8", "julia": "Vern9"}

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from ..models import Attention
 from ..problems import Event, ODEProblem
-from ..solve import solve
+from ..solving import solve
 from ._claim import Claim
 from ._findings import Findings
 from ._marks import mark

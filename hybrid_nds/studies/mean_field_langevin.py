@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from ..ensembles import Moments, ensemble
 from ..models import MeanFieldLangevin, linear_unit
 from ..problems import SDEProblem
-from ..solve import solve
+from ..solving import solve
 from ._claim import Claim
 from ._findings import Findings
 from ._levels import LEVEL, normal_quantile, slope_error

@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from ..models import StochasticHopf
 from ..problems import SDEProblem
-from ..solve import solve
+from ..solving import solve
 from ..stability import lyapunov_spectrum
 from ._claim import Claim, Relation
 from ._findings import Findings

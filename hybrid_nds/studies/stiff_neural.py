@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from ..ensembles import Moments, ensemble
 from ..models import Robertson
 from ..problems import ODEProblem, SDEProblem
-from ..solve import solve
+from ..solving import solve
 from ._claim import Claim
 from ._findings import Findings
 from ._levels import LEVEL, normal_quantile

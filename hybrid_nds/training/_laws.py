@@ -19,7 +19,7 @@ from ..measures._differentiable import (
     sinkhorn_statistic,
 )
 from ..problems import ODEProblem
-from ..solve import solve
+from ..solving import solve
 from ._batches import check_times, check_trajectories
 from ._losses import Loss, Value
 from ._trajectories import Times, timed

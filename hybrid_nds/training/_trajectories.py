@@ -12,7 +12,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from ..models._base import assemble
-from ..solve import solve
+from ..solving import solve
 from ._batches import check_times, check_trajectories
 from ._losses import Loss, Value, field_problem
 

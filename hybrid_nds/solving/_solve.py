@@ -11,18 +11,18 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from ._core import is_concrete
-from .backends import (
+from .._core import is_concrete
+from ..backends import (
     Backend,
     check_options,
     check_rest,
     check_stochastic_options,
     diagnosed,
 )
-from .methods import SOLVERS, Stack
-from .noise import BrownianPath, StoredPath
-from .problems import Event, ODEProblem, SDEProblem, SteadyState, forward_mode_named
-from .solution import Outcome, Solution, SolveError, outcome_name
+from ..methods import SOLVERS, Stack
+from ..noise import BrownianPath, StoredPath
+from ..problems import Event, ODEProblem, SDEProblem, SteadyState, forward_mode_named
+from ..solution import Outcome, Solution, SolveError, outcome_name
 
 # A backend is imported when it is first asked for: importing hybrid_nds never
 # touches Julia.

@@ -11,9 +11,9 @@ import jax
 import jax.tree_util as jtu
 import lineax as lx
 
-from .backends.diffrax import DiffusionOperator, StatePath
-from .noise import BrownianPath, StoredPath
-from .problems import Interpretation, NoiseKind, SDEProblem, underdamped_langevin
+from ..backends.diffrax import DiffusionOperator, StatePath
+from ..noise import BrownianPath, StoredPath
+from ..problems import Interpretation, NoiseKind, SDEProblem, underdamped_langevin
 
 
 class DiagonalOf(eqx.Module):

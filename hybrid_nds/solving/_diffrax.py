@@ -8,9 +8,9 @@ import diffrax
 import jax.tree_util as jtu
 import numpy as np
 
-from ._core import is_concrete
-from .backends import check_options, check_stochastic_options
-from .backends.diffrax import (
+from .._core import is_concrete
+from ..backends import check_options, check_stochastic_options
+from ..backends.diffrax import (
     AtRest,
     Crossing,
     DiffeqsolveArguments,
@@ -18,8 +18,8 @@ from .backends.diffrax import (
     plan,
     plan_stochastic,
 )
-from .interop_stochastic import is_stochastic, stochastic_problem
-from .problems import Event, ODEProblem, SDEProblem, SteadyState
+from ..problems import Event, ODEProblem, SDEProblem, SteadyState
+from ._diffrax_sde import is_stochastic, stochastic_problem
 
 _OPTIONS = (
     "solver",
