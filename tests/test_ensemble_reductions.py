@@ -8,8 +8,8 @@ from hypothesis import example, given, settings, strategies as st
 from scipy import stats
 
 from hybrid_nds.ensembles import ExitFlags, Histogram, Moments, Quantiles
-from hybrid_nds.ensembles.layout import Layout
-from hybrid_nds.ensembles.reduction import observe, observed_layout
+from hybrid_nds.ensembles._layout import Layout
+from hybrid_nds.ensembles._reduction import observe, observed_layout
 
 TIMES = np.array([0.5, 1.0])
 

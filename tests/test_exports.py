@@ -38,14 +38,6 @@ def test_a_name_that_is_not_exported_is_an_attribute_error():
         _ = hybrid_nds.nowhere
 
 
-def test_a_verb_is_not_hidden_by_the_module_of_its_name():
-    _fresh("""
-        import hybrid_nds
-        import hybrid_nds.solve
-        assert callable(hybrid_nds.solve), hybrid_nds.solve
-    """)
-
-
 def test_neither_the_package_nor_its_command_line_imports_jax():
     _fresh("""
         import sys

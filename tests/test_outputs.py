@@ -71,7 +71,7 @@ CALLS = {
 
 @pytest.mark.parametrize("name", CALLS)
 def test_functions_refuse_what_cannot_be_written(name, taken, monkeypatch):
-    monkeypatch.setattr("hybrid_nds.ensembles.verb.make_blocks", _never)
+    monkeypatch.setattr("hybrid_nds.ensembles._ensemble.make_blocks", _never)
     monkeypatch.setattr("hybrid_nds.training._training.Program", _never)
     call, words = CALLS[name]
     with pytest.raises(ValueError, match=words) as error:

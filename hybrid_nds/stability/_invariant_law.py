@@ -14,7 +14,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from .._core import precision_of
 from ..analysis import AnalysisError, SavedProgress
-from ..ensembles.checks import check_key
+from ..ensembles._checks import check_key
 from ..problems import (
     ODEProblem,
     SDEProblem,

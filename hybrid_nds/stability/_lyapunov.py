@@ -14,7 +14,7 @@ from jaxtyping import PRNGKeyArray
 from .._core import precision_of
 from ..analysis import AnalysisError, SavedProgress, progress_bar
 from ..backends.diffrax import diffrax_tangent_flow, powers_of_two
-from ..ensembles.checks import check_key
+from ..ensembles._checks import check_key
 from ..noise import BrownianPath, StoredPath
 from ..problems import ODEProblem, SDEProblem, arrays_text, digest, problem_fingerprint
 from ._lyapunov_plan import (

@@ -14,7 +14,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from .._core import check_whole, is_concrete
-from ..ensembles.checks import check_initial
+from ..ensembles._checks import check_initial
 from ..noise import BrownianPath, StoredPath
 from ..problems import ODEProblem, SDEProblem, tangent_problem
 

@@ -11,7 +11,7 @@ from jaxtyping import PRNGKeyArray
 
 from .._core import check_whole, precision_of
 from ..analysis import AnalysisError, SavedProgress, analysis_provenance
-from ..ensembles.checks import check_key
+from ..ensembles._checks import check_key
 from ..problems import SDEProblem, arrays_text, digest, problem_fingerprint
 from ._linear_noise import LinearNoise, leading_eigenvalue, linear_noise
 from ._lyapunov import flow_of, follow

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from .._core import check_whole
 from ..analysis import AnalysisError, SavedProgress, progress_bar
 from ..ensembles import EnsembleError, ensemble
-from ..ensembles.layout import flatten_states, structure_of, unflatten
+from ..ensembles._layout import flatten_states, structure_of, unflatten
 from ..problems import ODEProblem, SDEProblem, forward_problem
 from ..solution import Provenance
 from ._lyapunov_plan import check_positive, times_of

@@ -14,7 +14,7 @@ import optax
 from jaxtyping import PRNGKeyArray, PyTree
 
 from .._core import require_precision
-from ..ensembles.checks import check_key
+from ..ensembles._checks import check_key
 from ._checkpoint import Checkpoints, fingerprint
 from ._data import ArrayBatches, batches, sample_arrays
 from ._result import Fit

@@ -7,7 +7,7 @@ import importlib.metadata
 from jaxtyping import PyTree
 
 from ..problems import arrays_text, digest, problem_fingerprint, traced_text
-from .plan import Plan
+from ._plan import Plan
 
 _PACKAGES = ("hybrid_nds", "jax", "jaxlib", "equinox", "diffrax")
 

@@ -18,8 +18,8 @@ from jaxtyping import PyTree
 from ..problems import ODEProblem, SDEProblem
 from ..solution import Provenance
 from ..solving import solve
-from .layout import flatten_states
-from .plan import Plan, Trajectories, initial_states
+from ._layout import flatten_states
+from ._plan import Plan, Trajectories, initial_states
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,8 +12,8 @@ import numpy as np
 
 from .._core import atomic_file, check_writable_folder
 from ..solution import Provenance
-from .plan import BlockResult
-from .tasks import BatchResult
+from ._plan import BlockResult
+from ._tasks import BatchResult
 
 _MANIFEST = "manifest.json"
 _FORMAT = 1

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from ..solution import Outcome
-from .layout import State
-from .plan import SUCCESSES, BlockResult, Plan
-from .result import Failure
+from ._layout import State
+from ._plan import SUCCESSES, BlockResult, Plan
+from ._result import Failure
 
 _NAMES = tuple(Outcome._name_to_item)
 

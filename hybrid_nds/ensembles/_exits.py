@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import PyTree
 from scipy import special
 
-from .layout import Layout, State
-from .reduction import Observable
+from ._layout import Layout, State
+from ._reduction import Observable
 
 
 class ExitFlags:

@@ -8,13 +8,13 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
 
-from .histogram import HistogramResult
-from .moments import MomentsResult
+from ._histogram import HistogramResult
+from ._moments import MomentsResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from .result import Ensemble
+    from ._result import Ensemble
 
 _PATHS = 30
 _KINDS = ("band", "paths", "histogram")

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import ArrayLike, PyTree
 
-from .layout import Layout, State
-from .reduction import Observable, check_observable
+from ._layout import Layout, State
+from ._reduction import Observable, check_observable
 
 
 class Histogram:

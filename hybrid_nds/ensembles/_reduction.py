@@ -16,7 +16,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
 
-from .layout import Layout, State, flatten_states, structure_of, unflatten
+from ._layout import Layout, State, flatten_states, structure_of, unflatten
 
 Observable = Callable[[PyTree], Any]
 """A function of one state, evaluated in JAX."""

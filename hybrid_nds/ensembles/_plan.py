@@ -16,8 +16,8 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from ..problems import ODEProblem, SDEProblem
 from ..solution import UNSTABLE as UNSTABLE, Outcome
-from .layout import Layout, State, structure_of
-from .reduction import Reduction, observe, observed_layout
+from ._layout import Layout, State, structure_of
+from ._reduction import Reduction, observe, observed_layout
 
 _NAMES = tuple(Outcome._name_to_item)
 SUCCESSES = tuple(_NAMES.index(name) for name in ("success", "event"))

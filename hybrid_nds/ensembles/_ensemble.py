@@ -20,8 +20,8 @@ from ..analysis import progress_bar
 from ..problems import ODEProblem, SDEProblem
 from ..solving import get_backend
 from ..tasks import check_executor, run_tasks, workers_of
-from .checkpoint import Checkpoint
-from .checks import (
+from ._checkpoint import Checkpoint
+from ._checks import (
     check_choice,
     check_count,
     check_initial,
@@ -31,13 +31,13 @@ from .checks import (
     check_reduce,
     check_solve,
 )
-from .collect import Collector
-from .fingerprint import fingerprint
-from .julia_blocks import why_not_together
-from .plan import Plan, block_size
-from .reduction import Reduction
-from .result import Ensemble, EnsembleError
-from .tasks import Batch, BatchResult, cut, make_blocks, pack, run_batch, run_parcel
+from ._collect import Collector
+from ._fingerprint import fingerprint
+from ._julia_blocks import why_not_together
+from ._plan import Plan, block_size
+from ._reduction import Reduction
+from ._result import Ensemble, EnsembleError
+from ._tasks import Batch, BatchResult, cut, make_blocks, pack, run_batch, run_parcel
 
 # Blocks in a batch by default: seconds of work, and files of moderate size.
 _BATCH = 8

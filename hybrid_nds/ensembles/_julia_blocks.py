@@ -20,8 +20,8 @@ from ..noise import BrownianPath, LevyArea
 from ..problems import SDEProblem
 from ..solution import Provenance
 from ..solving import solve
-from .layout import flatten_states
-from .plan import Plan, Trajectories, initial_states
+from ._layout import flatten_states
+from ._plan import Plan, Trajectories, initial_states
 
 # Bytes of increments held at a time.
 _INCREMENTS = 64 * 2**20

@@ -19,7 +19,7 @@ from .._core import is_concrete
 from ..backends import check_options, check_stochastic_options
 from ..methods import Stack
 from ..problems import ODEProblem, SDEProblem
-from .reduction import Reduction
+from ._reduction import Reduction
 
 _VERBS = ("init", "update", "merge", "result", "describe")
 

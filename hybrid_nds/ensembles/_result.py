@@ -149,7 +149,7 @@ class Ensemble:
 
         **Raises:** `ValueError` where the ensemble has not kept what the picture shows.
         """
-        from .plot import draw
+        from ._plot import draw
 
         return draw(self, component, kind, ax)
 

@@ -20,9 +20,9 @@ from jaxtyping import PyTree
 
 from ..solution import Provenance
 from ..tasks import julia_beside
-from .diffrax_blocks import DiffraxBlocks
-from .julia_blocks import JuliaBlocks
-from .plan import BlockResult, Plan, Trajectories, keep
+from ._diffrax_blocks import DiffraxBlocks
+from ._julia_blocks import JuliaBlocks
+from ._plan import BlockResult, Plan, Trajectories, keep
 
 
 class Blocks(Protocol):
