@@ -31,6 +31,7 @@ from .methods import (
     solver_names as solver_names,
     stochastic_solver_names as stochastic_solver_names,
 )
+from .models._saving import load as load, save as save
 from .noise import BrownianPath as BrownianPath, StoredPath as StoredPath
 from .problems import (
     Event as Event,
@@ -42,7 +43,6 @@ from .problems import (
     underdamped_langevin as underdamped_langevin,
 )
 from .runtime import JuliaWorker as JuliaWorker
-from .saving import load as load, save as save
 from .solution import (
     Outcome as Outcome,
     Provenance as Provenance,

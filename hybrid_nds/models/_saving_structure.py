@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from ._core import is_concrete
-from .saving_names import Names, name_of
+from .._core import is_concrete
+from ._saving_names import Names, name_of
 
 # What safetensors keeps as it is; other types travel as the integers of their bits.
 _KEPT = {

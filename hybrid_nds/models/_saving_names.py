@@ -1,7 +1,7 @@
 """Classes and functions by name: which a saved model may mention, and none besides.
 
-A name is looked up in modules that are there already. Nothing is imported and nothing
-is called on a file's word.
+A name is looked up in modules that are there already, the models of this package among
+them. Nothing is imported and nothing is called on a file's word.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ import jax
 import jax.nn
 import jax.numpy
 import jax.scipy.special
-
-from . import models  # noqa: F401
 
 # Where functions of fields come from; the first that has a function names it.
 _FUNCTIONS = (

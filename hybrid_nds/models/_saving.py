@@ -13,9 +13,9 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
 
-from ._core import atomic_file
-from .saving_names import Names, name_of
-from .saving_structure import Decoder, Encoder
+from .._core import atomic_file
+from ._saving_names import Names, name_of
+from ._saving_structure import Decoder, Encoder
 
 _FORMAT = 1
 _KEY = "hybrid_nds"
