@@ -180,7 +180,7 @@ def test_validate_refuses_unknown_names(run, tmp_path):
 
 
 def test_validate_exits_with_failure_on_a_broken_rung(run, monkeypatch, tmp_path):
-    from hybrid_nds.reconcile import rungs
+    from hybrid_nds.reconcile import _rungs as rungs
 
     # A limit a thousand times below round-off cannot hold.
     monkeypatch.setattr(rungs, "UNIT", rungs.UNIT * 1e-3)

@@ -14,8 +14,8 @@ import scipy.integrate
 import scipy.special
 
 from hybrid_nds.reconcile import list_fixtures, load_fixture, sensitivity
-from hybrid_nds.reconcile.fields import FIELDS, SphereAttention
-from hybrid_nds.reconcile.observables import OBSERVABLES
+from hybrid_nds.reconcile._fields import FIELDS, SphereAttention
+from hybrid_nds.reconcile._observables import OBSERVABLES
 
 MAKE = Path(__file__).parent / "fixtures" / "make"
 sys.path.insert(0, str(MAKE))

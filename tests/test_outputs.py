@@ -156,7 +156,7 @@ def test_commands_print_in_any_encoding(name, encoding, monkeypatch, tmp_path):
         findings["jax"]["double_precision"] = True
         # The command hides the module of its name.
         monkeypatch.setattr(
-            sys.modules["hybrid_nds.cli.doctor"],
+            sys.modules["hybrid_nds.cli._doctor"],
             "examine",
             lambda: findings | {"checks": [found]},
         )

@@ -16,7 +16,7 @@ from hybrid_nds.reconcile import (
     load_fixture,
     reconcile,
 )
-from hybrid_nds.reconcile.stacks import RECORD, RecordedStack
+from hybrid_nds.reconcile._stacks import RECORD, RecordedStack
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,12 @@ import pytest
 
 from hybrid_nds import ODEProblem, SDEProblem
 from hybrid_nds.reconcile import load_fixture, reconcile
-from hybrid_nds.reconcile._specification import Table
-from hybrid_nds.reconcile.analyses import (
+from hybrid_nds.reconcile._analyses import (
     PlannedAnalysis,
     analysis_figures,
     read_analyses,
 )
+from hybrid_nds.reconcile._specification import Table
 from hybrid_nds.stability import lyapunov_spectrum, periodic_orbit
 
 

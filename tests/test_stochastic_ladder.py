@@ -10,8 +10,8 @@ import pytest
 
 import hybrid_nds
 from hybrid_nds.reconcile import list_fixtures, load_fixture, reconcile
-from hybrid_nds.reconcile.stacks import RECORD
-from hybrid_nds.reconcile.stochastic_plan import plan_stochastic_fixture
+from hybrid_nds.reconcile._sde_plan import plan_stochastic_fixture
+from hybrid_nds.reconcile._stacks import RECORD
 
 
 def verdicts(report):

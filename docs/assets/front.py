@@ -16,7 +16,7 @@ from PIL import Image
 
 from hybrid_nds import double_precision, solve
 from hybrid_nds.reconcile import Report, StochasticFixture, load_fixture, reconcile
-from hybrid_nds.reconcile.stacks import RECORD, read_record
+from hybrid_nds.reconcile._stacks import RECORD, read_record
 
 TARGET = Path(__file__).with_name("front.png")
 STEPS, PATHS = 128, 12

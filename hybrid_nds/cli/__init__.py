@@ -7,12 +7,12 @@ from typing import Annotated
 import typer
 
 from ._cache import use_compilation_cache
+from ._doctor import doctor
+from ._julia import julia
+from ._solve import solve
 from ._streams import use_any_encoding
-from .doctor import doctor
-from .julia import julia
-from .solve import solve
-from .study import study
-from .validate import validate
+from ._study import study
+from ._validate import validate
 
 app = typer.Typer(
     name="hybrid-nds",

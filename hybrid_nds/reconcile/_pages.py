@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from .._core import atomic_file, data_uri, render_page, write_text
 from ._names import RUNGS, TITLES, julia_words
-from .report import RESOLUTION, Figure, Report, RungResult
+from ._report import RESOLUTION, Figure, Report, RungResult
 
 # The same words as in the README.
 _MEANINGS = (

@@ -14,27 +14,19 @@ import numpy as np
 
 from .._core import double_precision
 from ..problems import SDEProblem, forward_problem
+from ._analyses import PlannedAnalysis
 from ._names import NO_JULIA
-from .analyses import PlannedAnalysis
-from .report import RUNGS, Report, RungResult
-from .stacks import RECORD
-from .stochastic_fixtures import StochasticFixture
-from .stochastic_plan import (
-    StochasticPlan,
-    plan_stochastic_fixture,
-    plan_stochastic_problem,
-)
-from .stochastic_rungs import (
+from ._report import RUNGS, Report, RungResult
+from ._sde_fixtures import StochasticFixture
+from ._sde_plan import StochasticPlan, plan_stochastic_fixture, plan_stochastic_problem
+from ._sde_rungs import (
     law_rung,
     stochastic_field_rung,
     stochastic_scheme_rung,
     stochastic_solution_rung,
 )
-from .stochastic_stacks import (
-    LiveStochasticStack,
-    RecordedStochasticStack,
-    StochasticStack,
-)
+from ._sde_stacks import LiveStochasticStack, RecordedStochasticStack, StochasticStack
+from ._stacks import RECORD
 
 Problem = TypeVar("Problem")
 

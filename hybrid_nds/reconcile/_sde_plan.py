@@ -16,9 +16,9 @@ from jax.flatten_util import ravel_pytree
 from ..discretization import end_states
 from ..methods import STOCHASTIC_SOLVERS, StochasticSolverInfo
 from ..problems import ODEProblem, SDEProblem
-from .analyses import PlannedAnalysis
-from .plan import Plan, first_scale, given_scale, typical_scale
-from .stochastic_fixtures import Law, StochasticFixture
+from ._analyses import PlannedAnalysis
+from ._plan import Plan, first_scale, given_scale, typical_scale
+from ._sde_fixtures import Law, StochasticFixture
 
 # For a problem of one's own.
 _PATHS, _STEPS = 64, 512

@@ -14,9 +14,9 @@ from .._core import write_text
 from ..discretization import end_states
 from ..noise import coarsened
 from ..problems import SDEProblem
-from .analyses import Found, PlannedAnalysis
-from .stacks import PARTS, LiveStack, read_record
-from .stochastic_plan import SAMPLES, StochasticPlan, law_problem
+from ._analyses import Found, PlannedAnalysis
+from ._sde_plan import SAMPLES, StochasticPlan, law_problem
+from ._stacks import PARTS, LiveStack, read_record
 
 # How many random numbers are held at once.
 _NUMBERS = 2**23

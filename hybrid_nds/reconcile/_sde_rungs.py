@@ -11,12 +11,12 @@ import scipy.stats
 
 from ..discretization import fit_order
 from ..measures import compare_laws
-from .analyses import analysis_figures
-from .report import Figure, RungResult
-from .rungs import alone, field_rung, state_figure
-from .stacks import Stack
-from .stochastic_plan import StochasticPlan
-from .stochastic_stacks import StochasticStack
+from ._analyses import analysis_figures
+from ._report import Figure, RungResult
+from ._rungs import alone, field_rung, state_figure
+from ._sde_plan import StochasticPlan
+from ._sde_stacks import StochasticStack
+from ._stacks import Stack
 
 # What both stacks' rounding may add up to over a path, relative to |y| + scale.
 TWIN_LIMIT = 1e-12

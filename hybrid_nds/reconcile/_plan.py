@@ -16,8 +16,8 @@ from jax.flatten_util import ravel_pytree
 from ..methods import SOLVERS
 from ..problems import ODEProblem
 from ..solving import solve
-from .analyses import PlannedAnalysis
-from .fixtures import Fixture, NamedObservable
+from ._analyses import PlannedAnalysis
+from ._fixtures import Fixture, NamedObservable
 
 EXPLICIT_TWINS = tuple(s.name for s in SOLVERS if s.twin and not s.implicit and s.order)
 IMPLICIT_TWINS = ("Kvaerno5",)

@@ -17,11 +17,11 @@ import numpy as np
 
 from .._core import PortableResult, double_precision
 from ..problems import ODEProblem
+from ._analyses import PlannedAnalysis, read_analyses
+from ._fields import FIELDS
 from ._names import BACKENDS, RUNGS
+from ._observables import OBSERVABLES, Observable
 from ._specification import Table, read_rows
-from .analyses import PlannedAnalysis, read_analyses
-from .fields import FIELDS
-from .observables import OBSERVABLES, Observable
 
 _REQUIRED = (
     *("name", "title", "field", "kind", "stiff", "t0", "t1", "y0", "backends"),

@@ -20,11 +20,11 @@ import numpy as np
 from .._core import PortableResult, double_precision
 from ..noise import StoredPath
 from ..problems import Interpretation, NoiseKind, SDEProblem
+from ._analyses import PlannedAnalysis, read_analyses
+from ._fields import STOCHASTIC_FIELDS
+from ._fixtures import blamed
 from ._names import BACKENDS, RUNGS
 from ._specification import Table, read_rows
-from .analyses import PlannedAnalysis, read_analyses
-from .fields import STOCHASTIC_FIELDS
-from .fixtures import blamed
 
 _REQUIRED = (
     *("name", "title", "field", "interpretation", "noise", "t0", "t1", "y0"),

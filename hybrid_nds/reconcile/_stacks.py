@@ -17,8 +17,8 @@ import numpy as np
 from .._core import QUICKLY, write_text
 from ..problems import ODEProblem
 from ..solving import solve
-from .analyses import Found, PlannedAnalysis
-from .plan import Plan, flat_field, flat_states, scaled_problem
+from ._analyses import Found, PlannedAnalysis
+from ._plan import Plan, flat_field, flat_states, scaled_problem
 
 PARTS = ("field", "jacobian on ones", "jacobian on waves", "time gradient")
 

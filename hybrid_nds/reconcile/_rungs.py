@@ -18,12 +18,12 @@ import numpy as np
 
 from ..lowering import expression_depth
 from ..problems import ODEProblem
+from ._analyses import analysis_figures
 from ._names import ALONE
-from .analyses import analysis_figures
-from .observables import sensitivity
-from .plan import IMPLICIT_TWINS, STAGES, Plan, flat_field
-from .report import Figure, RungResult
-from .stacks import PARTS, Stack, directions, run_once
+from ._observables import sensitivity
+from ._plan import IMPLICIT_TWINS, STAGES, Plan, flat_field
+from ._report import Figure, RungResult
+from ._stacks import PARTS, Stack, directions, run_once
 
 UNIT = 2.0**-53
 # Newton's iteration stops within this of the stage, relative to |y| + scale: what the

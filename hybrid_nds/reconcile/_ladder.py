@@ -11,15 +11,15 @@ import numpy as np
 from .._core import double_precision
 from ..analysis import AnalysisResult
 from ..problems import ODEProblem, SDEProblem, forward_problem
+from ._analyses import PlannedAnalysis
+from ._fixtures import Fixture
 from ._names import NO_JULIA
-from .analyses import PlannedAnalysis
-from .fixtures import Fixture
-from .plan import Plan, plan_fixture, plan_problem
-from .report import RUNGS, Report, RungResult
-from .rungs import field_rung, observable_rung, scheme_rung, solution_rung
-from .stacks import RECORD, LiveStack, RecordedStack, Stack
-from .stochastic_fixtures import StochasticFixture
-from .stochastic_ladder import climb_rungs, climb_stochastic, in_double
+from ._plan import Plan, plan_fixture, plan_problem
+from ._report import RUNGS, Report, RungResult
+from ._rungs import field_rung, observable_rung, scheme_rung, solution_rung
+from ._sde_fixtures import StochasticFixture
+from ._sde_ladder import climb_rungs, climb_stochastic, in_double
+from ._stacks import RECORD, LiveStack, RecordedStack, Stack
 
 
 def reconcile(

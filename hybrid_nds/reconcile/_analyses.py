@@ -15,8 +15,8 @@ import numpy as np
 
 from ..analysis import AnalysisResult
 from ..problems import ODEProblem, SDEProblem
+from ._report import Figure
 from ._specification import Table
-from .report import Figure
 
 # All intervals of one analysis together.
 ANALYSIS_LEVEL = 0.001
