@@ -11,7 +11,7 @@ import pytest
 from hybrid_nds import ODEProblem
 from hybrid_nds.analysis import AnalysisError
 from hybrid_nds.stability import continue_equilibria
-from hybrid_nds.stability._arclength import Walker
+from hybrid_nds.stability.local._arclength import Walker
 
 
 def family(field, y0):

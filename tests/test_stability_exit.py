@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 from hybrid_nds import SDEProblem
 from hybrid_nds.analysis import AnalysisError
 from hybrid_nds.stability import mean_exit_time
-from hybrid_nds.stability._exit_steps import Crossings, region_levels
+from hybrid_nds.stability.long_run._exit_steps import Crossings, region_levels
 
 # Every statistical check here is at this many standard errors: one in 15 000 for a
 # normal mean, with the keys fixed.
@@ -402,7 +402,7 @@ def test_julia_leaves_a_disc(julia, solver, correction, runner):
 
 @pytest.mark.julia
 def test_a_run_in_julia_goes_on_where_it_stopped(julia, tmp_path, monkeypatch):
-    from hybrid_nds.stability import _exit_native as native
+    from hybrid_nds.stability.long_run import _exit_native as native
 
     given = {
         "key": jax.random.key(6),

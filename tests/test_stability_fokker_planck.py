@@ -13,7 +13,7 @@ from hypothesis import given, settings, strategies as st
 
 from hybrid_nds import SDEProblem, to_stratonovich
 from hybrid_nds.stability import fokker_planck
-from hybrid_nds.stability._birth_death import BirthDeathChain
+from hybrid_nds.stability.long_run._birth_death import BirthDeathChain
 
 
 def ornstein_uhlenbeck(theta=1.0, sigma=0.5, y0=0.8):

@@ -12,10 +12,11 @@ from hypothesis import given, settings, strategies as st
 
 from hybrid_nds import ODEProblem, SDEProblem
 from hybrid_nds.analysis import AnalysisError, analysis_provenance
-from hybrid_nds.stability import InvariantLaw, _sampling, invariant_law
-from hybrid_nds.stability._chain_statistics import effective_samples, split_r_hat
-from hybrid_nds.stability._invariant_law_result import law_of
-from hybrid_nds.stability._sampling import SamplePlan
+from hybrid_nds.stability import InvariantLaw, invariant_law
+from hybrid_nds.stability.long_run import _sampling
+from hybrid_nds.stability.long_run._invariant_law_result import law_of
+from hybrid_nds.stability.long_run._sampling import SamplePlan
+from hybrid_nds.statistics import effective_samples, split_r_hat
 
 A = np.array([[-1.0, 2.0], [-0.5, -1.5]])
 B = np.array([[0.7, 0.0], [0.3, 0.5]])

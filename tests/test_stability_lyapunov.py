@@ -16,7 +16,7 @@ from hybrid_nds.analysis import AnalysisError
 from hybrid_nds.backends.diffrax import diffrax_tangent_flow
 from hybrid_nds.backends.diffrax._stability import DiffraxTangentFlow
 from hybrid_nds.stability import lyapunov_spectrum
-from hybrid_nds.stability._lyapunov_result import spectrum_of
+from hybrid_nds.stability.growth._lyapunov_result import spectrum_of
 
 # Sprott, Chaos and Time-Series Analysis (2003), at σ=10, ρ=28, β=8/3.
 _LORENZ = np.array([0.9056, 0.0, -14.5723])

@@ -13,12 +13,10 @@ from hybrid_nds import ODEProblem, SDEProblem, StoredPath
 from hybrid_nds.analysis import AnalysisError, analysis_provenance
 from hybrid_nds.problems import tangent_problem
 from hybrid_nds.stability import lyapunov_spectrum
-from hybrid_nds.stability._lyapunov_result import spectrum_of
-from hybrid_nds.stability._lyapunov_statistics import (
-    batch_means,
-    correlation_time,
-    kaplan_yorke,
-)
+from hybrid_nds.stability.growth._kaplan_yorke import kaplan_yorke
+from hybrid_nds.stability.growth._lyapunov_result import spectrum_of
+from hybrid_nds.statistics import batch_means
+from hybrid_nds.statistics._batch_means import correlation_time
 
 _STATE = {"x": np.array([1.0, 2.0]), "y": np.array(0.5)}
 

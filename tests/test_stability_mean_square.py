@@ -94,7 +94,7 @@ def test_half_implicit_steps_never_lose_stability(z, s, theta):
 @pytest.mark.parametrize("solver", ["Euler", "ItoMilstein"])
 def test_closed_forms_agree_with_the_solvers_own_steps(solver):
     """The map of a step of Diffrax's solver, integrated over its increments."""
-    from hybrid_nds.stability import _mean_square_region
+    from hybrid_nds.stability.growth import _mean_square_region
 
     z, s = np.meshgrid([-1.7, -0.2, 0.4], [0.0, 0.3, 2.1])
     found = mean_square_stability(solver, z[0], s[:, 0])

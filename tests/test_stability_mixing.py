@@ -12,9 +12,9 @@ from hypothesis import given, settings, strategies as st
 from hybrid_nds import SDEProblem
 from hybrid_nds.analysis import AnalysisError, analysis_provenance
 from hybrid_nds.stability import MixingRate, mixing_rate
-from hybrid_nds.stability._autocorrelation import fit_decay
-from hybrid_nds.stability._mixing_rate_result import rates_of
-from hybrid_nds.stability._sampling import SamplePlan
+from hybrid_nds.stability.long_run._mixing_rate_result import rates_of
+from hybrid_nds.stability.long_run._sampling import SamplePlan
+from hybrid_nds.statistics import fit_decay
 
 # A right program fails one statistical comparison with this chance, or less.
 LEVEL = 1e-6

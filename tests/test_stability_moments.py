@@ -17,7 +17,7 @@ from hybrid_nds.stability import (
     mean_square_abscissa,
     moment_exponent,
 )
-from hybrid_nds.stability._moment_sampling import sampled_growth, tail_index
+from hybrid_nds.stability.growth._moment_sampling import sampled_growth, tail_index
 
 
 def _scalar(a, sigma):

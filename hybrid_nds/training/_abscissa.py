@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import jax.scipy.linalg
 from jaxtyping import Array, Float
 
-from ..stability._matrix_measure import Norm
+from ..stability.local import Norm
 
 # Halvings of the bracket; doublings of the time that the integral is taken over.
 _HALVINGS, _DOUBLINGS = 44, 32

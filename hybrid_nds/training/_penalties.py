@@ -17,7 +17,7 @@ from jax.lax import stop_gradient
 from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
 
 from .._core import check_whole
-from ..stability._matrix_measure import Norm, check_norm, check_weight
+from ..stability.local import Norm, check_norm, check_weight
 from ._abscissa import excess, measures, smoothed_abscissa
 from ._losses import Loss, Value
 

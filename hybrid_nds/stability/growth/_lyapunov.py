@@ -1,0 +1,310 @@
+"""The verb: Lyapunov exponents of ordinary and stochastic problems."""
+
+from __future__ import annotations
+
+import math
+import os
+import time as clock
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from ..._core import precision_of
+from ...analysis import AnalysisError, SavedProgress, progress_bar
+from ...backends.diffrax import diffrax_tangent_flow, powers_of_two
+from ...ensembles._checks import check_key
+from ...noise import BrownianPath, StoredPath
+from ...problems import ODEProblem, SDEProblem, arrays_text, digest, problem_fingerprint
+from ._lyapunov_plan import (
+    LyapunovPlan,
+    check_lyapunov_problem,
+    check_positive,
+    make_plan,
+    start_directions,
+    start_states,
+)
+from ._lyapunov_result import LyapunovSpectrum, spectrum_of
+
+_OWNER = "lyapunov_spectrum"
+# Seconds of one stretch: between two of them a run can be interrupted, and is saved.
+_STRETCH = 1.0
+_ENTRIES = 2**24
+
+
+def lyapunov_spectrum(
+    problem: ODEProblem | SDEProblem,
+    *,
+    exponents: int | None = None,
+    backend: Literal["diffrax", "julia"] = "diffrax",
+    solver: Any = None,
+    dt: float | None = None,
+    rtol: float | None = None,
+    atol: float | None = None,
+    interval: float | None = None,
+    transient: float | None = None,
+    time: float | None = None,
+    key: PRNGKeyArray | None = None,
+    path: BrownianPath | StoredPath | None = None,
+    chains: int = 1,
+    initial: Any = None,
+    level: float = 0.95,
+    tolerance: float | None = None,
+    max_steps: int | None = None,
+    progress: bool = False,
+    save: str | os.PathLike[str] | None = None,
+) -> LyapunovSpectrum:
+    """The Lyapunov exponents of a flow, ordinary or stochastic.
+
+    Tangent vectors $V$ are carried along an orbit by the equation that
+    [`tangent_problem`][hybrid_nds.problems.tangent_problem] states, for a
+    stochastic problem driven by the same noise. After each interval $\\tau$ they are
+    made orthonormal by a QR decomposition, and
+    $\\lambda_i = \\lim_{N\\to\\infty} (N\\tau)^{-1} \\sum_{s=1}^N \\log |R^{(s)}_{ii}|$
+    (Benettin et al. 1980; Dieci, Russell & Van Vleck 1997). Errors are batch means over
+    time and chains, with batches of at least ten autocorrelation times.
+
+    **Arguments:**
+
+    - `problem`: an [`ODEProblem`][hybrid_nds.ODEProblem] or
+        [`SDEProblem`][hybrid_nds.SDEProblem]. The orbit starts at its `y0` and `t0`,
+        and goes on past its `t1` where `time` asks for it.
+    - `exponents`: how many, the largest first; by default all.
+    - `backend`: `"diffrax"`, or `"julia"`, where the whole loop runs on the lowered
+        tangent field: in Euler's and Heun's schemes of stochastic problems in loops of
+        this package, else in those of OrdinaryDiffEq (by default Vern7) and
+        StochasticDiffEq, implicit methods among them.
+    - `solver`, `dt`, `rtol`, `atol`: as for [`solve`][hybrid_nds.solve]. A stochastic
+        problem takes fixed steps. An ordinary one by default holds `rtol` and `atol`
+        of 1e-8 (1e-4 and 1e-6 in float32), tangent vectors included. For a stochastic
+        problem with additive noise `solver` may also be an implicit one for ordinary
+        problems, such as `"ImplicitEuler"`, which then is implicit in the drift.
+    - `interval`: how long tangent vectors grow between two QR decompositions; with `dt`
+        whole steps, by default ten; else a thousandth of the time or less.
+    - `transient`: how long to go before anything counts, for the orbit to come to its
+        attractor and the directions to theirs; by default a tenth of all.
+    - `time`: how long to average; by default what the transient leaves of the span of
+        `problem`.
+    - `key`: a JAX random key, for the noise and for `initial`.
+    - `path`: for a stochastic problem its Brownian path, in place of `key`, over all of
+        the time.
+    - `chains`: how many independent orbits to average over.
+    - `initial`: their initial states, as for [`ensemble`][hybrid_nds.ensemble]: a
+        callable `key -> y0`, or arrays with a leading axis of `chains`. By default all
+        start at `problem.y0`.
+    - `level`: of the intervals, such as 0.95.
+    - `tolerance`: the standard error wanted; a result with a larger one says it has not
+        converged, and what would do.
+    - `max_steps`: the most steps in one interval under error control.
+    - `progress`: whether to show progress.
+    - `save`: a file to keep progress in: a run that was cut off goes on from there, to
+        the same result to the last bit.
+
+    **Returns:** a [`LyapunovSpectrum`][hybrid_nds.stability.LyapunovSpectrum]; look at
+    its `converged`.
+
+    **Raises:** `ValueError` or `TypeError`, naming the argument;
+    [`AnalysisError`][hybrid_nds.analysis.AnalysisError] for an orbit that diverges,
+    saying when, and for an interval too long to tell the exponents apart.
+    """
+    check_lyapunov_problem(_OWNER, problem)
+    make_flow = flow_of(_OWNER, backend)
+    if not 0 < level < 1:
+        raise ValueError(f"{_OWNER}: `level` must lie between 0 and 1, got {level!r}.")
+    if tolerance is not None:
+        tolerance = check_positive(_OWNER, "tolerance", tolerance)
+    with precision_of(problem):
+        _check_noise(problem, key, path, dt, rtol, atol)
+        if key is not None:
+            key = check_key(key)
+        if isinstance(problem, ODEProblem) and dt is None:
+            rtol, atol = _default_tolerances(problem, rtol, atol)
+        plan = make_plan(
+            _OWNER,
+            problem,
+            exponents=exponents,
+            dt=dt,
+            interval=interval,
+            transient=transient,
+            time=time,
+            path=path,
+            chains=chains,
+        )
+        flow = make_flow(
+            problem,
+            plan.exponents,
+            solver=solver,
+            dt=dt,
+            rtol=rtol,
+            atol=atol,
+            interval=plan.interval,
+            span=plan.interval * plan.intervals,
+            key=key if isinstance(problem, SDEProblem) else None,
+            path=path,
+            max_steps=max_steps,
+        )
+        states = start_states(_OWNER, problem, initial, plan.chains, key)
+        where = flow.provenance
+        settings: dict[str, Any] = {
+            "interval": plan.interval,
+            "transient": plan.interval * plan.left_out,
+            "time": plan.interval * plan.counted,
+            "chains": plan.chains,
+        }
+        identity = {
+            "problem": problem_fingerprint(problem),
+            "settings": digest([repr(plan), repr(where), str(max_steps)]),
+            "noise": arrays_text((key, path)),
+            "start": arrays_text(states),
+        }
+        saved = None if save is None else SavedProgress(_OWNER, save, identity)
+        growth = follow(_OWNER, problem, flow, plan, states, saved, progress)
+    counted = growth[:, plan.left_out :]
+    _check_apart(problem, counted, plan.interval)
+    return spectrum_of(
+        counted,
+        interval=plan.interval,
+        dimension=problem.dimension,
+        level=level,
+        tolerance=tolerance,
+        settings=settings,
+        provenance=where,
+    )
+
+
+def flow_of(owner: str, backend: Any) -> Callable[..., Any]:
+    """What makes ready to follow tangent vectors on a backend."""
+    if backend == "diffrax":
+        return diffrax_tangent_flow
+    if backend == "julia":
+        from ...backends.julia import julia_tangent_flow
+
+        return julia_tangent_flow
+    raise ValueError(
+        f'{owner}: `backend` must be "diffrax" or "julia", got {backend!r}.'
+    )
+
+
+def _check_noise(
+    problem: Any, key: Any, path: Any, dt: Any, rtol: Any, atol: Any
+) -> None:
+    if isinstance(problem, ODEProblem):
+        if path is not None:
+            raise TypeError(f"{_OWNER}: `path` is for an SDEProblem.")
+        return
+    if rtol is not None or atol is not None:
+        raise ValueError(
+            f"{_OWNER}: a stochastic problem is followed in fixed steps: pass `dt`, "
+            "and leave out `rtol` and `atol`."
+        )
+    if (key is None) == (path is None):
+        given = "neither" if key is None else "both"
+        raise ValueError(
+            f"{_OWNER}: a stochastic problem needs `key`, a random key, or `path`, a "
+            f"BrownianPath; got {given}."
+        )
+    if dt is None and path is None:
+        raise ValueError(f"{_OWNER}: a stochastic problem needs `dt`, its step.")
+
+
+def _default_tolerances(
+    problem: ODEProblem, rtol: float | None, atol: float | None
+) -> tuple[float, float]:
+    double = problem.dtype == np.float64
+    defaults = (1e-8, 1e-8) if double else (1e-4, 1e-6)
+    return (
+        defaults[0] if rtol is None else rtol,
+        defaults[1] if atol is None else atol,
+    )
+
+
+def follow(
+    owner: str,
+    problem: ODEProblem | SDEProblem,
+    flow: Any,
+    plan: LyapunovPlan,
+    states: np.ndarray,
+    saved: SavedProgress | None,
+    progress: bool,
+) -> np.ndarray:
+    """Follow all orbits to the end, in stretches of about a second.
+
+    **Returns:** the logarithmic growth, shape `(chains, intervals, k)`.
+    """
+    total, k = plan.intervals, plan.exponents
+    n = problem.dimension
+    directions = start_directions(n, k, plan.chains)
+    parts: list[np.ndarray] = []
+    done = 0
+    kept = None if saved is None else saved.read()
+    if kept is not None:
+        states, directions = kept["states"], kept["directions"]
+        parts, done = [kept["growth"]], kept["growth"].shape[1]
+    # The growth of one stretch fits in memory, however many chains there are.
+    capacity = min(powers_of_two(total), powers_of_two(_ENTRIES // (plan.chains * k)))
+    count = min(16, capacity)
+    with progress_bar(progress, owner, total, done) as advance:
+        while done < total:
+            count = min(count, total - done, capacity)
+            began = clock.perf_counter()
+            stretch = flow.advance(states, directions, done, count, capacity)
+            if bool(np.any(stretch.failed)):
+                _raise_diverged(owner, problem, plan, stretch, done)
+            states, directions = stretch.states, stretch.directions
+            parts.append(stretch.growth)
+            done += count
+            advance(count)
+            if saved is not None:
+                parts = [np.concatenate(parts, axis=1)]
+                now = {"states": states, "directions": directions, "growth": parts[0]}
+                saved.write(now)
+            passed = clock.perf_counter() - began
+            # Cut by the clock, which changes no bit of the result.
+            count = max(1, int(count * min(8.0, _STRETCH / max(passed, 1e-6))))
+    return np.concatenate(parts, axis=1)
+
+
+def _raise_diverged(
+    owner: str, problem: Any, plan: LyapunovPlan, stretch: Any, done: int
+) -> None:
+    chain = int(np.flatnonzero(stretch.failed)[0])
+    index = done + stretch.growth.shape[1] - 1
+    start = float(problem.t0) + plan.interval * index
+    when = f"between t = {start:.6g} and t = {start + plan.interval:.6g}"
+    which = f" of chain {chain}" if plan.chains > 1 else ""
+    before = "" if index else ", in the first interval"
+    if not np.all(np.isfinite(stretch.states[chain])):
+        text = (
+            f"{owner}: the orbit{which} diverged {when}{before}: its state is no "
+            "longer finite. Take a shorter `dt` or an implicit `solver`; if the system "
+            "itself escapes, start in the basin of its attractor (`y0`, or `initial`)."
+        )
+    elif not np.all(np.isfinite(stretch.growth[chain, -1])):
+        text = (
+            f"{owner}: a tangent vector{which} became zero or infinite {when}; take a "
+            "shorter `interval`. A flow that contracts to a point at once has "
+            "exponents of minus infinity: ask for fewer `exponents`."
+        )
+    else:
+        text = (
+            f"{owner}: the solver could not get through the interval{which} {when}: "
+            "the orbit escapes to infinity there, or the problem is stiff and wants an "
+            "implicit `solver`; else raise `max_steps`, or loosen `rtol` and `atol`."
+        )
+    raise AnalysisError(text)
+
+
+def _check_apart(problem: Any, growth: np.ndarray, interval: float) -> None:
+    """Refuse growth in which round-off of the fastest hides the slowest."""
+    if growth.shape[2] < 2:
+        return
+    spread = float(np.max(np.ptp(growth, axis=2)))
+    most = -0.5 * math.log(float(np.finfo(problem.dtype).eps))
+    if spread > most:
+        raise AnalysisError(
+            f"{_OWNER}: within one `interval` of {interval:g} tangent vectors grow "
+            f"apart by a factor of e^{spread:.0f}, and round-off of the longest drowns "
+            f"the shortest; take an interval of {0.8 * interval * most / spread:.2g}, "
+            "or ask for fewer `exponents`."
+        )

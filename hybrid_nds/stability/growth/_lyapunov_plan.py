@@ -1,0 +1,254 @@
+"""How a Lyapunov spectrum is to be computed: the arguments in normal form."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import jax.tree_util as jtu
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from ..._core import check_whole, is_concrete
+from ...ensembles._checks import check_initial
+from ...noise import BrownianPath, StoredPath
+from ...problems import ODEProblem, SDEProblem, tangent_problem
+
+_LEAST = 20
+_STEPS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class LyapunovPlan:
+    """**Fields:** how many exponents; the length of an interval; how many intervals are
+    left out at the start, and how many count; how many chains."""
+
+    exponents: int
+    interval: float
+    left_out: int
+    counted: int
+    chains: int
+
+    @property
+    def intervals(self) -> int:
+        """All intervals."""
+        return self.left_out + self.counted
+
+
+def check_lyapunov_problem(owner: str, problem: Any) -> None:
+    """Refuse what has no variational flow, or is being traced."""
+    if not isinstance(problem, ODEProblem | SDEProblem):
+        raise TypeError(
+            f"{owner}: `problem` must be an ODEProblem or an SDEProblem, got "
+            f"{type(problem).__name__}."
+        )
+    if not all(is_concrete(leaf) for leaf in jtu.tree_leaves(problem)):
+        raise TypeError(
+            f"{owner}: `problem` must be concrete: the analysis runs in stretches from "
+            "Python, and cannot be traced by jax.jit or jax.grad."
+        )
+    if isinstance(problem, ODEProblem) and float(problem.t1) < float(problem.t0):
+        raise ValueError(
+            f"{owner}: `problem` must run forward, got t0={float(problem.t0)} and "
+            f"t1={float(problem.t1)}; for the flow backward in time change the sign of "
+            "the field."
+        )
+
+
+def check_positive(owner: str, name: str, value: Any, *, zero: bool = False) -> float:
+    """A positive finite number."""
+    number = isinstance(value, int | float | np.number) or np.shape(value) == ()
+    try:
+        found = float(value) if number else math.nan
+    except (TypeError, ValueError):
+        found = math.nan
+    if not math.isfinite(found) or found < 0 or (found == 0 and not zero):
+        wanted = "nonnegative" if zero else "positive"
+        raise ValueError(
+            f"{owner}: `{name}` must be a {wanted} finite number, got {value!r}."
+        )
+    return found
+
+
+def times_of(owner: str, span: float, time: Any, transient: Any) -> tuple[float, float]:
+    """The time that counts and the one before it, by default of a span.
+
+    **Raises:** `ValueError`, naming the argument.
+    """
+    if transient is not None:
+        transient = check_positive(owner, "transient", transient, zero=True)
+    if time is not None:
+        time = check_positive(owner, "time", time)
+        return time, time / 9 if transient is None else transient
+    if not math.isfinite(span):
+        raise ValueError(
+            f"{owner}: `time` must be given where the span of `problem` is infinite."
+        )
+    time = 0.9 * span if transient is None else span - transient
+    if time <= 0:
+        raise ValueError(
+            f"{owner}: `transient` of {transient:g} leaves nothing of the span of "
+            f"{span:g}; give a `time`, or a shorter `transient`."
+        )
+    return time, time / 9 if transient is None else transient
+
+
+def make_plan(
+    owner: str,
+    problem: ODEProblem | SDEProblem,
+    *,
+    exponents: int | None,
+    dt: float | None,
+    interval: float | None,
+    transient: float | None,
+    time: float | None,
+    path: BrownianPath | StoredPath | None,
+    chains: int,
+) -> LyapunovPlan:
+    """The arguments in normal form.
+
+    **Raises:** `ValueError`, naming the argument.
+    """
+    n = problem.dimension
+    count = (
+        n if exponents is None else check_whole(owner, "exponents", exponents, most=n)
+    )
+    number = check_whole(owner, "chains", chains)
+    span = float(problem.t1) - float(problem.t0)
+    if path is not None and number > 1:
+        raise ValueError(
+            f"{owner}: a `path` is for one chain, got chains={number}; pass `key`, of "
+            "which every chain gets noise of its own."
+        )
+    if path is not None:
+        if transient is not None:
+            transient = check_positive(owner, "transient", transient, zero=True)
+        return _along_path(owner, count, interval, transient, time, path)
+    time, transient = times_of(owner, span, time, transient)
+    if interval is not None:
+        interval = check_positive(owner, "interval", interval)
+        _check_whole_steps(owner, interval, dt)
+    elif dt is not None:
+        step = check_positive(owner, "dt", dt)
+        interval = max(1, min(_STEPS, math.floor(time / _LEAST / step))) * step
+    else:
+        interval = _default_interval(problem, count, time)
+    counted = math.ceil(time / interval - 1e-9)
+    _check_enough(owner, counted, time, interval)
+    left_out = math.ceil(transient / interval - 1e-9)
+    return LyapunovPlan(count, interval, left_out, counted, number)
+
+
+def _along_path(
+    owner: str,
+    count: int,
+    interval: float | None,
+    transient: float | None,
+    time: float | None,
+    path: BrownianPath | StoredPath,
+) -> LyapunovPlan:
+    if time is not None:
+        raise ValueError(
+            f"{owner}: a `path` says how long to go: leave out `time`, and give a "
+            "`transient` to leave out its start."
+        )
+    span = float(path.t1) - float(path.t0)
+    if interval is None:
+        divisors = (s for s in range(_STEPS, 0, -1) if path.steps % s == 0)
+        steps = next(divisors)
+    else:
+        steps = round(check_positive(owner, "interval", interval) / path.dt)
+    if (
+        steps < 1
+        or path.steps % steps
+        or (interval is not None and abs(interval / path.dt - steps) > 1e-6 * steps)
+    ):
+        raise ValueError(
+            f"{owner}: `interval` must be whole steps of `path` and divide its "
+            f"{path.steps} steps of {path.dt:.9g} evenly, got {interval!r}."
+        )
+    interval = steps * path.dt
+    whole = path.steps // steps
+    left_out = (
+        whole // 10 if transient is None else math.ceil(transient / interval - 1e-9)
+    )
+    _check_enough(owner, whole - left_out, span, interval)
+    return LyapunovPlan(count, interval, left_out, whole - left_out, 1)
+
+
+def _check_whole_steps(owner: str, interval: float, dt: float | None) -> None:
+    if dt is None:
+        return
+    steps = interval / check_positive(owner, "dt", dt)
+    if round(steps) < 1 or abs(steps - round(steps)) > 1e-6 * max(1.0, steps):
+        raise ValueError(
+            f"{owner}: `interval` must be whole steps of `dt`, got {interval:g} and "
+            f"{float(dt):g}; {max(1, round(steps)) * float(dt):g} is."
+        )
+
+
+def _check_enough(owner: str, counted: int, time: float, interval: float) -> None:
+    if counted < _LEAST:
+        raise ValueError(
+            f"{owner}: a time of {time:g} holds {max(counted, 0)} intervals of "
+            f"{interval:g}, of {_LEAST} needed to estimate errors; give a longer "
+            "`time`, or a shorter `interval`."
+        )
+
+
+def _default_interval(
+    problem: ODEProblem | SDEProblem, count: int, time: float
+) -> float:
+    """A thousandth of the time; for several exponents shorter where the field is
+    fast, so that tangent vectors stay apart."""
+    if count == 1 or isinstance(problem, SDEProblem):
+        return time / 1000
+    n = problem.dimension
+    tangent = tangent_problem(problem, np.eye(n))
+    moved = tangent.field(problem.t0, tangent.y0, problem.args)[1]  # pyright: ignore
+    size = float(np.linalg.norm(np.asarray(moved), 2))
+    return min(time / 1000, 10 / size) if size > 0 else time / 1000
+
+
+def start_states(
+    owner: str,
+    problem: ODEProblem | SDEProblem,
+    initial: Any,
+    chains: int,
+    key: Any,
+) -> np.ndarray:
+    """The flat initial states of all chains, shape `(chains, n)`."""
+    if callable(initial) and key is None:
+        raise ValueError(
+            f"{owner}: `initial` is a callable key -> y0, and needs a `key`."
+        )
+    if initial is None and isinstance(problem, ODEProblem) and chains > 1:
+        raise ValueError(
+            f"{owner}: all chains of an ODEProblem are the same without `initial`: "
+            f"pass a callable key -> y0, or arrays with a leading axis of {chains}."
+        )
+    try:
+        checked = check_initial(initial, problem, chains, key)
+    except (TypeError, ValueError) as error:
+        text = str(error).removeprefix("ensemble")
+        raise type(error)(owner + text) from error
+    if checked is None:
+        flat = np.asarray(ravel_pytree(problem.y0)[0])
+        return np.tile(flat, (chains, 1))
+    if callable(checked):
+        # Apart from the keys of the noise, which fold in the chain first.
+        keys = jr.split(jr.fold_in(key, 2**31 - 1), chains)
+        checked = jax.vmap(checked)(keys)
+    flatten = lambda y: ravel_pytree(y)[0]
+    return np.asarray(jax.vmap(flatten)(jtu.tree_map(jnp.asarray, checked)))
+
+
+def start_directions(n: int, k: int, chains: int) -> np.ndarray:
+    """Orthonormal directions with no preference for any axis, shape `(chains, n, k)`:
+    unit vectors may span what the flow leaves invariant, and miss what grows."""
+    random = np.random.default_rng(20240607)
+    return np.linalg.qr(random.standard_normal((chains, n, k)))[0]

@@ -1,0 +1,420 @@
+"""One-parameter continuation of equilibria."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Complex, Float, Int, PyTree
+
+from ..._core import check_whole, precision_of
+from ...analysis import (
+    AnalysisError,
+    AnalysisResult,
+    SavedProgress,
+    analysis_provenance,
+    progress_bar,
+)
+from ...problems import ODEProblem, digest, traced_text
+from ...solution import Provenance
+from ._arclength import Place, System, Walker
+from ._bifurcations import Bifurcation, bifurcations
+from ._field import (
+    check_positive,
+    check_problem,
+    flat_state,
+    frozen_time,
+    point_text,
+    shaped,
+)
+from ._saved_branch import SavedBranch
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_ENDS = {
+    "interval": "the end of the interval",
+    "closed": "a closed curve",
+    "points": "max_points",
+    "step": "a step that was too short",
+}
+_SHOWN = 20
+_MARKERS = {"fold": "s", "branch point": "D", "hopf": "o"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Branch(AnalysisResult):
+    """A branch of equilibria over a parameter, with stability and bifurcations.
+
+    **Fields**, the first axis that of the `m` points along the branch:
+
+    - `parameters`: the values of the parameter, shape `(m,)`.
+    - `points`: the flat states, shape `(m, n)`; `states`, the same as a pytree with a
+        leading axis of `m`.
+    - `errors`: how far a point may be from the equilibrium, as of
+        [`equilibria`][hybrid_nds.stability.equilibria], shape `(m,)`.
+    - `eigenvalues`, `eigenvalue_errors`: of the Jacobians, by falling real part, shape
+        `(m, n)`.
+    - `unstable`: how many eigenvalues have a positive real part, shape `(m,)`.
+    - `bifurcations`: a [`Bifurcation`][hybrid_nds.stability.Bifurcation] each.
+    - `ended`: why the branch ends, at its first point and at its last.
+    """
+
+    parameters: Float[np.ndarray, " m"]
+    points: Float[np.ndarray, "m n"]
+    states: PyTree[np.ndarray]
+    errors: Float[np.ndarray, " m"]
+    eigenvalues: Complex[np.ndarray, "m n"]
+    eigenvalue_errors: Float[np.ndarray, "m n"]
+    unstable: Int[np.ndarray, " m"]
+    bifurcations: tuple[Bifurcation, ...]
+    ended: tuple[str, str]
+    settings: Mapping[str, Any]
+    provenance: Provenance
+
+    @property
+    def stable(self) -> Bool[np.ndarray, " m"]:
+        """Whether all real parts are negative, beyond their errors."""
+        return np.all(np.real(self.eigenvalues) + self.eigenvalue_errors < 0, axis=1)
+
+    def find(self, kind: str) -> tuple[Bifurcation, ...]:
+        """The bifurcations of one kind: `"fold"`, `"hopf"` or `"branch point"`."""
+        if kind not in _MARKERS:
+            raise ValueError(
+                f"Branch.find: `kind` must be one of {', '.join(_MARKERS)}, got "
+                f"{kind!r}."
+            )
+        return tuple(one for one in self.bifurcations if one.kind == kind)
+
+    def variables(self) -> Mapping[str, tuple[tuple[str, ...], Any]]:
+        each, all_of = ("place",), ("place", "eigenvalue")
+        points = np.array([one.point for one in self.bifurcations])
+        found = ("bifurcation",)
+        return {
+            "parameters": (each, self.parameters),
+            "points": (("place", "component"), self.points),
+            "errors": (each, self.errors),
+            "real": (all_of, np.real(self.eigenvalues)),
+            "imaginary": (all_of, np.imag(self.eigenvalues)),
+            "eigenvalue_errors": (all_of, self.eigenvalue_errors),
+            "unstable": (each, self.unstable),
+            "kinds": (found, np.array([b.kind for b in self.bifurcations], str)),
+            "bifurcation_parameters": (
+                found,
+                np.array([b.parameter for b in self.bifurcations], float),
+            ),
+            "bifurcation_errors": (
+                found,
+                np.array([b.parameter_error for b in self.bifurcations], float),
+            ),
+            "bifurcation_points": (
+                ("bifurcation", "component"),
+                points.reshape(len(points), self.points.shape[1]),
+            ),
+        }
+
+    def summary(self) -> str:
+        first, last = self.parameters[0], self.parameters[-1]
+        ends = [_ENDS[why] for why in self.ended]
+        both = "both ends: " if ends[0] == ends[1] else ""
+        lines = [
+            f"{len(self.parameters)} equilibria from parameter {first:.6g} to "
+            f"{last:.6g}, {int(np.sum(self.stable))} of them stable; states ± "
+            f"{np.median(self.errors):.1e} (median)",
+            f"  {both}{ends[0]}" + ("" if both else f"; and {ends[1]}"),
+        ]
+        found = self.bifurcations[:_SHOWN]
+        lines += [f"  {one}, state {point_text(one.point)}" for one in found]
+        if len(self.bifurcations) > _SHOWN:
+            lines.append(f"  … and {len(self.bifurcations) - _SHOWN} more")
+        if not self.bifurcations:
+            lines.append("  no bifurcation")
+        return "\n".join(lines)
+
+    def draw(self, figure: Figure) -> None:
+        axes = figure.subplots()
+        heights = self.points[:, 0]
+        for wanted, style, word in ((True, "-", "stable"), (False, "--", "unstable")):
+            # Each piece reaches to the next point, so that the curve has no gaps.
+            shown = self.stable == wanted
+            shown[1:] |= (self.stable == wanted)[:-1]
+            if np.any(self.stable == wanted):
+                curve = np.where(shown, heights, np.nan)
+                axes.plot(self.parameters, curve, style, color="C0", label=word)
+        for kind, marker in _MARKERS.items():
+            at = self.find(kind)
+            if at:
+                where = [b.parameter for b in at], [b.point[0] for b in at]
+                axes.plot(*where, marker, color="C3", label=kind, linestyle="none")
+        axes.set_xlabel("parameter")
+        axes.set_ylabel("component 0")
+        axes.legend()
+
+
+def continue_equilibria(
+    problem_of: Callable[[Any], ODEProblem],
+    start: float,
+    interval: tuple[float, float],
+    *,
+    guess: PyTree = None,
+    step: float = 0.01,
+    max_step: float = 0.03,
+    min_step: float = 1e-6,
+    max_points: int = 2000,
+    t: Any = None,
+    tolerance: float | None = None,
+    progress: bool = False,
+    save: str | os.PathLike[str] | None = None,
+) -> Branch:
+    """Follow an equilibrium along a parameter, round its folds.
+
+    Pseudo-arclength continuation (Keller 1977; Seydel 2010, chapter 4) in both
+    directions from a first equilibrium: a step along the tangent, and Newton's method
+    back to the branch. Steps are in units of the interval for the parameter, and for
+    the state of its size: the largest component of the guess, of `y0` and of the first
+    equilibrium, or where all of these are zero how far this moves over the interval, to
+    first order. So they are the same in every unit. Bifurcations are where a sign
+    changes between neighbours, found by bisection along the branch: of the tangent's
+    parameter component (fold), of the bordered determinant (branch point); or where a
+    pair of eigenvalues crosses the axis (Hopf), with the first Lyapunov coefficient.
+
+    **Arguments:**
+
+    - `problem_of`: a function in JAX of the parameter, that makes the
+        [`ODEProblem`][hybrid_nds.ODEProblem]; every one with a state of one structure.
+    - `start`: the parameter of the first equilibrium, in the interval.
+    - `interval`: `(low, high)`, the parameters to look at.
+    - `guess`: a state near the first equilibrium, by default the `y0` of the problem at
+        `start`. See [`equilibria`][hybrid_nds.stability.equilibria].
+    - `step`, `max_step`, `min_step`: the first step, the longest and the shortest.
+    - `max_points`: the most points in each direction.
+    - `t`: the time at which to freeze a field that depends on time.
+    - `tolerance`: of Newton's method, relative and absolute in scaled units, by default
+        1e-10 in float64 and 1e-4 in float32, and quadratic convergence beyond.
+    - `progress`: whether to show a bar, of points out of the most there may be.
+    - `save`: a file to keep the branch in as it grows; a run that was cut off goes on
+        from it, to the same result.
+
+    **Returns:** a [`Branch`][hybrid_nds.stability.Branch].
+
+    **Raises:** `ValueError` or `TypeError`, naming the argument;
+    [`AnalysisError`][hybrid_nds.analysis.AnalysisError] where there is no equilibrium
+    near the guess, or the branch cannot be followed: then `error.result` holds what
+    there is of it.
+    """
+    owner = "continue_equilibria"
+    if not callable(problem_of):
+        raise TypeError(
+            f"{owner}: `problem_of` must be a function of the parameter that makes an "
+            f"ODEProblem, got {type(problem_of).__name__}."
+        )
+    low, high = _check_interval(owner, start, interval)
+    check_whole(owner, "max_points", max_points, 2)
+    lengths = [
+        check_positive(owner, name, value)
+        for name, value in (
+            ("min_step", min_step),
+            ("step", step),
+            ("max_step", max_step),
+        )
+    ]
+    if sorted(lengths) != lengths:
+        raise ValueError(
+            f"{owner}: `min_step`, `step` and `max_step` must rise, got {lengths}."
+        )
+    problem = problem_of(float(start))
+    check_problem(owner, problem)
+    default = 1e-10 if problem.dtype == np.float64 else 1e-4
+    close = check_positive(
+        owner, "tolerance", default if tolerance is None else tolerance
+    )
+    with precision_of(problem):
+        u = flat_state(owner, problem, guess)
+        frozen = frozen_time(owner, problem, t, u[None])
+        walker, first = _begin(
+            owner, problem_of, problem, frozen, u, float(start), high - low, close
+        )
+        walker = dataclasses.replace(walker, least_step=min_step, most_step=max_step)
+        system = walker.system
+        ends = (low / (high - low), high / (high - low))
+        kept = SavedProgress(
+            owner,
+            save,
+            {
+                "problem": digest(
+                    [traced_text(system.field, jnp.asarray(first.w, u.dtype))]
+                ),
+                "settings": repr((u.tolist(), lengths, max_points, close, low, high)),
+            },
+        )
+        with progress_bar(progress, owner, 2 * max_points) as advance:
+            branches = SavedBranch(kept, walker, advance)
+            forward = branches.walk("forward", first, ends, step, max_points)
+            places, first_end = forward.places, forward.ended
+            if forward.ended != "closed":
+                back = _turned(first)
+                backward = branches.walk("backward", back, ends, step, max_points)
+                places = [*map(_turned, backward.places[:0:-1]), *forward.places]
+                first_end = backward.ended
+        found = bifurcations(walker, places)
+    branch = _branch(
+        problem, system, places, found, (first_end, forward.ended), (low, high), lengths
+    )
+    _raise_if_stuck(branch, min_step)
+    return branch
+
+
+def _check_interval(owner: str, start: Any, interval: Any) -> tuple[float, float]:
+    try:
+        low, high = (float(end) for end in interval)
+        inside = low <= float(start) <= high and low < high
+    except (TypeError, ValueError):
+        inside = low = high = math.nan
+    if not (inside is True and math.isfinite(low) and math.isfinite(high)):
+        raise ValueError(
+            f"{owner}: `interval` must be a pair (low, high) of finite numbers with "
+            f"`start` in it, got {interval!r} and start={start!r}."
+        )
+    return low, high
+
+
+def _begin(
+    owner: str,
+    problem_of: Callable[[Any], ODEProblem],
+    problem: ODEProblem,
+    time: np.ndarray,
+    u: np.ndarray,
+    start: float,
+    width: float,
+    close: float,
+) -> tuple[Walker, Place]:
+    """The first equilibrium, and a walker in units of the size of the state: of the
+    guess, of `y0` and of that equilibrium; where all are zero, how far the field lets
+    the state go for what the parameter may do over the interval."""
+
+    def at(scale: float) -> tuple[Walker, Place]:
+        system = System(
+            problem_of,
+            time,
+            state_scale=scale * math.sqrt(len(u)),
+            parameter_scale=width,
+            precision=float(np.finfo(problem.dtype).eps),
+        )
+        walker = Walker(system, problem.dtype, close, 0.0, math.inf)
+        return walker, _first(walker, u, start)
+
+    sizes = [u, flat_state(owner, problem, None)]
+    given = _binary(max(float(np.max(np.abs(size))) for size in sizes))
+    walker, first = at(given or 1.0)
+    state = walker.system.unscaled(first.w)[0]
+    scale = max(given, _binary(float(np.max(np.abs(state))))) or _reach(walker, first)
+    return (walker, first) if scale in (0.0, given) else at(scale)
+
+
+def _binary(size: float) -> float:
+    """The next power of two, in units of which nothing is rounded; zero for zero."""
+    return 2.0 ** math.ceil(math.log2(size)) if size > 0 else 0.0
+
+
+def _reach(walker: Walker, place: Place) -> float:
+    """How far along the branch's tangent the state goes until the field is as large as
+    the parameter makes it over the interval; zero where it does neither."""
+    slope = walker.linearised(place.w)[1]
+    direction, made = place.tangent[:-1], float(np.linalg.norm(slope[:, -1]))
+    if made == 0 or not np.any(direction):
+        return 0.0
+    lengths = 2.0 ** np.arange(-100, 101)
+    steps = lengths[:, None] * direction / np.max(np.abs(direction))
+    scaled = steps / walker.system.state_scale
+    moved = np.tile(place.w, (len(lengths), 1))
+    moved[:, :-1] += scaled
+    sizes = np.linalg.norm(walker.fields(moved), axis=1)
+    reached = np.flatnonzero(sizes >= made)
+    return float(lengths[reached[0]]) if len(reached) else 0.0
+
+
+def _first(walker: Walker, u: np.ndarray, start: float) -> Place:
+    """The first equilibrium, its tangent toward larger parameters."""
+    system = walker.system
+    guess = np.append(u / system.state_scale, start / system.parameter_scale)
+    guess = guess.astype(float)
+    across = np.zeros(len(guess))
+    across[-1] = 1.0
+    corrected = walker.correct(guess, across)
+    if corrected is not None:
+        guess = corrected[0]
+    # At a fold or a branch point Newton's method fails, even where the guess is right.
+    exact = corrected is not None or not np.any(walker.linearised(guess)[0])
+    place = walker.place(guess, across, 0) if exact else None
+    if place is None:
+        raise AnalysisError(
+            "continue_equilibria: Newton's method found no equilibrium near `guess` at "
+            f"the parameter {start:g}. Look for one with hybrid_nds.stability."
+            f"equilibria(problem_of({start:g}), region=…), and give it as `guess`."
+        )
+    if place.side == 0:
+        raise AnalysisError(
+            "continue_equilibria: more than one branch goes through the equilibrium at "
+            f"the parameter {start:g}, a branch point; begin at another `start`."
+        )
+    return place
+
+
+def _turned(place: Place) -> Place:
+    """A point seen from the other direction."""
+    return place._replace(tangent=-place.tangent, side=-place.side)
+
+
+def _branch(
+    problem: ODEProblem,
+    system: System,
+    places: list[Place],
+    found: list[Bifurcation],
+    ended: tuple[str, str],
+    interval: tuple[float, float],
+    lengths: list[float],
+) -> Branch:
+    pairs = [system.unscaled(place.w) for place in places]
+    points = np.array([u for u, _ in pairs])
+    return Branch(
+        parameters=np.array([parameter for _, parameter in pairs]),
+        points=points,
+        states=shaped(problem, points),
+        errors=np.array([place.error for place in places]),
+        eigenvalues=np.array([place.spectrum.eigenvalues for place in places]),
+        eigenvalue_errors=np.array([place.spectrum.errors for place in places]),
+        unstable=np.array([place.unstable for place in places]),
+        bifurcations=tuple(found),
+        ended=ended,
+        settings={
+            "interval": interval,
+            "steps": tuple(lengths),
+            "t": float(system.time),
+            "state_scale": system.state_scale,
+        },
+        provenance=analysis_provenance("jax", "pseudo-arclength"),
+    )
+
+
+def _raise_if_stuck(branch: Branch, min_step: float) -> None:
+    """Raise where the branch ends at a step that was too short."""
+    stuck = [i for i, why in zip((0, -1), branch.ended, strict=True) if why == "step"]
+    if not stuck:
+        return
+    where = " and ".join(
+        f"{branch.parameters[i]:.6g}, state {point_text(branch.points[i])}"
+        for i in stuck
+    )
+    raise AnalysisError(
+        f"continue_equilibria: the branch could not be followed past the parameter "
+        f"{where}: no step longer than min_step = {min_step:g} led to a point of it. "
+        "The field may be rough, blow up or be undefined there; narrow `interval`, "
+        "take a shorter `min_step`, or loosen `tolerance`. What there is of the branch "
+        "is in the `result` of this error.",
+        branch,
+    )

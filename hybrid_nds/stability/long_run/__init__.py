@@ -1,0 +1,6 @@
+"""The long run: invariant measures, mixing, exits, Fokker–Planck equations."""
+
+import lazy_loader
+
+# What is exported stands in __init__.pyi, and is imported when it is first used.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

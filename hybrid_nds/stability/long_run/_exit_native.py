@@ -1,0 +1,130 @@
+"""Trajectories followed to their exits in Julia: the whole loop there."""
+
+from __future__ import annotations
+
+import time as clock
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from ...analysis import AnalysisError, SavedProgress
+from ...methods import find_stochastic_solver
+from ...problems import SCHEMES, SDEProblem
+from ...solution import Provenance
+from ._exit_steps import Levels
+
+# Seconds between two looks at how many have left, and trajectories at the start.
+_STRETCH, _FIRST = 1.0, 16
+
+
+def native_scheme(
+    problem: SDEProblem, backend: str, solver: str | None, correction: str
+) -> str | None:
+    """The scheme that Julia follows to exits by itself, `None` where it does not.
+
+    **Raises:** `ValueError` for an unknown solver.
+    """
+    if backend != "julia" or correction == "shift":
+        return None
+    if solver is None:
+        solver = "Euler" if problem.interpretation == "ito" else "Heun"
+    info = find_stochastic_solver(solver, "julia")
+    suits = info.takes(problem) and info.converges_to(problem)
+    return info.name if info.name in SCHEMES and suits else None
+
+
+class NativeRun:
+    """Trajectories on their way out, one after the other.
+
+    **Arguments:** the problem, its boundaries, the flat starts, the correction, a
+    random key, and the scheme.
+    """
+
+    runner = "exit loop"
+
+    def __init__(
+        self,
+        problem: SDEProblem,
+        levels: Levels,
+        starts: np.ndarray,
+        correction: str,
+        key: PRNGKeyArray,
+        scheme: str,
+    ):
+        self.problem, self.levels, self.starts = problem, levels, starts
+        self.bridge, self.key, self.scheme = correction == "bridge", key, scheme
+        self.times = np.full(len(starts), np.nan)
+        self.through = np.full(len(starts), -1)
+        self.provenance: Provenance | None = None
+
+    def go(
+        self,
+        dt: float,
+        steps: int,
+        options: Mapping[str, Any],
+        kept: SavedProgress,
+        advance: Callable[[int], None],
+    ) -> None:
+        """Follow all of them.
+
+        **Raises:** `AnalysisError` where some fail, or do not leave.
+        """
+        del options
+        from ...backends.julia import julia_exit_loop
+
+        loop = julia_exit_loop(
+            self.problem,
+            self.levels,
+            self.levels.count(self.problem),
+            self.scheme,
+            dt=dt,
+            key=self.key,
+            bridge=self.bridge,
+        )
+        self.provenance = loop.provenance
+        n, done, count = len(self.starts), 0, _FIRST
+        found = kept.read()
+        if found is not None:
+            self.times, self.through = found["times"], found["through"]
+            done = int(found["done"])
+            advance(done)
+        while done < n:
+            rows = slice(done, min(done + count, n))
+            began = clock.perf_counter()
+            times, through = loop.run(self.starts[rows], done, steps)
+            if np.any(np.isnan(times)):
+                bad = done + int(np.argmax(np.isnan(times)))
+                raise AnalysisError(
+                    f"mean_exit_time: trajectory {bad} failed before it left: its "
+                    "state is no longer finite. Take smaller steps, or an implicit "
+                    "solver."
+                )
+            self.times[rows], self.through[rows] = times, through
+            done = rows.stop
+            advance(len(times))
+            state = {"times": self.times, "through": self.through}
+            kept.write(state | {"done": np.array(done)})
+            passed = clock.perf_counter() - began
+            # Cut by the clock, which changes no bit of the result.
+            count = max(1, int(count * min(8.0, _STRETCH / max(passed, 1e-6))))
+        inside = int(np.count_nonzero(np.isinf(self.times)))
+        if inside:
+            raise censored(n, inside, steps, dt, self.times)
+
+
+def censored(
+    n: int, inside: int, steps: int, dt: float, times: np.ndarray
+) -> AnalysisError:
+    """What to say where some trajectories have not left."""
+    left = times[np.isfinite(times)]
+    guess = "none left at all."
+    if left.size:
+        mean = (left.sum() + steps * dt * inside) / left.size
+        guess = f"were exits exponential, their mean would be about {mean:.3g}."
+    return AnalysisError(
+        f"mean_exit_time: {inside} of {n} trajectories were still inside after {steps} "
+        f"steps, t = {steps * dt:.6g}: the mean of the {n - inside} that left would be "
+        f"too small. Raise `max_time`, or take a smaller region; {guess}"
+    )

@@ -1,0 +1,314 @@
+"""Long runs of several chains, observed at equal intervals."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from ..._core import check_whole
+from ...analysis import AnalysisError, SavedProgress, progress_bar
+from ...ensembles import EnsembleError, ensemble
+from ...ensembles._layout import flatten_states, structure_of, unflatten
+from ...problems import ODEProblem, SDEProblem, forward_problem
+from ...solution import Provenance
+from ..growth import check_positive, times_of
+
+# States that a stretch computes: between two of them a run can be interrupted.
+_STATES = 2**22
+_STEPS = 2**15
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplePlan:
+    """**Fields:** the time between samples; samples in a stretch, which is solved in
+    one call; stretches; samples left out at the start; chains; the name of the
+    analysis; its step."""
+
+    owner: str
+    interval: float
+    per_stretch: int
+    stretches: int
+    left_out: int
+    chains: int
+    dt: float | None
+
+    @property
+    def samples(self) -> int:
+        """Samples of each chain, those left out too."""
+        return self.per_stretch * self.stretches
+
+    @property
+    def counted(self) -> int:
+        """Samples of each chain that count."""
+        return self.samples - self.left_out
+
+    def twice(self) -> tuple[SamplePlan, int]:
+        """The same run in steps twice as long, and how many samples of this one are one
+        of that."""
+        assert self.dt is not None
+        stride = 2 if round(self.interval / self.dt) % 2 else 1
+        other = dataclasses.replace(
+            self,
+            dt=2 * self.dt,
+            interval=stride * self.interval,
+            per_stretch=self.per_stretch // stride,
+            left_out=self.left_out // stride,
+        )
+        return other, stride
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {
+            "chains": self.chains,
+            "time": self.counted * self.interval,
+            "transient": self.left_out * self.interval,
+            "sampling": self.interval,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """**Fields:** what was observed, shape `(chains, samples, k)`, without what was
+    left out; where it comes from; what ran it."""
+
+    values: Float[np.ndarray, "chains samples k"]
+    provenance: Provenance
+    runner: str
+
+
+def sample_plan(
+    owner: str,
+    problem: ODEProblem | SDEProblem,
+    *,
+    dt: Any,
+    sampling: Any,
+    transient: Any,
+    time: Any,
+    chains: Any,
+    least: int,
+) -> SamplePlan:
+    """The arguments in normal form.
+
+    **Raises:** `ValueError`, naming the argument.
+    """
+    number = check_whole(owner, "chains", chains)
+    step = None if dt is None else check_positive(owner, "dt", dt)
+    span = abs(float(problem.t1) - float(problem.t0))
+    time, transient = times_of(owner, span, time, transient)
+    if sampling is not None:
+        interval = check_positive(owner, "sampling", sampling)
+        steps = 1 if step is None else round(interval / step)
+        if step is not None and (
+            steps < 1 or abs(interval / step - steps) > 1e-6 * steps
+        ):
+            raise ValueError(
+                f"{owner}: `sampling` must be whole steps of `dt`, {step:g}, got "
+                f"{interval:g}."
+            )
+    else:
+        interval = time / 10_000
+        steps = 1
+        if step is not None:
+            steps = max(1, math.floor(interval / step))
+            interval = steps * step
+    counted = math.ceil(time / interval - 1e-9)
+    if counted < least:
+        raise ValueError(
+            f"{owner}: a time of {time:g} holds {counted} samples {interval:g} apart, "
+            f"of {least} needed to estimate errors; give a longer `time`, or a shorter "
+            "`sampling`."
+        )
+    left_out = math.ceil(transient / interval - 1e-9)
+    # Samples of steps twice as long fall on every sample, or on every other.
+    odd = steps % 2 if step is not None else 0
+    left_out += left_out % 2 * odd
+    total = counted + left_out
+    most = max(1, min(_STATES // (number * steps), _STEPS // steps, total))
+    stretches = math.ceil(total / most)
+    # All stretches are of one length, so that they are compiled as one.
+    per_stretch = math.ceil(total / stretches)
+    per_stretch += per_stretch % 2 * odd
+    return SamplePlan(owner, interval, per_stretch, stretches, left_out, number, step)
+
+
+def check_autonomous(
+    owner: str, problem: ODEProblem | SDEProblem, states: np.ndarray
+) -> None:
+    """Refuse fields that change with time, which have no invariant law."""
+    given = jnp.asarray(states, problem.dtype)
+    moved = np.asarray(eqx.filter_jit(_time_derivatives)(problem, given))
+    if np.any(moved != 0):
+        raise ValueError(
+            f"{owner}: `problem` must not depend on time, but its field changes with "
+            "t, so that no law stays as it is. For a periodic one add the phase to the "
+            "state."
+        )
+
+
+def _time_derivatives(problem: ODEProblem | SDEProblem, states: Array) -> Array:
+    structure = structure_of(problem.y0)
+
+    problem = forward_problem(problem)
+
+    def fields(t: Array, y: PyTree) -> PyTree:
+        if isinstance(problem, SDEProblem):
+            drift = problem.drift(t, y, problem.args)
+            return drift, problem.diffusion(t, y, problem.args)
+        return problem.field(t, y, problem.args)
+
+    def one(u: Array) -> Array:
+        y = unflatten(structure, u)
+        moved = jax.jvp(
+            lambda t: fields(t, y), (problem.t0,), (jnp.ones_like(problem.t0),)
+        )
+        return jnp.stack([jnp.max(jnp.abs(x)) for x in jtu.tree_leaves(moved[1])]).max()
+
+    return jax.vmap(one)(states)
+
+
+def check_observable(owner: str, problem: Any, observable: Any) -> None:
+    """Refuse what is no function of the state into real numbers."""
+    if observable is None:
+        return
+    if not callable(observable):
+        raise TypeError(
+            f"{owner}: `observable` must be a callable of one state, got "
+            f"{type(observable).__name__}."
+        )
+    try:
+        shape = eqx.filter_eval_shape(observable, structure_of(problem.y0))
+    except Exception as error:
+        raise ValueError(
+            f"{owner}: `observable` could not be evaluated for one state: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    leaves = jtu.tree_leaves(shape)
+    real = all(
+        isinstance(leaf, jax.ShapeDtypeStruct)
+        and jnp.issubdtype(leaf.dtype, jnp.floating)
+        for leaf in leaves
+    )
+    if not leaves or not real:
+        raise ValueError(
+            f"{owner}: `observable` must return real floating-point arrays for one "
+            f"state, got {shape}."
+        )
+
+
+@eqx.filter_jit
+def _observe(observable: Callable, structure: PyTree, states: Array) -> Array:
+    def one(u: Array) -> Array:
+        return flatten_states(observable(unflatten(structure, u)), 0)
+
+    return jax.vmap(jax.vmap(one))(states)
+
+
+def sample_chains(
+    problem: ODEProblem | SDEProblem,
+    plan: SamplePlan,
+    starts: Float[np.ndarray, "chains n"],
+    *,
+    observable: Callable[[PyTree], Any] | None,
+    key: PRNGKeyArray,
+    backend: str,
+    options: Mapping[str, Any],
+    saved: SavedProgress | None,
+    progress: bool,
+) -> Samples:
+    """Follow all chains to the end, stretch by stretch.
+
+    **Arguments:** flat initial states; the observable, `None` for the state; options
+    of [`ensemble`][hybrid_nds.ensemble].
+
+    **Raises:** [`AnalysisError`][hybrid_nds.analysis.AnalysisError] for a chain that
+    diverges.
+    """
+    owner, structure = plan.owner, structure_of(problem.y0)
+    times = plan.interval * np.arange(1, plan.per_stretch + 1)
+    times = times.astype(problem.dtype)
+    # The field does not depend on time: one span, and one compilation, serves all.
+    span = jnp.zeros_like(problem.t0), jnp.asarray(times[-1])
+    moved = eqx.tree_at(lambda p: (p.t0, p.t1), problem, span)
+    dt = plan.dt
+    if dt is not None:
+        # As the span is in the problem's precision, of which steps are a whole number.
+        dt = float(times[-1]) / round(plan.per_stretch * plan.interval / dt)
+    states, parts, done = starts, [], 0
+    provenance, runner = None, ""
+    kept = None if saved is None else saved.read()
+    if kept is not None:
+        states, parts = kept["states"], [kept["values"]]
+        done = int(kept["done"])
+        fields, runner = json.loads(str(kept["origin"]))
+        provenance = Provenance.from_dict(fields)
+    with progress_bar(progress, owner, plan.stretches, done) as advance:
+        for stretch in range(done, plan.stretches):
+            before = plan.interval * plan.per_stretch * stretch
+            try:
+                found = ensemble(
+                    moved,
+                    plan.chains,
+                    key=jr.fold_in(key, stretch),
+                    backend=backend,
+                    dt=dt,
+                    saveat=times,
+                    initial=unflatten(structure, states),
+                    throw=True,
+                    **options,
+                )
+            except EnsembleError as error:
+                raise _diverged(owner, error, before, plan.chains) from error
+            flat = np.asarray(flatten_states(jtu.tree_map(np.asarray, found.ys), 2))
+            values = flat
+            if observable is not None:
+                values = np.asarray(_observe(observable, structure, jnp.asarray(flat)))
+            values = np.asarray(values, np.float64)
+            if not np.all(np.isfinite(values)):
+                chain, place, _ = np.argwhere(~np.isfinite(values))[0]
+                raise AnalysisError(
+                    f"{owner}: `observable` is not finite in chain {chain} at a time "
+                    f"of {before + times[place]:.6g}, where the state is "
+                    f"{np.array2string(flat[chain, place], precision=4, threshold=8)}."
+                )
+            states = flat[:, -1]
+            parts.append(values)
+            provenance, runner = cast(Provenance, found.provenance), found.runner
+            advance(1)
+            if saved is not None:
+                parts = [np.concatenate(parts, axis=1)]
+                origin = json.dumps([provenance.as_dict(), runner])
+                saved.write(
+                    {
+                        "states": states,
+                        "values": parts[0],
+                        "done": np.asarray(stretch + 1),
+                        "origin": np.array(origin),
+                    }
+                )
+    values = np.concatenate(parts, axis=1)[:, plan.left_out :]
+    assert provenance is not None
+    return Samples(values, provenance, runner)
+
+
+def _diverged(
+    owner: str, error: EnsembleError, before: float, chains: int
+) -> AnalysisError:
+    failures = error.ensemble.failures
+    first = min(failures, key=lambda one: one.time)
+    return AnalysisError(
+        f"{owner}: {len(failures)} of {chains} chains diverged, chain {first.index} "
+        f"first, at a time of {before + first.time:.6g} ({first.outcome}). Take a "
+        "shorter `dt` or an implicit `solver`; if the system itself escapes, it has no "
+        "invariant law, or chains must start within the basin of one (`initial`)."
+    )
