@@ -60,7 +60,7 @@ def test_all_claims_hold_in_julia(julia, name):
 
 
 def _module(name):
-    return importlib.import_module(f"hybrid_nds.studies.{name}")
+    return importlib.import_module(f"hybrid_nds.studies._{name}")
 
 
 def reversed_sign(right):

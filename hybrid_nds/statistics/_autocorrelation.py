@@ -82,7 +82,7 @@ def fit_decay(series: Float[np.ndarray, "chains samples"]) -> Decay:
             _lines(logs, weights, first, middle)[0]
             - _lines(logs, weights, middle, last)[0]
         )
-        if abs(apart[0]) <= _APART * jackknife(apart[1:]):
+        if abs(apart[0]) <= _APART * jackknife_error(apart[1:]):
             fault = ""
             break
         first += max(1, (last - first) // 4)
@@ -91,7 +91,7 @@ def fit_decay(series: Float[np.ndarray, "chains samples"]) -> Decay:
         correlation=rho,
         errors=errors,
         rate=-float(slopes[0]),
-        rate_error=float(jackknife(slopes[1:])),
+        rate_error=float(jackknife_error(slopes[1:])),
         amplitude=math.exp(float(offsets[0])),
         first=first,
         last=last - 1,

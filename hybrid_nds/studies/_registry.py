@@ -46,7 +46,7 @@ def find_study(name: str) -> Study:
     point of a package that is no study.
     """
     if name in OWN:
-        module = importlib.import_module(f".{name}", __package__)
+        module = importlib.import_module(f"._{name}", __package__)
         return getattr(module, name)
     others = _others()
     if name not in others:

@@ -15,12 +15,12 @@ from jaxtyping import Array, Float
 from ..models import Attention
 from ..problems import Event, ODEProblem
 from ..solving import solve
+from ._attention_clustering import speed, tokens
 from ._claim import Claim
 from ._findings import Findings
 from ._marks import mark
 from ._study import study
 from ._sweep import Sweep
-from .attention_clustering import speed, tokens
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

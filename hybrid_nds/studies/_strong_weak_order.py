@@ -17,13 +17,13 @@ from ..discretization import strong_order, weak_order
 from ..ensembles import Moments, ensemble
 from ..problems import SDEProblem
 from ._claim import Claim
+from ._controllability import heisenberg_noise, no_drift
 from ._findings import Findings
 from ._levels import LEVEL, normal_quantile, slope_error
 from ._marks import mark
 from ._schemes import EULER
 from ._study import study
 from ._sweep import Sweep
-from .controllability import heisenberg_noise, no_drift
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
