@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import jax.tree_util as jtu
 import numpy as np
@@ -14,13 +14,24 @@ from ._moments import MomentsResult
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ._result import Ensemble
-
 _PATHS = 30
 _KINDS = ("band", "paths", "histogram")
 
 
-def draw(ensemble: Ensemble, component: int, kind: str, ax: Any) -> Axes:
+class Drawable(Protocol):
+    """What pictures want of an ensemble."""
+
+    @property
+    def ts(self) -> np.ndarray: ...
+    @property
+    def ys(self) -> PyTree[np.ndarray] | None: ...
+    @property
+    def reduced(self) -> Any: ...
+    @property
+    def succeeded(self) -> np.ndarray: ...
+
+
+def draw(ensemble: Drawable, component: int, kind: str, ax: Any) -> Axes:
     """Draw one component of an ensemble.
 
     **Arguments:** the ensemble; the component; one of `"band"`, `"paths"` and
@@ -44,7 +55,7 @@ def draw(ensemble: Ensemble, component: int, kind: str, ax: Any) -> Axes:
     return ax
 
 
-def _band(ensemble: Ensemble, component: int, ax: Axes) -> None:
+def _band(ensemble: Drawable, component: int, ax: Axes) -> None:
     if ensemble.ys is not None:
         values = _flat(ensemble.ys, component, 2)[ensemble.succeeded]
         mean, deviation = values.mean(axis=0), values.std(axis=0, ddof=1)
@@ -60,7 +71,7 @@ def _band(ensemble: Ensemble, component: int, ax: Axes) -> None:
     ax.legend()
 
 
-def _paths(ensemble: Ensemble, component: int, ax: Axes) -> None:
+def _paths(ensemble: Drawable, component: int, ax: Axes) -> None:
     if ensemble.ys is None:
         raise ValueError(
             'Ensemble.plot: kind="paths" needs states, which `reduce` did not keep; '
@@ -72,7 +83,7 @@ def _paths(ensemble: Ensemble, component: int, ax: Axes) -> None:
     ax.set_ylabel(f"component {component}")
 
 
-def _histogram(ensemble: Ensemble, component: int, ax: Axes) -> None:
+def _histogram(ensemble: Drawable, component: int, ax: Axes) -> None:
     if ensemble.ys is not None:
         values = _flat(ensemble.ys, component, 2)[ensemble.succeeded, -1]
         ax.hist(values, bins="auto", density=True)
@@ -84,7 +95,7 @@ def _histogram(ensemble: Ensemble, component: int, ax: Axes) -> None:
     ax.set_ylabel("density")
 
 
-def _one(ensemble: Ensemble, kind: type, wanted: str) -> Any:
+def _one(ensemble: Drawable, kind: type, wanted: str) -> Any:
     reduced = ensemble.reduced
     many = list(reduced.values()) if isinstance(reduced, dict) else [reduced]
     found = [one for one in many if isinstance(one, kind)]

@@ -1,7 +1,6 @@
 """Lowering: a JAX function's jaxpr becomes native Julia source."""
 
 from ._depth import expression_depth as expression_depth
-from ._elementwise import register_rule as register_rule
 from ._loops import UnsupportedPrimitiveError as UnsupportedPrimitiveError
 from ._lower import (
     lower as lower,
@@ -17,6 +16,8 @@ from ._lowered import (
     Part as Part,
 )
 from ._program import LoweringError as LoweringError
+from ._rule import Rule as Rule
+from ._rules import register_rule as register_rule
 from ._stochastic import (
     LoweredStochasticProblem as LoweredStochasticProblem,
     lower_stochastic_problem as lower_stochastic_problem,

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -21,32 +18,11 @@ from ._code import (
     infix,
     julia_type,
 )
-
-CHEAP, DEAR = 1, 10
-"""Costs in flops: an addition against an exponential."""
+from ._rule import CHEAP, DEAR, Elementwise, Operands
 
 
-@dataclasses.dataclass(frozen=True)
-class Operands:
-    """What an elementwise rule sees: code and types of operands, and parameters."""
-
-    codes: Sequence[Code]
-    dtypes: Sequence[np.dtype]
-    result: np.dtype
-    parameters: Mapping[str, Any]
-    working: np.dtype
-
-
-@dataclasses.dataclass(frozen=True)
-class Elementwise:
-    """One primitive: its Julia expression and its cost."""
-
-    write: Callable[[Operands], Code]
-    cost: int
-
-
-def _function(name: str, cost: int = DEAR) -> Elementwise:
-    return Elementwise(lambda o: call(name, *o.codes), cost)
+def _function(name: str, cost: int = DEAR, *, exact: bool = False) -> Elementwise:
+    return Elementwise(lambda o: call(name, *o.codes), cost, exact)
 
 
 def _infix(operator: str, level: int, *, associative: bool = True) -> Elementwise:
@@ -137,13 +113,17 @@ ELEMENTWISE: dict[str, Elementwise] = {
     "mul": _infix("*", PRODUCT),
     "div": Elementwise(_divide, 4),
     "rem": Elementwise(_remainder, 4),
-    "neg": Elementwise(lambda o: Code(f"-{o.codes[0].tight(POWER)}", UNARY), CHEAP),
-    "abs": _function("abs", CHEAP),
-    "sign": _function("sign", CHEAP),
-    "max": _function("max", CHEAP),
-    "min": _function("min", CHEAP),
+    "neg": Elementwise(
+        lambda o: Code(f"-{o.codes[0].tight(POWER)}", UNARY), CHEAP, exact=True
+    ),
+    "abs": _function("abs", CHEAP, exact=True),
+    "sign": _function("sign", CHEAP, exact=True),
+    "max": _function("max", CHEAP, exact=True),
+    "min": _function("min", CHEAP, exact=True),
     "clamp": Elementwise(
-        lambda o: call("min", call("max", o.codes[1], o.codes[0]), o.codes[2]), 2
+        lambda o: call("min", call("max", o.codes[1], o.codes[0]), o.codes[2]),
+        2,
+        exact=True,
     ),
     "square": Elementwise(lambda o: Code(f"{o.codes[0].tight(ATOM)}^2", POWER), CHEAP),
     "integer_pow": Elementwise(_power, 3),
@@ -206,34 +186,25 @@ ELEMENTWISE: dict[str, Elementwise] = {
     "shift_right_arithmetic": _function("shift_right_arithmetic", CHEAP),
     "population_count": _function("population_count", CHEAP),
     "clz": _function("leading_zero_count", CHEAP),
-    "select_n": Elementwise(_select, CHEAP),
+    "select_n": Elementwise(_select, CHEAP, exact=True),
     "convert_element_type": Elementwise(_convert, CHEAP),
     "bitcast_convert_type": Elementwise(_bitcast, CHEAP),
 }
 
+
 _QUALIFIED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*!?\Z")
 
 
-def register_rule(primitive: str, julia_function: str, *, cost: int = DEAR) -> None:
-    """Teach lowering an elementwise primitive of your own.
-
-    **Arguments:**
-
-    - `primitive`: the name of the JAX primitive, as the error of an unknown one
-        gives it.
-    - `julia_function`: the Julia function that computes one element from one
-        element of each operand. It must exist where the lowered code is evaluated:
-        in `Base`, or qualified by a module that HybridNDS loads
-        (`"SpecialFunctions.besselj0"`).
-    - `cost`: flops an element, to decide what is worth computing twice.
+def julia_function(name: str, cost: int = DEAR) -> Elementwise:
+    """The rule of an elementwise primitive that one Julia function computes.
 
     **Raises:** `ValueError` if the function is not a plain, possibly qualified name.
     """
-    if not _QUALIFIED.match(julia_function):
+    if not _QUALIFIED.match(name):
         raise ValueError(
-            "register_rule: `julia_function` must be a Julia function's name such as "
-            f'"sin" or "SpecialFunctions.besselj0", got {julia_function!r}.'
+            "register_rule: `rule` must be a Julia function's name such as "
+            f'"sin" or "SpecialFunctions.besselj0", or a Rule, got {name!r}.'
         )
     if cost < 0:
         raise ValueError(f"register_rule: `cost` must not be negative, got {cost}.")
-    ELEMENTWISE[primitive] = _function(julia_function, cost)
+    return _function(name, cost)

@@ -11,9 +11,9 @@ import numpy as np
 
 from .._core import PortableError
 from ._code import Code, Index, call, julia_type, literal
-from ._elementwise import ELEMENTWISE, Operands
 from ._names import identifier
 from ._program import Atom, Equation, LoweringError, Program, Variable, captured
+from ._rule import Elementwise, Operands, Rules
 from ._values import Computed, Memory, Uniform, Value
 
 Form = Literal["array", "scalar"]
@@ -37,8 +37,8 @@ class UnsupportedPrimitiveError(PortableError, LoweringError):
 class LoopEmitter:
     """Writes the body of one Julia function, statement by statement."""
 
-    def __init__(self, working: np.dtype, form: Form):
-        self.working, self.form = working, form
+    def __init__(self, rules: Rules, working: np.dtype, form: Form):
+        self.rules, self.working, self.form = rules, working, form
         self.prologue: list[str] = []
         self.lines: list[str] = []
         self.workspace: list[tuple[str, tuple[int, ...]]] = []
@@ -254,13 +254,12 @@ class LoopEmitter:
                 self._uses[id(output)] = self._uses.get(id(output), 0) + 1
 
     def _equation(self, equation: Equation) -> None:
-        from ._rules import RULES
-
         values = [self.value(atom) for atom in equation.inputs]
-        if equation.primitive in ELEMENTWISE:
-            results = [self._elementwise(equation, values)]
-        elif equation.primitive in RULES:
-            results = RULES[equation.primitive](self, equation, values)
+        rule = self.rules.get(equation.primitive)
+        if isinstance(rule, Elementwise):
+            results = [self._elementwise(rule, equation, values)]
+        elif rule is not None:
+            results = rule.loop(self, equation, values)
         else:
             raise UnsupportedPrimitiveError(equation.primitive, equation.line)
         for variable, value in zip(equation.outputs, results, strict=True):
@@ -276,8 +275,9 @@ class LoopEmitter:
                     value = self.materialise(value, variable.name)
             self._values[id(variable)] = value
 
-    def _elementwise(self, equation: Equation, values: Sequence[Value]) -> Value:
-        rule = ELEMENTWISE[equation.primitive]
+    def _elementwise(
+        self, rule: Elementwise, equation: Equation, values: Sequence[Value]
+    ) -> Value:
         output = equation.outputs[0]
         size = math.prod(output.shape)
         dtypes = [value.dtype for value in values]

@@ -20,6 +20,7 @@ from ._loops import LoopEmitter
 from ._lowered import Form, LoweredField, LoweredFunction, LoweredProblem, Part
 from ._names import identifier
 from ._program import LoweringError, Program, Shape, Variable, captured, trace
+from ._rules import KNOWN
 from ._unroll import UNROLL, StatementWriter, TooLargeError, Unroller
 from ._values import Memory, Uniform
 
@@ -223,7 +224,7 @@ def _emit(
         )
         workspace, constants = (), ()
     except TooLargeError:
-        emitter = LoopEmitter(working, form)
+        emitter = LoopEmitter(KNOWN, working, form)
         prologue, body, result = _looped(emitter, program, count, form, shape)
         workspace = tuple(emitter.workspace)
         constants = tuple(emitter.constants)
@@ -261,7 +262,7 @@ def _straight(
     shape: tuple[int, ...],
     unroll: int,
 ) -> tuple[list[str], list[str], str]:
-    unroller = Unroller(working, structural_zeros=part != "field")
+    unroller = Unroller(KNOWN, working, structural_zeros=part != "field")
     inputs: dict[int, np.ndarray] = {}
     offsets = {"u": 0, "p": 0}
     for position, variable in enumerate(program.inputs):

@@ -53,11 +53,10 @@ from ._mean_field import (
 from ._neural_cde import NeuralCDE as NeuralCDE
 from ._neural_ode import (
     AugmentedNeuralODE as AugmentedNeuralODE,
-    DepthVaryingODE as DepthVaryingODE,
     NeuralODE as NeuralODE,
 )
 from ._neural_sde import CommonNoiseSDE as CommonNoiseSDE, NeuralSDE as NeuralSDE
 from ._normalizing_flow import ContinuousNormalizingFlow as ContinuousNormalizingFlow
 from ._path_divergence import PathDivergence as PathDivergence
 from ._recurrent import HopfieldODE as HopfieldODE, RecurrentODE as RecurrentODE
-from ._resnet import ResNet as ResNet
+from ._resnet import DepthVaryingODE as DepthVaryingODE, ResNet as ResNet

@@ -12,9 +12,81 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._core import check_whole
-from ._base import assemble
+from ._base import ContinuousModel, assemble
 from ._checks import check_number
-from ._neural_ode import DepthVaryingODE, make_network
+from ._neural_ode import make_network
+
+
+class DepthVaryingODE(ContinuousModel):
+    """A network whose weights are a path over depth, $\\dot y = N_{\\theta(t)}(y)$,
+    with $\\theta$ linear between `knots` at equal distances from $t = 0$ on, and
+    constant after the last (E 2017, A proposal on machine learning via dynamical
+    systems).
+
+    **Arguments:**
+
+    - `size`: how many components the state has, shape `(size,)`.
+    - `width`, `depth`: of the network's hidden layers.
+    - `knots`: at how many times the weights are free.
+    - `duration`: the time of the last knot.
+    - `activation`, `key`, `dtype`: as of [`NeuralODE`][hybrid_nds.models.NeuralODE].
+
+    **Raises:** `ValueError`, naming the argument.
+    """
+
+    networks: eqx.nn.MLP
+    """The weights, each with a first axis of `knots`."""
+    spacing: float = eqx.field(static=True)
+
+    def __init__(
+        self,
+        size: int,
+        width: int = 32,
+        depth: int = 2,
+        *,
+        knots: int = 8,
+        duration: float = 1.0,
+        activation: Callable[[Array], Array] = jnp.tanh,
+        key: PRNGKeyArray,
+        dtype: Any = None,
+    ):
+        owner = "DepthVaryingODE"
+        knots = check_whole(owner, "knots", knots, 2)
+        self.spacing = check_number(owner, "duration", duration, 0.0) / (knots - 1)
+        self.networks = eqx.filter_vmap(
+            lambda key: make_network(
+                owner, size, width, depth, activation, False, key, dtype
+            )
+        )(jr.split(key, knots))
+
+    def at(self, t: Any) -> eqx.nn.MLP:
+        """The network of the time `t`."""
+        arrays, rest = eqx.partition(self.networks, eqx.is_array)
+        knots = jax.tree.leaves(arrays)[0].shape[0]
+
+        def between(values: Array) -> Array:
+            place = jnp.clip(jnp.asarray(t, values.dtype) / self.spacing, 0, knots - 1)
+            # Hats over the knots: no indexing, so that the path is differentiable.
+            index = jnp.arange(knots, dtype=values.dtype)
+            hats = jnp.maximum(0, 1 - jnp.abs(place - index))
+            return jnp.tensordot(hats, values, 1)
+
+        return eqx.combine(jax.tree.map(between, arrays), rest)
+
+    def __call__(
+        self, t: Any, y: Float[Array, " size"], args: PyTree = None
+    ) -> Float[Array, " size"]:
+        return self.at(t)(y)
+
+    def resnet(self, depth: int, duration: float = 1.0) -> ResNet:
+        """The residual network of `depth` blocks that is Euler's scheme for this
+        equation in steps of `duration / depth`.
+
+        **Arguments:** how many blocks; the time they span.
+
+        **Returns:** a [`ResNet`][hybrid_nds.models.ResNet].
+        """
+        return ResNet.of(self, depth, duration)
 
 
 class ResNet(eqx.Module):

@@ -12,7 +12,7 @@ from ._loops import LoopEmitter
 from ._program import Equation
 from ._values import Memory, Position, Uniform, Value
 
-Rule = Callable[[LoopEmitter, Equation, Sequence[Value]], list[Value]]
+LoopRule = Callable[[LoopEmitter, Equation, Sequence[Value]], list[Value]]
 
 # Matrix products smaller than this many multiplications are written as loops:
 # BLAS's call overhead outweighs its speed.
@@ -57,7 +57,7 @@ def _update(combine: str, accumulator: str, code: Code) -> str:
     return f"{accumulator} = {text}"
 
 
-def reduction(combine: str) -> Rule:
+def reduction(combine: str) -> LoopRule:
     def rule(em: LoopEmitter, eq: Equation, values: Sequence[Value]) -> list[Value]:
         value, axes, output = values[0], eq.parameters["axes"], eq.outputs[0]
         simd = _COMBINE[combine][2] and output.dtype.kind == "f"
@@ -85,7 +85,7 @@ def reduction(combine: str) -> Rule:
     return rule
 
 
-def cumulative(combine: str) -> Rule:
+def cumulative(combine: str) -> LoopRule:
     def rule(em: LoopEmitter, eq: Equation, values: Sequence[Value]) -> list[Value]:
         value, axis, output = values[0], eq.parameters["axis"], eq.outputs[0]
         target, length = em.result(output), value.shape[eq.parameters["axis"]]
@@ -104,7 +104,7 @@ def cumulative(combine: str) -> Rule:
     return rule
 
 
-def arg_extremum(comparison: str) -> Rule:
+def arg_extremum(comparison: str) -> LoopRule:
     def rule(em: LoopEmitter, eq: Equation, values: Sequence[Value]) -> list[Value]:
         value, (axis,), output = (
             em.cheap(values[0]),
@@ -163,7 +163,7 @@ def _linear(memory: Memory, position: Position) -> Index:
     return memory.offset + flatten_index(memory.shape, position)
 
 
-def reduce_window(combine: str) -> Rule:
+def reduce_window(combine: str) -> LoopRule:
     def rule(em: LoopEmitter, eq: Equation, values: Sequence[Value]) -> list[Value]:
         value, output, p = em.cheap(values[0]), eq.outputs[0], eq.parameters
         target = em.result(output)
