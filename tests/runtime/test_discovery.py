@@ -11,7 +11,7 @@ import pytest
 
 from hybrid_nds import runtime
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 STAND_IN = ROOT / "tests" / "stand_in"
 
 

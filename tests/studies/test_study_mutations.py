@@ -14,7 +14,7 @@ from hybrid_nds.studies import run_study, write_pages
 from hybrid_nds.studies._levels import slope_error
 from hybrid_nds.studies._registry import OWN
 
-PAGES = Path(__file__).parent.parent / "docs" / "studies"
+PAGES = Path(__file__).parents[2] / "docs" / "studies"
 # Seconds each, and of every direction of research; `study run --all --quick` and the
 # slow tests run the others.
 SHORT = {

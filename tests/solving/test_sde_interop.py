@@ -5,7 +5,7 @@ import jax
 import lineax
 import numpy as np
 import pytest
-from test_stochastic_diffrax import (
+from sde_cases import (
     ROUND_OFF,
     STEPS,
     VECTOR,

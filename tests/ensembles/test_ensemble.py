@@ -163,7 +163,7 @@ def test_devices_change_no_bit(growth):
     }
     output = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)],
-        cwd=os.path.dirname(__file__),
+        cwd=Path(__file__).parent,
         env=environment,
         capture_output=True,
         text=True,

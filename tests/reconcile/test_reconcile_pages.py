@@ -11,7 +11,7 @@ import pytest
 from hybrid_nds.reconcile import Figure, Report, RungResult
 from hybrid_nds.reconcile._pages import write_reports
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 HOSTILE = "<script>alert('x')</script>"
 VERSIONS = (("diffrax", "0.7.0"), ("OrdinaryDiffEq (Julia)", "6.98.0"))
 

@@ -14,7 +14,7 @@ import scipy.stats
 from hybrid_nds.noise import StoredPath
 from hybrid_nds.reconcile import list_fixtures, load_fixture
 
-MAKE = Path(__file__).parent / "fixtures" / "make"
+MAKE = Path(__file__).parents[1] / "fixtures" / "make"
 sys.path.insert(0, str(MAKE))
 
 import field_values  # noqa: E402

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from test_worker import environment, worker  # noqa: F401
+from stand_in_worker import environment, worker  # noqa: F401
 
 import hybrid_nds
 from hybrid_nds import ODEProblem, Provenance, SolveError, solve

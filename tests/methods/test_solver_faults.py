@@ -25,7 +25,7 @@ from hybrid_nds.methods._faults import (
     SCALAR_TOLERANCE,
 )
 
-SCRIPT = Path(__file__).parent.parent / "docs" / "assets" / "faults.py"
+SCRIPT = Path(__file__).parents[2] / "docs" / "assets" / "faults.py"
 
 
 @pytest.fixture

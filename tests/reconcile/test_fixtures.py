@@ -17,7 +17,7 @@ from hybrid_nds.reconcile import list_fixtures, load_fixture, sensitivity
 from hybrid_nds.reconcile._fields import FIELDS, SphereAttention
 from hybrid_nds.reconcile._observables import OBSERVABLES
 
-MAKE = Path(__file__).parent / "fixtures" / "make"
+MAKE = Path(__file__).parents[1] / "fixtures" / "make"
 sys.path.insert(0, str(MAKE))
 
 import atomic  # noqa: E402
