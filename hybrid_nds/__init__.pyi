@@ -23,13 +23,10 @@ from .ensembles import (
 )
 from .measures import compare_laws as compare_laws
 from .methods import (
+    Method as Method,
     SolverFault as SolverFault,
-    SolverInfo as SolverInfo,
-    StochasticSolverInfo as StochasticSolverInfo,
     find_solver as find_solver,
-    find_stochastic_solver as find_stochastic_solver,
     solver_names as solver_names,
-    stochastic_solver_names as stochastic_solver_names,
 )
 from .models._saving import load as load, save as save
 from .noise import BrownianPath as BrownianPath, StoredPath as StoredPath

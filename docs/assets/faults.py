@@ -6,7 +6,7 @@ python docs/assets/faults.py
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from hybrid_nds.methods import SOLVERS, STOCHASTIC_SOLVERS, SolverFault
+from hybrid_nds.methods import ODE_METHODS, SDE_METHODS, SolverFault
 from hybrid_nds.methods._faults import STACK_FAULTS
 
 PAGE = Path(__file__).resolve().parents[1] / "guides" / "upstream_faults.md"
@@ -48,7 +48,7 @@ def page() -> str:
             rows = {f: names for f, names in gathered.items() if f.version == version}
             parts.append(f"\n### {version}\n\n{_table(rows)}")
     parts.append(NOTES)
-    for info in (*SOLVERS, *STOCHASTIC_SOLVERS):
+    for info in (*ODE_METHODS, *SDE_METHODS):
         if info.note:
             parts.append(f"| `{info.name}` | {_sentence(info.note)} |\n")
     return "".join(parts)
@@ -57,7 +57,7 @@ def page() -> str:
 def _gathered() -> dict[SolverFault, list[str]]:
     """Every fault with the solvers that have it."""
     found: dict[SolverFault, list[str]] = {fault: [] for fault in STACK_FAULTS}
-    for info in (*SOLVERS, *STOCHASTIC_SOLVERS):
+    for info in (*ODE_METHODS, *SDE_METHODS):
         for fault in info.faults:
             name = info.on(fault.stack)
             if name is not None:

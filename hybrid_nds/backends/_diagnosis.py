@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -12,14 +11,14 @@ import numpy as np
 from jaxtyping import PyTree
 
 from .._core import is_concrete
-from ..problems import ODEProblem, SDEProblem
+from ..problems import Problem, Term
 from ..solution import UNSTABLE, Solution
 
 # Of the span, how far ahead of its end a solve is looked at: more is another story.
 _AHEAD = 1e-2
 
 
-def diagnosed(solution: Solution, problem: ODEProblem | SDEProblem) -> Solution:
+def diagnosed(solution: Solution, problem: Problem) -> Solution:
     """A solution with a message that names the cause, where it ended as unstable.
 
     **Arguments:** the solution of one solve, outside of JAX's transformations (others
@@ -42,9 +41,7 @@ def diagnosed(solution: Solution, problem: ODEProblem | SDEProblem) -> Solution:
     return dataclasses.replace(solution, message=message)
 
 
-def _cause(
-    problem: ODEProblem | SDEProblem, t: Any, y: PyTree, *, fixed: bool, said: bool
-) -> str:
+def _cause(problem: Problem, t: Any, y: PyTree, *, fixed: bool, said: bool) -> str:
     """The cause in a sentence, beyond what a message has said; of a solve in fixed
     steps, or under error control."""
     missing = _not_finite_inputs(problem)
@@ -64,16 +61,7 @@ def _cause(
     )
 
 
-def functions_of(
-    problem: ODEProblem | SDEProblem,
-) -> dict[str, Callable[[Any, Any, Any], Any]]:
-    """The functions of a problem by name."""
-    if isinstance(problem, SDEProblem):
-        return {"drift": problem.drift, "diffusion": problem.diffusion}
-    return {"field": problem.field}
-
-
-def where_not_finite(problem: ODEProblem | SDEProblem, t: Any, y: PyTree) -> str:
+def where_not_finite(problem: Problem, t: Any, y: PyTree) -> str:
     """Which function of a problem is not finite at a state, or just beyond it, in a
     sentence; empty where all are finite. What is not finite of the state itself stands
     for the start there."""
@@ -81,15 +69,16 @@ def where_not_finite(problem: ODEProblem | SDEProblem, t: Any, y: PyTree) -> str
         y = jtu.tree_map(
             lambda x, start: np.where(np.isfinite(x), x, start), y, problem.y0
         )
-    for name, function in functions_of(problem).items():
-        if found := _where_not_finite(problem, name, function, t, y):
+    for term in problem.terms:
+        if found := _where_not_finite(problem, term, t, y):
             return found
     return ""
 
 
-def _not_finite_inputs(problem: ODEProblem | SDEProblem) -> str:
+def _not_finite_inputs(problem: Problem) -> str:
     """What the problem was given that is not finite, such as missing data."""
-    named = {"args": problem.args, "y0": problem.y0, **functions_of(problem)}
+    functions = {term.name: term.function for term in problem.terms}
+    named = {"args": problem.args, "y0": problem.y0, **functions}
     for name, tree in named.items():
         for path, leaf in jtu.tree_flatten_with_path(tree)[0]:
             if not eqx.is_inexact_array_like(leaf) or not is_concrete(leaf):
@@ -107,9 +96,7 @@ def _not_finite_inputs(problem: ODEProblem | SDEProblem) -> str:
     return ""
 
 
-def _where_not_finite(
-    problem: ODEProblem | SDEProblem, name: str, function: Any, t: Any, y: PyTree
-) -> str:
+def _where_not_finite(problem: Problem, term: Term, t: Any, y: PyTree) -> str:
     """Where a function is not finite: at the end of a solve, or just beyond it."""
     if not _finite(y):
         return ""
@@ -117,9 +104,10 @@ def _where_not_finite(
     span = span if np.isfinite(span) else float(np.sign(span))
     unit = float(np.finfo(problem.dtype).eps)
     start = np.asarray(t, problem.dtype)
+    # Along a path there is no slope.
     slope = None
-    if isinstance(problem, ODEProblem):
-        slope = function(start, y, problem.args)
+    if not problem.kind.follows_path:
+        slope = term.function(start, y, problem.args)
     ahead = [0.0]
     if slope is not None:
         ahead += list(np.geomspace(unit, _AHEAD, 30) * span)
@@ -128,17 +116,18 @@ def _where_not_finite(
         moved = y
         if step and slope is not None:
             moved = jtu.tree_map(lambda x, f, h=step: x + h * f, y, slope)
-        value = function(at, moved, problem.args)
+        value = term.function(at, moved, problem.args)
         for path, leaf in jtu.tree_flatten_with_path(value)[0]:
             bad = np.argwhere(~np.isfinite(np.asarray(leaf)))
             if len(bad) and _finite(moved):
                 index = ", ".join(str(i) for i in bad[0])
                 name_of = jtu.keystr(path) + (f"[{index}]" if index else "")
                 place = f"component {name_of}" if name_of else "it"
+                found = np.asarray(leaf)[tuple(bad[0])]
                 beyond = "" if not step else ", just beyond the last step"
                 return (
-                    f"The {name} is not finite at t = {float(at):.9g}{beyond}: {place} "
-                    f"is {np.asarray(leaf)[tuple(bad[0])]}. It may leave its domain "
+                    f"The {term.name} is not finite at t = {float(at):.9g}{beyond}: "
+                    f"{place} is {found}. It may leave its domain "
                     "there (a logarithm, root or quotient)."
                 )
     return ""

@@ -93,7 +93,7 @@ def _check_adaptive(solver: Any, stack: Stack) -> None:
     if solver is not None and not isinstance(solver, str):
         return
     info = find_solver(solver, stack)
-    if not info.embedded:
+    if not info.adaptive:
         raise ValueError(
             f"solve: {info.name} has no error estimate and cannot hold `rtol` and "
             "`atol`; pass `dt` alone for fixed steps, or take another solver."

@@ -16,11 +16,11 @@ import numpy as np
 
 from .._core import is_concrete, require_precision, require_real_scalar
 from ..methods import (
+    Method,
     Stack,
-    StochasticSolverInfo,
     check_suits,
-    default_solver,
-    find_stochastic_solver,
+    default_method,
+    find_solver,
     suitable,
 )
 from ..noise import BrownianPath, LevyArea, StoredPath, grid_steps
@@ -127,13 +127,13 @@ def _check_solver(
 ) -> tuple[Any, LevyArea]:
     """The method in the table's spelling, or a Diffrax solver; its Lévy area."""
     if solver is None:
-        info = default_solver(problem, stack, adaptive=adaptive)
+        info = default_method(problem.kind, stack, adaptive=adaptive)
         return info.name, info.levy_area
     if isinstance(solver, str):
-        info = find_stochastic_solver(solver, stack)
-        check_suits(info, problem, stack)
+        info = find_solver(solver, stack, "sde")
+        check_suits(info, problem.kind, stack)
         if adaptive and stack not in info.adaptive:
-            able = suitable(problem, stack, adaptive=True)
+            able = suitable(problem.kind, stack, adaptive=True)
             listing = ", ".join(one.name for one in able) or "none for this problem"
             raise ValueError(
                 f"solve: {info.name} has no error estimate on the {stack} backend and "
@@ -158,7 +158,7 @@ def _check_diffrax_solver(
         inner = inner.solver
     info = _row(inner)
     if info is not None:
-        check_suits(info, problem, "diffrax")
+        check_suits(info, problem.kind, "diffrax")
         if adaptive and inner is solver and "diffrax" not in info.adaptive:
             raise ValueError(
                 f"solve: {info.name} has no error estimate and cannot hold `rtol` and "
@@ -187,10 +187,10 @@ def _check_diffrax_solver(
     return known.get(getattr(inner, "minimal_levy_area", None), "none")
 
 
-def _row(solver: diffrax.AbstractSolver) -> StochasticSolverInfo | None:
+def _row(solver: diffrax.AbstractSolver) -> Method | None:
     name = type(solver).__name__
     try:
-        info = find_stochastic_solver(name, "diffrax")
+        info = find_solver(name, "diffrax", "sde")
     except ValueError:
         return None
     return info if info.diffrax == name else None

@@ -13,7 +13,7 @@ import jax.tree_util as jtu
 import numpy as np
 
 from .._core import QUICKLY
-from ..methods import find_stochastic_solver
+from ..methods import find_solver
 from ..noise import StoredPath, coarsened
 from ..problems import ODEProblem, SDEProblem
 from ..solving import solve
@@ -42,7 +42,7 @@ def check_steps(owner: str, steps: Sequence[int], *, doubling: bool) -> tuple[in
 
 def needs_area(solver: str, backend: Any) -> bool:
     """Whether a method wants the space-time Lévy area of every step."""
-    return find_stochastic_solver(solver, backend).levy_area != "none"
+    return find_solver(solver, backend, "sde").levy_area != "none"
 
 
 def draw(

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
 from .. import runtime
-from ..methods import find_stochastic_solver
+from ..methods import find_solver
 from ..noise import BrownianPath, LevyArea
 from ..problems import SDEProblem
 from ..solution import Provenance
@@ -97,7 +97,7 @@ class JuliaBlocks:
         )
         starts = None if y0s is None else np.asarray(flatten_states(y0s, 1))
         size = k
-        area = find_stochastic_solver(solver, "julia").levy_area
+        area = find_solver(solver, "julia", "sde").levy_area
         if plan.paths == "shared":
             size = min(k, _chunk(problem, dt, area))
         for start in range(0, k, size):
@@ -158,7 +158,7 @@ def _provenance(solver: str, dt: float) -> Provenance:
     )
     return Provenance(
         backend="julia",
-        solver=str(find_stochastic_solver(solver, "julia").julia),
+        solver=str(find_solver(solver, "julia", "sde").julia),
         versions=versions + runtime.session().versions,
         rtol=None,
         atol=None,

@@ -1,25 +1,16 @@
-from ._choice import (
-    check_suits as check_suits,
-    default_solver as default_solver,
-    suitable as suitable,
-)
+from ._choice import check_suits as check_suits, default_method as default_method
 from ._faults import (
     LOST_NOISE as LOST_NOISE,
     LOST_TERMS as LOST_TERMS,
-    SCALAR_NOISE as SCALAR_NOISE,
     UNCONTROLLED as UNCONTROLLED,
     SolverFault as SolverFault,
-)
-from ._ode import (
-    SOLVERS as SOLVERS,
-    SolverInfo as SolverInfo,
     Stack as Stack,
+)
+from ._method import Method as Method
+from ._ode import ODE_METHODS as ODE_METHODS
+from ._sde import SDE_METHODS as SDE_METHODS
+from ._table import (
     find_solver as find_solver,
     solver_names as solver_names,
-)
-from ._sde import (
-    STOCHASTIC_SOLVERS as STOCHASTIC_SOLVERS,
-    StochasticSolverInfo as StochasticSolverInfo,
-    find_stochastic_solver as find_stochastic_solver,
-    stochastic_solver_names as stochastic_solver_names,
+    suitable as suitable,
 )

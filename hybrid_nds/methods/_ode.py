@@ -1,4 +1,4 @@
-"""The solvers both stacks know: one table of names.
+"""The methods for ordinary differential equations.
 
 A row is one method. Where the two stacks hold the same Butcher tableau under two
 names (Dopri5 and DP5), it is one row with an alias, and either name works on either
@@ -8,84 +8,48 @@ its note says what differs. The coefficients of both stacks were compared one by
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 from . import _faults as known
-from ._faults import SolverFault, Stack as Stack
-
-
-@dataclasses.dataclass(frozen=True)
-class SolverInfo:
-    """One method.
-
-    **Fields:**
-
-    - `name`: its name here; names are matched without regard to case.
-    - `order`: its order of convergence; `None` for variable order and for
-        automatic choice.
-    - `implicit`: whether it solves equations, so that it can take stiff problems.
-    - `embedded`: whether it estimates its error, so that it can adapt its steps.
-    - `diffrax`: the class in Diffrax, `None` if there is none.
-    - `julia`: the constructor in Julia, `None` if there is none.
-    - `julia_package`: the Julia package that exports it.
-    - `aliases`: other names for the same method.
-    - `twin`: whether both stacks hold the same tableau, so that fixed steps agree to
-        round-off (implicit ones: to the tolerance of the stage equations).
-    - `mass_matrix`: whether Julia's takes a mass matrix, singular ones included.
-    - `note`: what to know before comparing the two stacks' results.
-    - `faults`: what it is known to get wrong in one stack, and what is done about it.
-    """
-
-    name: str
-    order: int | None
-    implicit: bool
-    embedded: bool
-    diffrax: str | None
-    julia: str | None
-    julia_package: str | None
-    aliases: tuple[str, ...] = ()
-    twin: bool = False
-    mass_matrix: bool = False
-    note: str = ""
-    faults: tuple[SolverFault, ...] = ()
-
-    def on(self, stack: Stack) -> str | None:
-        """Its name in one stack, `None` if that stack lacks it."""
-        return self.diffrax if stack == "diffrax" else self.julia
-
+from ._method import BOTH, Method
 
 _WITHOUT_ESTIMATE = ("Euler", "ImplicitMidpoint")
 
 
-def _explicit(name, order, diffrax, julia, package, *aliases, faults=()):
-    return SolverInfo(
+def _method(name, order, diffrax, julia, package, **columns: Any) -> Method:
+    columns.setdefault("twin", diffrax is not None and julia is not None)
+    return Method(
         name=name,
+        kind="ode",
         order=order,
-        implicit=False,
-        embedded=name not in _WITHOUT_ESTIMATE,
         diffrax=diffrax,
         julia=julia,
         julia_package=package,
-        aliases=aliases,
-        twin=diffrax is not None and julia is not None,
-        faults=faults,
+        adaptive=() if name in _WITHOUT_ESTIMATE else BOTH,
+        **columns,
     )
 
 
-def _implicit(name, order, diffrax, julia, package, *, mass=False, note="", faults=()):
-    return SolverInfo(
-        name=name,
-        order=order,
+def _explicit(name, order, diffrax, julia, package, *aliases, **columns: Any) -> Method:
+    return _method(name, order, diffrax, julia, package, aliases=aliases, **columns)
+
+
+def _implicit(
+    name, order, diffrax, julia, package, *, mass=False, note="", **columns: Any
+) -> Method:
+    return _method(
+        name,
+        order,
+        diffrax,
+        julia,
+        package,
         implicit=True,
-        embedded=name not in _WITHOUT_ESTIMATE,
-        diffrax=diffrax,
-        julia=julia,
-        julia_package=package,
+        newton=package in (_BDF, _FIRK, _SDIRK),
+        component_tolerances=package != _FIRK,
         twin=diffrax is not None and julia is not None and not note,
         mass_matrix=mass,
         note=note,
-        faults=faults,
+        **columns,
     )
 
 
@@ -98,13 +62,13 @@ _SDIRK = "OrdinaryDiffEqSDIRK"
 _FIRK = "OrdinaryDiffEqFIRK"
 _STABILIZED = "OrdinaryDiffEqStabilizedRK"
 
-SOLVERS: tuple[SolverInfo, ...] = (
+ODE_METHODS: tuple[Method, ...] = (
     # Diffrax has no method that switches by stiffness: its default is Tsit5.
-    SolverInfo(
+    Method(
         name="default",
-        order=None,
+        kind="ode",
         implicit=True,
-        embedded=True,
+        adaptive=BOTH,
         diffrax="Tsit5",
         julia="DefaultODEAlgorithm",
         julia_package="OrdinaryDiffEqDefault",
@@ -121,8 +85,24 @@ SOLVERS: tuple[SolverInfo, ...] = (
     _explicit("Tsit5", 5, "Tsit5", "Tsit5", "OrdinaryDiffEqTsit5"),
     # Prince and Dormand's 8(7) pair of 13 stages, and Hairer's 8(5,3) pair of 12: both
     # of order eight, and not the same method.
-    _explicit("Dopri8", 8, "Dopri8", None, None, faults=(known.COARSE_OUTPUT_DIFFRAX,)),
-    _explicit("DP8", 8, None, "DP8", _HIGH, faults=(known.COARSE_OUTPUT_JULIA,)),
+    _explicit(
+        "Dopri8",
+        8,
+        "Dopri8",
+        None,
+        None,
+        coarse_output=("diffrax",),
+        faults=(known.COARSE_OUTPUT_DIFFRAX,),
+    ),
+    _explicit(
+        "DP8",
+        8,
+        None,
+        "DP8",
+        _HIGH,
+        coarse_output=("julia",),
+        faults=(known.COARSE_OUTPUT_JULIA,),
+    ),
     _explicit("Vern6", 6, None, "Vern6", _VERNER),
     _explicit("Vern7", 7, None, "Vern7", _VERNER),
     _explicit("Vern8", 8, None, "Vern8", _VERNER),
@@ -161,6 +141,7 @@ SOLVERS: tuple[SolverInfo, ...] = (
         "KenCarp5",
         _SDIRK,
         mass=True,
+        coarse_output=BOTH,
         note="one coefficient (a76) differs by 2e-12: its published denominator "
         "ends in 749, Diffrax's in 719",
         faults=(
@@ -198,6 +179,7 @@ SOLVERS: tuple[SolverInfo, ...] = (
         "Kvaerno5",
         _SDIRK,
         mass=True,
+        coarse_output=BOTH,
         faults=(
             known.CHORD,
             known.COARSE_OUTPUT_DIFFRAX,
@@ -225,6 +207,7 @@ SOLVERS: tuple[SolverInfo, ...] = (
         "RadauIIA5",
         _FIRK,
         mass=True,
+        coarse_output=("julia",),
         faults=(
             known.COARSE_OUTPUT_JULIA,
             known.TIME_DEPENDENT_CONSTRAINTS,
@@ -234,64 +217,3 @@ SOLVERS: tuple[SolverInfo, ...] = (
     _implicit("FBDF", None, None, "FBDF", _BDF, mass=True),
     _implicit("QNDF", None, None, "QNDF", _BDF, mass=True),
 )
-
-
-def _key(name: str) -> str:
-    return name.casefold()
-
-
-_BY_NAME: dict[str, SolverInfo] = {
-    _key(name): info for info in SOLVERS for name in (info.name, *info.aliases)
-}
-
-
-def solver_names(stack: Stack) -> tuple[str, ...]:
-    """The solvers one stack has, aliases included.
-
-    **Arguments:** `stack`, `"diffrax"` or `"julia"`.
-
-    **Returns:** the names `solver=` takes there, in alphabetical order.
-    """
-    names = {
-        name
-        for info in SOLVERS
-        if info.on(stack) is not None
-        for name in (info.name, *info.aliases)
-    }
-    return tuple(sorted(names, key=_key))
-
-
-def find_solver(solver: Any, stack: Stack) -> SolverInfo:
-    """The method a name stands for, on one stack.
-
-    **Arguments:**
-
-    - `solver`: a name; `None` for the stack's default; or a Diffrax solver, which
-        stands for the method of its class's name.
-    - `stack`: `"diffrax"` or `"julia"`.
-
-    **Returns:** a [`SolverInfo`][hybrid_nds.SolverInfo] that this stack has.
-
-    **Raises:** `ValueError` for a name that does not exist, listing those of the
-    stack, and for a method that only the other stack has, saying so.
-    """
-    if solver is None:
-        name = "default"
-    elif isinstance(solver, str):
-        name = solver
-    else:
-        name = type(solver).__name__
-    info = _BY_NAME.get(_key(name))
-    if info is not None and info.on(stack) is not None:
-        return info
-    listing = ", ".join(solver_names(stack))
-    if info is None:
-        raise ValueError(
-            f"solve: `solver` must be one that the {stack} backend has, got {name!r}. "
-            f"It has: {listing}."
-        )
-    other = "julia" if stack == "diffrax" else "diffrax"
-    raise ValueError(
-        f"solve: the solver {info.name!r} exists only on the {other} backend; "
-        f'pass backend="{other}", or one that the {stack} backend has: {listing}.'
-    )

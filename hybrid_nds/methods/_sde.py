@@ -1,4 +1,4 @@
-"""The solvers of stochastic problems that both stacks know: one table of names.
+"""The methods for stochastic differential equations.
 
 A row is one method, as in [`SolverInfo`][hybrid_nds.SolverInfo]. Where both
 stacks give one name to two schemes, the row is no twin and its note says what differs.
@@ -8,82 +8,13 @@ authors state, and for additive noise those of the scheme's own expansion.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from ..noise import LevyArea
-from ..problems import Interpretation, NoiseKind, SDEProblem
+from ..problems import Interpretation, NoiseKind
 from . import _faults as known
-from ._faults import SolverFault, Stack
-
-
-@dataclasses.dataclass(frozen=True)
-class StochasticSolverInfo:
-    """One method for stochastic problems.
-
-    **Fields:**
-
-    - `name`: its name here; names are matched without regard to case.
-    - `diffrax`: the class in Diffrax, `None` if there is none.
-    - `julia`: the constructor in Julia, `None` if there is none.
-    - `interpretations`: of the equations whose solutions it converges to.
-    - `noise`: the kinds of noise it takes.
-    - `strong_order`: its strong order of convergence for each kind of noise; empty for
-        a method that converges in law alone. For Itô equations; the note says where
-        it differs for Stratonovich's.
-    - `weak_order`: its weak order of convergence, the lowest over its noise kinds.
-    - `levy_area`: what it wants to know of the path in a step beside the increment.
-    - `implicit`: whether it solves equations, so that it can take stiff drift.
-    - `adaptive`: the stacks on which it estimates its error.
-    - `matrix_noise`: whether it takes a diffusion that is a matrix.
-    - `samples_area`: whether, for matrix noise, it draws random numbers of its own
-        beside the path, so that the same path gives other solutions.
-    - `langevin`: whether it is for
-        [`underdamped_langevin`][hybrid_nds.underdamped_langevin] alone.
-    - `twin`: whether both stacks take the same step, so that fixed steps along the
-        same path agree to round-off.
-    - `aliases`: other names for the same method.
-    - `note`: what to know before comparing the two stacks' results.
-    - `faults`: what it is known to get wrong in one stack, and what is done about it.
-    """
-
-    name: str
-    diffrax: str | None
-    julia: str | None
-    interpretations: tuple[Interpretation, ...]
-    noise: tuple[NoiseKind, ...]
-    strong_order: Mapping[NoiseKind, float]
-    weak_order: float
-    levy_area: LevyArea = "none"
-    implicit: bool = False
-    adaptive: tuple[Stack, ...] = ()
-    matrix_noise: bool = True
-    samples_area: bool = False
-    langevin: bool = False
-    twin: bool = False
-    aliases: tuple[str, ...] = ()
-    note: str = ""
-    faults: tuple[SolverFault, ...] = ()
-
-    def on(self, stack: Stack) -> str | None:
-        """Its name in one stack, `None` if that stack lacks it."""
-        return self.diffrax if stack == "diffrax" else self.julia
-
-    def takes(self, problem: SDEProblem) -> bool:
-        """Whether it takes the noise of a problem."""
-        return problem.noise in self.noise and (
-            self.matrix_noise or not problem.matrix_noise
-        )
-
-    def converges_to(self, problem: SDEProblem) -> bool:
-        """Whether it converges to the solution of a problem in its interpretation."""
-        return (
-            problem.noise == "additive"
-            or problem.interpretation in self.interpretations
-        )
-
+from ._method import BOTH, Method
 
 _ITO: tuple[Interpretation, ...] = ("ito",)
 _STRATONOVICH: tuple[Interpretation, ...] = ("stratonovich",)
@@ -118,33 +49,34 @@ def _method(
     interpretations: tuple[Interpretation, ...],
     strong: Mapping[NoiseKind, float],
     weak: float,
-    **fields: Any,
-) -> StochasticSolverInfo:
-    fields.setdefault("noise", tuple(strong))
-    fields.setdefault("diffrax", None)
-    fields.setdefault("julia", None)
-    return StochasticSolverInfo(
+    **columns: Any,
+) -> Method:
+    columns.setdefault("noise", tuple(strong))
+    return Method(
         name=name,
+        kind="sde",
         interpretations=interpretations,
         strong_order=strong,
-        weak_order=weak,
-        **fields,
+        order=weak,
+        newton=columns.get("implicit", False),
+        scalar_as_matrix=known.SCALAR_NOISE in columns.get("faults", ()),
+        **columns,
     )
 
 
-def _diffrax(name: str, *columns: Any, **fields: Any) -> StochasticSolverInfo:
-    if fields.pop("embedded", False):
-        fields["adaptive"] = ("diffrax",)
-    return _method(name, *columns, diffrax=name, **fields)
+def _diffrax(name: str, *columns: Any, **more: Any) -> Method:
+    if more.pop("embedded", False):
+        more["adaptive"] = ("diffrax",)
+    return _method(name, *columns, diffrax=name, **more)
 
 
-def _julia(name: str, *columns: Any, **fields: Any) -> StochasticSolverInfo:
-    if fields.pop("embedded", False):
-        fields["adaptive"] = ("julia",)
-    return _method(name, *columns, julia=name, **fields)
+def _julia(name: str, *columns: Any, **more: Any) -> Method:
+    if more.pop("embedded", False):
+        more["adaptive"] = ("julia",)
+    return _method(name, *columns, julia=name, **more)
 
 
-STOCHASTIC_SOLVERS: tuple[StochasticSolverInfo, ...] = (
+SDE_METHODS: tuple[Method, ...] = (
     _method(
         "Euler",
         _ITO,
@@ -188,7 +120,7 @@ STOCHASTIC_SOLVERS: tuple[StochasticSolverInfo, ...] = (
         diffrax="SRA1",
         julia="SRA1",
         levy_area="space-time",
-        adaptive=("diffrax", "julia"),
+        adaptive=BOTH,
         twin=True,
         note="twins where the diffusion does not depend on time: in the second stage "
         "Diffrax takes it at the start of the step, Julia at its end",
@@ -309,6 +241,7 @@ STOCHASTIC_SOLVERS: tuple[StochasticSolverInfo, ...] = (
             1.0,
             implicit=True,
             embedded=True,
+            theta=name != "STrapezoid",
             faults=faults,
         )
         for name, interpretations, orders, faults in (
@@ -335,6 +268,7 @@ STOCHASTIC_SOLVERS: tuple[StochasticSolverInfo, ...] = (
         _orders(1.0, 1.0),
         1.0,
         implicit=True,
+        theta=True,
         embedded=True,
         matrix_noise=False,
         note=_BIASED,
@@ -382,48 +316,3 @@ STOCHASTIC_SOLVERS: tuple[StochasticSolverInfo, ...] = (
         )
     ),
 )
-
-_BY_NAME: dict[str, StochasticSolverInfo] = {
-    name.casefold(): info
-    for info in STOCHASTIC_SOLVERS
-    for name in (info.name, *info.aliases)
-}
-
-
-def stochastic_solver_names(stack: Stack) -> tuple[str, ...]:
-    """The solvers of stochastic problems that one stack has, aliases included.
-
-    **Arguments:** `stack`, `"diffrax"` or `"julia"`.
-
-    **Returns:** the names `solver=` takes there, in alphabetical order.
-    """
-    found = (info for info in STOCHASTIC_SOLVERS if info.on(stack) is not None)
-    names = {name for info in found for name in (info.name, *info.aliases)}
-    return tuple(sorted(names, key=str.casefold))
-
-
-def find_stochastic_solver(name: str, stack: Stack) -> StochasticSolverInfo:
-    """The method for stochastic problems that a name stands for, on one stack.
-
-    **Arguments:** `name`, in any case; `stack`, `"diffrax"` or `"julia"`.
-
-    **Returns:** a [`StochasticSolverInfo`][hybrid_nds.StochasticSolverInfo] that this
-    stack has.
-
-    **Raises:** `ValueError` for a name that does not exist, listing those of the
-    stack, and for a method that only the other stack has, saying so.
-    """
-    info = _BY_NAME.get(name.casefold())
-    if info is not None and info.on(stack) is not None:
-        return info
-    listing = ", ".join(stochastic_solver_names(stack))
-    if info is None:
-        raise ValueError(
-            f"solve: `solver` must be one for stochastic problems that the {stack} "
-            f"backend has, got {name!r}. It has: {listing}."
-        )
-    other = "julia" if stack == "diffrax" else "diffrax"
-    raise ValueError(
-        f"solve: the solver {info.name!r} exists only on the {other} backend; "
-        f'pass backend="{other}", or one that the {stack} backend has: {listing}.'
-    )

@@ -10,12 +10,20 @@ from ._forward_mode import (
     forward_mode_named as forward_mode_named,
     forward_problem as forward_problem,
 )
+from ._kind import (
+    Interpretation as Interpretation,
+    Kind as Kind,
+    KindName as KindName,
+    NoiseKind as NoiseKind,
+    Term as Term,
+)
 from ._langevin import (
     LangevinDiffusion as LangevinDiffusion,
     LangevinDrift as LangevinDrift,
     underdamped_langevin as underdamped_langevin,
 )
 from ._ode import ODEProblem as ODEProblem
+from ._problem import Problem as Problem
 from ._schemes import (
     SCHEMES as SCHEMES,
     ExitStep as ExitStep,
@@ -23,8 +31,6 @@ from ._schemes import (
     tangent_step as tangent_step,
 )
 from ._sde import (
-    Interpretation as Interpretation,
-    NoiseKind as NoiseKind,
     SDEProblem as SDEProblem,
     to_ito as to_ito,
     to_stratonovich as to_stratonovich,

@@ -14,14 +14,13 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
 
-from ._ode import ODEProblem
-from ._sde import SDEProblem
+from ._problem import Problem
 
 # Functions inside a jaxpr are printed with their addresses.
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
-def problem_fingerprint(problem: ODEProblem | SDEProblem) -> str:
+def problem_fingerprint(problem: Problem) -> str:
     """The digest of a problem.
 
     Fields enter as the operations JAX traces them to and the numbers these hold, so
@@ -29,14 +28,10 @@ def problem_fingerprint(problem: ODEProblem | SDEProblem) -> str:
     weight makes another.
     """
     t, y, args = problem.t0, problem.y0, problem.args
-    if isinstance(problem, SDEProblem):
-        fields = (problem.drift, problem.diffusion)
-        kind = f"SDE {problem.noise} {problem.interpretation}"
-        extra: Any = None
-    else:
-        fields, kind, extra = (problem.field,), "ODE", problem.mass_matrix
-    parts = [kind, arrays_text((t, problem.t1, y, args, extra))]
-    return digest(parts + [traced_text(field, t, y, args) for field in fields])
+    mass_matrix = getattr(problem, "mass_matrix", None)
+    parts = [str(problem.kind), arrays_text((t, problem.t1, y, args, mass_matrix))]
+    traced = [traced_text(term.function, t, y, args) for term in problem.terms]
+    return digest(parts + traced)
 
 
 def digest(parts: Sequence[str]) -> str:

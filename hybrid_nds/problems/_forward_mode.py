@@ -9,20 +9,17 @@ from typing import Any, TypeVar
 import equinox as eqx
 
 from .._core import takes_tangents, with_forward_rule
-from ._ode import ODEProblem
-from ._sde import SDEProblem
+from ._problem import Problem
 
-P = TypeVar("P", bound=ODEProblem | SDEProblem)
+P = TypeVar("P", bound=Problem)
 
 
 def forward_problem(problem: P) -> P:
     """A problem whose field, or drift and diffusion, have forward rules."""
-    names = ("field",) if isinstance(problem, ODEProblem) else ("drift", "diffusion")
-    for name in names:
-        field = getattr(problem, name)
-        made = with_forward_rule(field, problem.t0, problem.y0, problem.args)
-        if made is not field:
-            problem = eqx.tree_at(lambda p, n=name: getattr(p, n), problem, made)
+    for term in problem.terms:
+        made = with_forward_rule(term.function, problem.t0, problem.y0, problem.args)
+        if made is not term.function:
+            problem = eqx.tree_at(lambda p, n=term.name: getattr(p, n), problem, made)
     return problem
 
 

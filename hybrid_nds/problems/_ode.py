@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
@@ -17,9 +16,11 @@ from ._checks import (
     check_state,
     check_time,
 )
+from ._kind import Kind, Term
+from ._problem import Problem
 
 
-class ODEProblem(eqx.Module):
+class ODEProblem(Problem):
     """The initial value problem $M\\,\\dot y = f(t, y, a)$, $y(t_0) = y_0$.
 
     **Arguments:**
@@ -79,14 +80,12 @@ class ODEProblem(eqx.Module):
         check_field("ODEProblem", "field", field, self.t0, self.y0, args)
 
     @property
-    def dimension(self) -> int:
-        """The number of scalars in the state."""
-        return sum(leaf.size for leaf in jtu.tree_leaves(self.y0))
+    def kind(self) -> Kind:
+        return Kind("ode", mass_matrix=self.mass_matrix is not None)
 
     @property
-    def dtype(self) -> np.dtype:
-        """The floating-point type of the state."""
-        return np.dtype(jtu.tree_leaves(self.y0)[0].dtype)
+    def terms(self) -> tuple[Term, ...]:
+        return (Term("field", self.field),)
 
 
 def _check_mass_matrix(mass_matrix: ArrayLike | None, y0: PyTree) -> Array | None:

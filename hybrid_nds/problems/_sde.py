@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import equinox as eqx
 import jax
@@ -23,12 +23,11 @@ from ._checks import (
     check_state,
     check_time,
 )
+from ._kind import Interpretation, Kind, NoiseKind, Term
+from ._problem import Problem
 
-NoiseKind = Literal["additive", "scalar", "diagonal", "general", "commutative"]
-Interpretation = Literal["ito", "stratonovich"]
 
-
-class SDEProblem(eqx.Module):
+class SDEProblem(Problem):
     """The initial value problem $dy = f(t, y, a)\\,dt + g(t, y, a)\\,dW$,
     $y(t_0) = y_0$.
 
@@ -127,14 +126,19 @@ class SDEProblem(eqx.Module):
             _check_claim(self)
 
     @property
-    def dimension(self) -> int:
-        """The number of scalars in the state."""
-        return sum(leaf.size for leaf in jtu.tree_leaves(self.y0))
+    def kind(self) -> Kind:
+        return Kind(
+            "sde",
+            self.noise,
+            self.interpretation,
+            self.matrix_noise,
+            langevin=getattr(self.drift, "langevin", False),
+        )
 
     @property
-    def dtype(self) -> np.dtype:
-        """The floating-point type of the state."""
-        return np.dtype(jtu.tree_leaves(self.y0)[0].dtype)
+    def terms(self) -> tuple[Term, ...]:
+        columns = self.noise_dimension if self.matrix_noise else 0
+        return Term("drift", self.drift), Term("diffusion", self.diffusion, columns)
 
     def flat_drift(self) -> Callable[[Any, Any], Array]:
         """The drift on flat states in the order of `ravel_pytree`: `(t, u) -> (n,)`."""

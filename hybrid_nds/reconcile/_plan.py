@@ -13,13 +13,15 @@ import jax.tree_util as jtu
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from ..methods import SOLVERS
+from ..methods import ODE_METHODS
 from ..problems import ODEProblem
 from ..solving import solve
 from ._analyses import PlannedAnalysis
 from ._fixtures import Fixture, NamedObservable
 
-EXPLICIT_TWINS = tuple(s.name for s in SOLVERS if s.twin and not s.implicit and s.order)
+EXPLICIT_TWINS = tuple(
+    s.name for s in ODE_METHODS if s.twin and not s.implicit and s.order
+)
 IMPLICIT_TWINS = ("Kvaerno5",)
 STAGES = {
     "Euler": 1,

@@ -14,7 +14,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from ..discretization import end_states
-from ..methods import STOCHASTIC_SOLVERS, StochasticSolverInfo
+from ..methods import SDE_METHODS, Method
 from ..problems import ODEProblem, SDEProblem
 from ._analyses import PlannedAnalysis
 from ._plan import Plan, first_scale, given_scale, typical_scale
@@ -70,7 +70,7 @@ class StochasticPlan:
         """The methods of which both stacks take the same step on this problem."""
         return tuple(
             info.name
-            for info in STOCHASTIC_SOLVERS
+            for info in SDE_METHODS
             if info.twin and self._suits(info) and not self._only_near(info)
         )
 
@@ -80,7 +80,7 @@ class StochasticPlan:
         with what differs."""
         return tuple(
             f"{info.name} ({info.note})"
-            for info in STOCHASTIC_SOLVERS
+            for info in SDE_METHODS
             if info.diffrax
             and info.julia
             and self._suits(info)
@@ -92,7 +92,7 @@ class StochasticPlan:
         suitable = [
             info.name
             for name in _STRONG[stack]
-            for info in STOCHASTIC_SOLVERS
+            for info in SDE_METHODS
             if info.name == name and self._suits(info)
         ]
         # One method, for matrices and for vectors.
@@ -108,25 +108,25 @@ class StochasticPlan:
         return next(
             name
             for name in _LAW[stack]
-            for info in STOCHASTIC_SOLVERS
+            for info in SDE_METHODS
             if info.name == name and self._suits(info)
         )
 
     def order(self, solver: str) -> float:
         """The strong order that a method has on this problem."""
-        info = next(i for i in STOCHASTIC_SOLVERS if i.name == solver)
+        info = next(i for i in SDE_METHODS if i.name == solver)
         return self.orders.get(solver, info.strong_order[self.problem.noise])
 
-    def _suits(self, info: StochasticSolverInfo) -> bool:
+    def _suits(self, info: Method) -> bool:
         problem = self.problem
         return (
-            info.takes(problem)
-            and info.converges_to(problem)
+            info.takes(problem.kind)
+            and info.converges_to(problem.kind)
             and not info.langevin
             and not info.samples_area
         )
 
-    def _only_near(self, info: StochasticSolverInfo) -> bool:
+    def _only_near(self, info: Method) -> bool:
         # Its two steps differ where the diffusion depends on time.
         return info.name == "SRA1" and self._diffusion_depends_on_time()
 
@@ -202,7 +202,7 @@ def plan_stochastic_problem(
         steps=(8, 16, 32, 64),
         scale=scale,
         orders={},
-        at_least=tuple(i.name for i in STOCHASTIC_SOLVERS),
+        at_least=tuple(i.name for i in SDE_METHODS),
         law=Law(t1, _LAW_STEPS, ()),
         backends=("diffrax", "julia"),
         rungs=("L0", "L1", "L2", "L3"),

@@ -114,9 +114,9 @@ def _julia_states(
     problem: SDEProblem, solver: str, dw: np.ndarray, h: np.ndarray, times: np.ndarray
 ) -> np.ndarray:
     from ..backends.julia import run_ensemble
-    from ..methods import find_stochastic_solver
+    from ..methods import find_solver
 
-    area = find_stochastic_solver(solver, "julia").levy_area != "none"
+    area = find_solver(solver, "julia", "sde").levy_area != "none"
     result = run_ensemble(
         problem,
         np.arange(len(dw)),

@@ -19,7 +19,7 @@ from ..backends import (
     check_stochastic_options,
     diagnosed,
 )
-from ..methods import SOLVERS, Stack
+from ..methods import ODE_METHODS, Stack
 from ..noise import BrownianPath, StoredPath
 from ..problems import Event, ODEProblem, SDEProblem, SteadyState, forward_mode_named
 from ..solution import Outcome, Solution, SolveError, outcome_name
@@ -88,7 +88,7 @@ def solve(
     - `backend`: `"diffrax"` or `"julia"`.
     - `solver`: a name (see [`solver_names`][hybrid_nds.solver_names], and for a
         stochastic problem
-        [`stochastic_solver_names`][hybrid_nds.stochastic_solver_names]), or a Diffrax
+        [`solver_names`][hybrid_nds.solver_names]), or a Diffrax
         solver; `None` takes Tsit5 on Diffrax and the automatic choice on Julia, and
         for a stochastic problem SRA1 (additive noise), Euler (Itô) or Heun
         (Stratonovich), or with tolerances one that estimates its error. A solver that
@@ -258,8 +258,8 @@ def _failure_text(
                 "solvers (ImplicitEM, ImplicitRKMil, SKenCarp)."
             )
         return " ".join(text)
-    known = {info.on("diffrax"): info for info in SOLVERS} | {
-        info.on("julia"): info for info in SOLVERS
+    known = {info.on("diffrax"): info for info in ODE_METHODS} | {
+        info.on("julia"): info for info in ODE_METHODS
     }
     info = known.get(where.solver)
     stiff_name = "Kvaerno5" if where.backend == "diffrax" else "Rodas5P"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hybrid_nds import BrownianPath, SDEProblem, StoredPath, solve, to_stratonovich
-from hybrid_nds.methods import find_stochastic_solver
+from hybrid_nds.methods import find_solver
 
 pytestmark = pytest.mark.julia
 
@@ -137,7 +137,7 @@ def test_strong_solutions(julia, solver, noise, interpretation):
     problem, exact = _strong(noise)
     if interpretation == "stratonovich":
         problem = to_stratonovich(problem)
-    info = find_stochastic_solver(solver, "julia")
+    info = find_solver(solver, "julia", "sde")
     order = info.strong_order[problem.noise]
     coarse, fine = (_error(problem, exact, solver, steps) for steps in (16, 256))
     # Below the size of the solution from the start.

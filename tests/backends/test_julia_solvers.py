@@ -6,11 +6,11 @@ import pytest
 from helpers import slope
 
 from hybrid_nds import ODEProblem, solve
-from hybrid_nds.methods import SOLVERS
+from hybrid_nds.methods import ODE_METHODS
 
 pytestmark = pytest.mark.julia
 
-ADAPTIVE = [i.name for i in SOLVERS if i.julia and i.embedded]
+ADAPTIVE = [i.name for i in ODE_METHODS if i.julia and i.adaptive]
 # Julia has them compiled beforehand: the others take seconds each.
 COMPILED = {"default", "Tsit5", "Vern7", "Rodas5P", "FBDF", "Kvaerno5", "RadauIIA5"}
 ASKED_FOR = (
@@ -47,17 +47,17 @@ def test_adaptive_reaches_the_solution(name, julia):
     steps = solution.stats["num_accepted_steps"]
     assert error <= 3 * steps * (rtol + atol)
     assert solution.succeeded
-    assert solution.provenance.solver in {i.julia for i in SOLVERS}
+    assert solution.provenance.solver in {i.julia for i in ODE_METHODS}
 
 
 def test_every_solver_asked_for_is_there(julia):
-    known = {n.casefold() for i in SOLVERS if i.julia for n in (i.name, *i.aliases)}
+    known = {n.casefold() for i in ODE_METHODS if i.julia for n in (i.name, *i.aliases)}
     assert {name.casefold() for name in ASKED_FOR} <= known
     there = {str(name) for name in julia.module.algorithm_names()}
-    assert {i.julia for i in SOLVERS if i.julia} == there
+    assert {i.julia for i in ODE_METHODS if i.julia} == there
 
 
-FIXED = [i for i in SOLVERS if i.julia and i.order is not None]
+FIXED = [i for i in ODE_METHODS if i.julia and i.order is not None]
 # Short enough for the leading term of the error, long enough to stay above round-off.
 STEPS = {1: 256, 2: 128, 3: 96, 4: 32, 5: 20, 6: 16, 7: 12, 8: 10, 9: 8}
 

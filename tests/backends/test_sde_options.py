@@ -12,12 +12,12 @@ from hybrid_nds import (
     ODEProblem,
     SDEProblem,
     StoredPath,
-    find_stochastic_solver,
+    find_solver,
     solve,
-    stochastic_solver_names,
+    solver_names,
 )
 from hybrid_nds.backends import check_stochastic_options
-from hybrid_nds.methods import STOCHASTIC_SOLVERS, default_solver, suitable
+from hybrid_nds.methods import SDE_METHODS, default_method, suitable
 
 KEY = jax.random.key(0)
 
@@ -49,7 +49,7 @@ def make(noise="diagonal", interpretation="ito", **changes):
     return SDEProblem(**arguments)
 
 
-IN_DIFFRAX = [info for info in STOCHASTIC_SOLVERS if info.diffrax]
+IN_DIFFRAX = [info for info in SDE_METHODS if info.diffrax]
 
 
 @pytest.mark.parametrize("info", IN_DIFFRAX, ids=lambda info: info.name)
@@ -83,29 +83,29 @@ def test_rows_agree_with_diffrax(info):
 
 
 def test_twins():
-    twins = {info.name for info in STOCHASTIC_SOLVERS if info.twin}
+    twins = {info.name for info in SDE_METHODS if info.twin}
     assert twins == {"Euler", "Heun", "SRA1"}
-    assert find_stochastic_solver("EulerHeun", "julia").twin is False
-    assert all(info.diffrax and info.julia for info in STOCHASTIC_SOLVERS if info.twin)
+    assert find_solver("EulerHeun", "julia", "sde").twin is False
+    assert all(info.diffrax and info.julia for info in SDE_METHODS if info.twin)
 
 
 def test_table():
-    names = [info.name for info in STOCHASTIC_SOLVERS]
+    names = [info.name for info in SDE_METHODS]
     assert len(set(names)) == len(names)
-    for info in STOCHASTIC_SOLVERS:
+    for info in SDE_METHODS:
         assert info.diffrax or info.julia
         # A method of strong order p has at least weak order p.
         assert all(order <= 3 for order in info.strong_order.values())
-        assert info.weak_order >= min(info.strong_order.values(), default=0)
+        assert info.order >= min(info.strong_order.values(), default=0)
         assert set(info.strong_order) <= set(info.noise)
 
 
 @pytest.mark.parametrize("stack", ["diffrax", "julia"])
 def test_names(stack):
-    names = stochastic_solver_names(stack)
+    names = solver_names(stack, "sde")
     assert list(names) == sorted(names, key=str.casefold)
     for name in names:
-        assert find_stochastic_solver(name.upper(), stack).on(stack) is not None
+        assert find_solver(name.upper(), stack, "sde").on(stack) is not None
 
 
 @pytest.mark.parametrize(
@@ -123,12 +123,12 @@ def test_names(stack):
 )
 def test_defaults(noise, interpretation, adaptive, diffrax_name, julia_name):
     problem = make(noise, interpretation)
-    assert default_solver(problem, "julia", adaptive=adaptive).name == julia_name
+    assert default_method(problem.kind, "julia", adaptive=adaptive).name == julia_name
     if diffrax_name is None:
         with pytest.raises(ValueError, match=r"to_stratonovich\(problem\)"):
-            default_solver(problem, "diffrax", adaptive=adaptive)
+            default_method(problem.kind, "diffrax", adaptive=adaptive)
     else:
-        found = default_solver(problem, "diffrax", adaptive=adaptive)
+        found = default_method(problem.kind, "diffrax", adaptive=adaptive)
         assert found.name == diffrax_name
 
 
@@ -138,9 +138,9 @@ def test_defaults(noise, interpretation, adaptive, diffrax_name, julia_name):
 def test_what_does_not_suit_is_refused(stack, noise, interpretation):
     """Every method is either suitable, or refused with the way out."""
     problem = make(noise, interpretation)
-    able = suitable(problem, stack)
+    able = suitable(problem.kind, stack)
     assert able
-    for info in STOCHASTIC_SOLVERS:
+    for info in SDE_METHODS:
         if info.on(stack) is None:
             continue
         arguments = {
@@ -163,9 +163,9 @@ def test_what_does_not_suit_is_refused(stack, noise, interpretation):
             options = check_stochastic_options(problem, stack, **arguments)
             assert options.solver == info.name
             continue
-        if not info.takes(problem):
+        if not info.takes(problem.kind):
             match = f"{info.name} takes no '{problem.noise}' noise.*these do: "
-        elif not info.converges_to(problem):
+        elif not info.converges_to(problem.kind):
             other = "stratonovich" if interpretation == "ito" else "ito"
             match = (
                 f"converges to the solution in the '{other}' interpretation.*"

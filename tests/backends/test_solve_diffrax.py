@@ -11,7 +11,7 @@ import pytest
 from helpers import slope, tree_allclose
 
 from hybrid_nds import ODEProblem, Outcome, SolveError, solve
-from hybrid_nds.methods import SOLVERS
+from hybrid_nds.methods import ODE_METHODS
 from hybrid_nds.solution import outcome_name
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")
@@ -58,7 +58,7 @@ def kepler_exact(t):
 # ones, above the 7e-11 to which stages are solved).
 STEPS = {1: (8000, 16000), 2: (1000, 2000), 3: (800, 1600), 4: (400, 800)}
 STEPS |= {5: (200, 400), 8: (100, 140)}
-ORDERED = [info for info in SOLVERS if info.diffrax and info.order]
+ORDERED = [info for info in ODE_METHODS if info.diffrax and info.order]
 
 
 @pytest.mark.parametrize("info", ORDERED, ids=lambda info: info.name)

@@ -11,10 +11,10 @@ from hypothesis import given, settings, strategies as st
 from hybrid_nds import BrownianPath, ODEProblem, SDEProblem, solve
 from hybrid_nds.backends import check_options
 from hybrid_nds.backends.diffrax._scan import ordinary_grid, stochastic_grid
-from hybrid_nds.methods import SOLVERS
+from hybrid_nds.methods import ODE_METHODS
 
 EPS = np.finfo(float).eps
-ORDINARY = [s.name for s in SOLVERS if s.diffrax and s.order]
+ORDINARY = [s.name for s in ODE_METHODS if s.diffrax and s.order]
 
 
 def pendulum(t, y, args):

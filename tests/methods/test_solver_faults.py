@@ -10,13 +10,11 @@ import pytest
 
 from hybrid_nds import BrownianPath, ODEProblem, SDEProblem, solve
 from hybrid_nds.backends import check_stochastic_options
-from hybrid_nds.backends.diffrax import _parts as diffrax_parts
-from hybrid_nds.backends.julia import _backend as julia, _sde as julia_stochastic
+from hybrid_nds.backends.julia import _sde as julia_stochastic
 from hybrid_nds.methods import (
-    SOLVERS,
-    STOCHASTIC_SOLVERS,
+    ODE_METHODS,
+    SDE_METHODS,
     find_solver,
-    find_stochastic_solver,
 )
 from hybrid_nds.methods._faults import (
     COARSE_OUTPUT_DIFFRAX,
@@ -44,7 +42,7 @@ def test_the_page_is_that_of_the_tables(script):
 
 def test_the_page_names_every_fault(script):
     page = script.page()
-    for info in (*SOLVERS, *STOCHASTIC_SOLVERS):
+    for info in (*ODE_METHODS, *SDE_METHODS):
         for fault in info.faults:
             assert info.on(fault.stack) is not None, (info.name, fault)
             (line,) = (
@@ -57,14 +55,14 @@ def test_the_page_names_every_fault(script):
 
 
 def test_coarse_dense_output_is_met_by_steps():
-    classes = {one.__name__ for one in diffrax_parts._COARSE_DENSE_OUTPUT}
-    assert classes == {i.diffrax for i in SOLVERS if COARSE_OUTPUT_DIFFRAX in i.faults}
-    names = set(julia._COARSE_BETWEEN_STEPS)
-    assert names == {i.name for i in SOLVERS if COARSE_OUTPUT_JULIA in i.faults}
+    known = {"diffrax": COARSE_OUTPUT_DIFFRAX, "julia": COARSE_OUTPUT_JULIA}
+    for info in ODE_METHODS:
+        for stack, fault in known.items():
+            assert (stack in info.coarse_output) == (fault in info.faults), info.name
 
 
 @pytest.mark.parametrize(
-    "name", [i.name for i in SOLVERS if IMEX_PRECISION in i.faults]
+    "name", [i.name for i in ODE_METHODS if IMEX_PRECISION in i.faults]
 )
 def test_imex_methods_are_refused_in_the_lesser_precision(name):
     decay = ODEProblem(lambda t, y, args: -y, jnp.ones(1, jnp.float32), 0.0, 1.0)
@@ -73,7 +71,7 @@ def test_imex_methods_are_refused_in_the_lesser_precision(name):
 
 
 @pytest.mark.parametrize(
-    "name", [i.name for i in SOLVERS if SCALAR_TOLERANCE in i.faults]
+    "name", [i.name for i in ODE_METHODS if SCALAR_TOLERANCE in i.faults]
 )
 def test_a_tolerance_for_each_component_is_refused(name):
     decay = ODEProblem(lambda t, y, args: -y, jnp.ones(2), 0.0, 1.0)
@@ -105,7 +103,7 @@ def checked(noise, solver, **options):
         progress=False,
         extra={},
     )
-    info = find_stochastic_solver(solver, "julia")
+    info = find_solver(solver, "julia", "sde")
     julia_stochastic.check_stochastic(problem, full, info)
 
 

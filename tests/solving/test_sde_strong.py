@@ -8,7 +8,7 @@ import scipy.stats
 
 import hybrid_nds
 from hybrid_nds import SDEProblem, StoredPath, solve
-from hybrid_nds.methods import STOCHASTIC_SOLVERS
+from hybrid_nds.methods import SDE_METHODS
 
 FINE, PATHS = 1024, 400
 
@@ -82,8 +82,8 @@ def ends(name, solver, steps, paths):
     """States at t = 1 and exact ones, along many paths; through jit and vmap."""
     make, exact = CLOSED_FORMS[name]
     problem = make()
-    info = hybrid_nds.find_stochastic_solver(solver, "diffrax")
-    if not info.converges_to(problem):
+    info = hybrid_nds.find_solver(solver, "diffrax", "sde")
+    if not info.converges_to(problem.kind):
         problem = hybrid_nds.to_stratonovich(problem)
 
     @jax.jit
@@ -108,13 +108,13 @@ DEFAULT = [
 REST = [
     *(
         ("geometric", info.name)
-        for info in STOCHASTIC_SOLVERS
+        for info in SDE_METHODS
         if info.diffrax and "diagonal" in info.noise
     ),
     *(("arctan", name) for name in ("Heun", "ItoMilstein", "StratonovichMilstein")),
     *(
         ("Ornstein-Uhlenbeck", info.name)
-        for info in STOCHASTIC_SOLVERS
+        for info in SDE_METHODS
         if info.diffrax and "additive" in info.noise and not info.langevin
     ),
 ]
@@ -134,7 +134,7 @@ REST = [
 def test_strong_solutions(name, solver, paths):
     """The right limit, at the order of the table: with four times the steps the root
     mean square falls by 4^order."""
-    info = hybrid_nds.find_stochastic_solver(solver, "diffrax")
+    info = hybrid_nds.find_solver(solver, "diffrax", "sde")
     order = info.strong_order[CLOSED_FORMS[name][0]().noise]
     if name == "Ornstein-Uhlenbeck" and order == 1.5:
         # The leading error has a factor f'', which vanishes here.

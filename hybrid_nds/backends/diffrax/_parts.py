@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from ..._core import is_concrete, with_forward_rule
-from ...methods import find_solver
+from ...methods import ODE_METHODS, find_solver
 from ...problems import ODEProblem, SDEProblem
 from .._protocol import DEFAULT_MAX_STEPS, SolveOptions, StochasticOptions
 from ._guard import GuardedController
@@ -34,7 +34,11 @@ _BUFFERED_STEPS = 4096
 # Their dense output is of lower order than their steps: on an oscillator at rtol=1e-8,
 # values between steps are 13 to 75 times less accurate than those at steps, where for
 # the other solvers the two agree within a factor of 1.5. They step to the saved times.
-_COARSE_DENSE_OUTPUT = (diffrax.Dopri8, diffrax.KenCarp5, diffrax.Kvaerno5)
+_COARSE_OUTPUT = tuple(
+    getattr(diffrax, str(method.diffrax))
+    for method in ODE_METHODS
+    if "diffrax" in method.coarse_output
+)
 
 _IMEX = (diffrax.KenCarp3, diffrax.KenCarp4, diffrax.KenCarp5)
 
@@ -155,7 +159,7 @@ def make_controller(
     step_to = options.extra.get("step_to_saveat")
     times = _saved_times(options.saveat)
     if step_to is None:
-        step_to = isinstance(solver, _COARSE_DENSE_OUTPUT)
+        step_to = isinstance(solver, _COARSE_OUTPUT)
     if step_to and times is not None:
         return diffrax.ClipStepSizeController(controller, step_ts=times)
     return controller

@@ -16,7 +16,7 @@ from jaxtyping import Array, PyTree
 from ..._core import is_concrete
 from ...problems import ODEProblem, SDEProblem
 from ...solution import UNSTABLE, Outcome, Provenance, Solution
-from .._diagnosis import functions_of, where_not_finite
+from .._diagnosis import where_not_finite
 from .._protocol import SolveOptions, StochasticOptions
 from .._tolerances import recorded_tolerance
 from ._clip import shorten
@@ -201,7 +201,9 @@ def up_to_failure(
         f"The state was no longer finite after step "
         f"{int(raw.stats['num_accepted_steps'])}, at t = {float(end[0]):.9g}."
     )
-    watched["event"] = diffrax.Event(NotFinite(tuple(functions_of(problem).values())))
+    watched["event"] = diffrax.Event(
+        NotFinite(tuple(term.function for term in problem.terms))
+    )
     _, before = _run_watched(watched)
     if found := where_not_finite(problem, *before):
         message += f" {found}"

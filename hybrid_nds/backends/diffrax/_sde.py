@@ -15,7 +15,7 @@ import lineax as lx
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
-from ...methods import find_stochastic_solver
+from ...methods import find_solver
 from ...problems import (
     LangevinDiffusion,
     LangevinDrift,
@@ -184,7 +184,7 @@ def plan_stochastic(
 def _make_solver(options: StochasticOptions) -> diffrax.AbstractSolver:
     if isinstance(options.solver, diffrax.AbstractSolver):
         return options.solver
-    name = find_stochastic_solver(options.solver, "diffrax").diffrax
+    name = find_solver(options.solver, "diffrax", "sde").diffrax
     return getattr(diffrax, name or "")()
 
 

@@ -14,7 +14,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
-from ...methods import SOLVERS
+from ...methods import ODE_METHODS
 from ...noise import BrownianPath, StoredPath, grid_steps
 from ...problems import ODEProblem, SDEProblem, Stretch, tangent_problem
 from ...solution import Provenance
@@ -222,7 +222,7 @@ def _implicit_for_additive(tangent: SDEProblem, solver: Any) -> Any:
     """
     if tangent.noise != "additive" or not isinstance(solver, str):
         return solver
-    known = {info.name.casefold(): info for info in SOLVERS if info.diffrax}
+    known = {info.name.casefold(): info for info in ODE_METHODS if info.diffrax}
     info = known.get(solver.casefold())
     if info is None or not info.implicit or info.order is None:
         return solver

@@ -11,7 +11,7 @@ from jaxtyping import PyTree
 
 from ... import runtime
 from ..._core import is_concrete
-from ...methods import SOLVERS, SolverInfo, find_solver, solver_names
+from ...methods import ODE_METHODS, Method, find_solver, solver_names
 from ...problems import ODEProblem, SDEProblem
 from ...solution import Outcome, Provenance, Solution
 from .._protocol import SolveOptions, StochasticOptions
@@ -28,10 +28,6 @@ _OUTCOMES: tuple[Any, ...] = tuple(
 )
 # Beyond this, static arrays take minutes to compile and gain nothing.
 _LARGEST_SCALAR_FORM = 100
-_WITH_NEWTON = ("OrdinaryDiffEqBDF", "OrdinaryDiffEqFIRK", "OrdinaryDiffEqSDIRK")
-# Between steps they are 4 to 12 times less accurate than at them, and miss the
-# tolerance (a harmonic oscillator at 1e-8; KenCarp5 has the same cubic as Kvaerno5).
-_COARSE_BETWEEN_STEPS = ("DP8", "KenCarp5", "Kvaerno5", "RadauIIA5")
 
 
 class JuliaBackend:
@@ -65,7 +61,7 @@ class JuliaBackend:
         algorithm = self._algorithm(session, info, options, prepared.dtype)
         step_to = options.extra.get("step_to_saveat")
         if step_to is None:
-            step_to = info.name in _COARSE_BETWEEN_STEPS
+            step_to = "julia" in info.coarse_output
         with reporting(problem, options) as report:
             raw = prepared.solve(
                 problem, options, algorithm, step_to_saveat=step_to, report=report
@@ -80,7 +76,7 @@ class JuliaBackend:
     def _algorithm(
         self,
         session: runtime.Session,
-        info: SolverInfo,
+        info: Method,
         options: SolveOptions,
         dtype: np.dtype,
     ) -> Any:
@@ -98,7 +94,7 @@ class JuliaBackend:
         prepared: PreparedProblem,
         raw: RawResult,
         options: SolveOptions,
-        info: SolverInfo,
+        info: Method,
         approach: Approach,
     ) -> Solution:
         layout = prepared.layout
@@ -124,7 +120,7 @@ class JuliaBackend:
         self,
         versions: tuple[tuple[str, str], ...],
         options: SolveOptions,
-        info: SolverInfo,
+        info: Method,
         approach: Approach,
     ) -> Provenance:
         rtol, dt = (
@@ -195,7 +191,7 @@ class JuliaDense:
         return self._prepared.layout.unflatten(states.reshape(*times.shape, -1))
 
 
-def check(problem: ODEProblem, options: SolveOptions, info: SolverInfo) -> Approach:
+def check(problem: ODEProblem, options: SolveOptions, info: Method) -> Approach:
     """Check what the Julia backend alone can know before Julia is called.
 
     **Arguments:** the problem, its options in normal form, and the solver.
@@ -247,13 +243,13 @@ def check(problem: ODEProblem, options: SolveOptions, info: SolverInfo) -> Appro
     if form == "scalar":
         _check_scalar_form(problem, way)
     _check_newton_tolerance(extra.get("newton_tolerance"), info)
-    if np.ndim(options.atol) and info.julia_package == "OrdinaryDiffEqFIRK":
+    if np.ndim(options.atol) and not info.component_tolerances:
         raise ValueError(
             f"solve: {info.name} takes one number for `atol` in Julia, not one for "
             "each component; pass a number, or take Rodas5P or FBDF."
         )
     if problem.mass_matrix is not None and not info.mass_matrix:
-        able = ", ".join(i.name for i in SOLVERS if i.mass_matrix and i.julia)
+        able = ", ".join(i.name for i in ODE_METHODS if i.mass_matrix and i.julia)
         raise ValueError(
             f"solve: {info.name} takes no `mass_matrix`; these solvers do: {able}."
         )
@@ -289,11 +285,11 @@ def _check_scalar_form(problem: ODEProblem, way: str) -> None:
         )
 
 
-def _check_newton_tolerance(tolerance: Any, info: SolverInfo) -> None:
+def _check_newton_tolerance(tolerance: Any, info: Method) -> None:
     if tolerance is None:
         return
-    if info.julia_package not in _WITH_NEWTON:
-        able = ", ".join(i.name for i in SOLVERS if i.julia_package in _WITH_NEWTON)
+    if not info.newton:
+        able = ", ".join(i.name for i in ODE_METHODS if i.newton)
         raise ValueError(
             f"solve: {info.name} takes no `newton_tolerance`; these solvers do: {able}."
         )

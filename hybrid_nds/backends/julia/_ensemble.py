@@ -11,7 +11,7 @@ import numpy as np
 
 from ... import runtime
 from ..._core import is_concrete
-from ...methods import find_stochastic_solver
+from ...methods import find_solver
 from ...problems import SDEProblem
 from ._ensemble_run import EnsembleRun
 from ._ensemble_types import (
@@ -89,7 +89,7 @@ def run_ensemble(
         run.set_outputs(save, reduce)
         interrupted = run.by_kernel(solver, count, report)
     else:
-        area = find_stochastic_solver(solver, "julia").levy_area != "none"
+        area = find_solver(solver, "julia", "sde").levy_area != "none"
         run.set_noise(increments, needs_area=area)
         interrupted = run.by_solves(solver, area, count, report)
     return run.result(interrupted)

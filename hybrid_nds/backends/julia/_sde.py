@@ -14,10 +14,10 @@ from ..._core import is_concrete, precision_of
 from ...methods import (
     LOST_NOISE,
     LOST_TERMS,
-    SCALAR_NOISE,
+    SDE_METHODS,
     UNCONTROLLED,
-    StochasticSolverInfo,
-    find_stochastic_solver,
+    Method,
+    find_solver,
 )
 from ...problems import SDEProblem
 from ...solution import Outcome, Provenance, Solution
@@ -55,12 +55,12 @@ class StochasticJulia:
         **Returns:** the problem prepared in Julia, the method, and the versions of the
         packages that run.
         """
-        info = find_stochastic_solver(options.solver, "julia")
+        info = find_solver(options.solver, "julia", "sde")
         check_stochastic(problem, options, info)
         session = runtime.session()
         versions = self.load(session)
         matrix = problem.matrix_noise or (
-            problem.noise == "scalar" and SCALAR_NOISE in info.faults
+            problem.noise == "scalar" and info.scalar_as_matrix
         )
         way = options.extra.get("rhs", "lowered")
         prepared = self._prepared.get(session, problem, way, matrix)
@@ -68,7 +68,7 @@ class StochasticJulia:
 
     def solve(self, problem: SDEProblem, options: StochasticOptions) -> Solution:
         """Solve a stochastic problem along the path in its options."""
-        info = find_stochastic_solver(options.solver, "julia")
+        info = find_solver(options.solver, "julia", "sde")
         way = options.extra.get("rhs", "lowered")
         worker = options.extra.get("worker")
         if worker is not None:
@@ -115,7 +115,7 @@ class StochasticJulia:
         session: runtime.Session,
         problem: SDEProblem,
         options: StochasticOptions,
-        info: StochasticSolverInfo,
+        info: Method,
     ) -> Any:
         tolerance = options.extra.get("newton_tolerance")
         if tolerance is None and info.implicit and options.fixed_steps:
@@ -160,7 +160,7 @@ _MISSING = {
 
 
 def check_stochastic(
-    problem: SDEProblem, options: StochasticOptions, info: StochasticSolverInfo
+    problem: SDEProblem, options: StochasticOptions, info: Method
 ) -> None:
     """Check what the Julia backend alone can know before Julia is called.
 
@@ -211,21 +211,12 @@ def check_stochastic(
     _check_noise(problem, options, info)
 
 
-# Methods of Julia with a weight of the drift at the end of the step.
-_WEIGHTED = (
-    "ISSEM",
-    "ISSEulerHeun",
-    "ImplicitEM",
-    "ImplicitEulerHeun",
-    "ImplicitRKMil",
-)
-
-
-def _check_theta(theta: Any, info: StochasticSolverInfo) -> None:
-    if info.julia not in _WEIGHTED:
+def _check_theta(theta: Any, info: Method) -> None:
+    if not info.theta:
+        able = ", ".join(one.name for one in SDE_METHODS if one.theta)
         raise ValueError(
             f"solve: {info.name} has no `theta`, the weight of the drift at the end of "
-            f"a step; {', '.join(_WEIGHTED)} have."
+            f"a step; {able} have."
         )
     if not isinstance(theta, float | int) or not 0 < theta <= 1:
         raise ValueError(
@@ -234,7 +225,7 @@ def _check_theta(theta: Any, info: StochasticSolverInfo) -> None:
         )
 
 
-def _check_newton_tolerance(tolerance: Any, info: StochasticSolverInfo) -> None:
+def _check_newton_tolerance(tolerance: Any, info: Method) -> None:
     if not info.implicit:
         raise ValueError(
             f"solve: {info.name} solves no equations and takes no `newton_tolerance`."
@@ -246,9 +237,7 @@ def _check_newton_tolerance(tolerance: Any, info: StochasticSolverInfo) -> None:
         )
 
 
-def _check_noise(
-    problem: SDEProblem, options: StochasticOptions, info: StochasticSolverInfo
-) -> None:
+def _check_noise(problem: SDEProblem, options: StochasticOptions, info: Method) -> None:
     """Refuse or warn of what StochasticDiffEq is known to get wrong."""
     several = problem.noise_dimension > 1
     faults = {fault.where: fault for fault in info.faults}
@@ -293,7 +282,7 @@ def _message(prepared: PreparedStochasticProblem, raw: RawResult) -> str:
 
 def _provenance(
     options: StochasticOptions,
-    info: StochasticSolverInfo,
+    info: Method,
     versions: tuple[tuple[str, str], ...],
     way: str,
 ) -> Provenance:

@@ -17,7 +17,7 @@ from jaxtyping import Float, PRNGKeyArray
 
 from ... import runtime
 from ...lowering import lower
-from ...methods import find_solver, find_stochastic_solver
+from ...methods import find_solver
 from ...noise import BrownianPath, StoredPath, grid_steps
 from ...problems import (
     SCHEMES,
@@ -151,7 +151,7 @@ def julia_tangent_flow(
     steps = grid_steps("lyapunov", start, start + interval, float(options.dt))
     words = (0, 0) if key is None else _words(key)
     run = (start, float(interval), steps)
-    info = find_stochastic_solver(options.solver, "julia")
+    info = find_solver(options.solver, "julia", "sde")
     if info.name in SCHEMES:
         return _mapped(problem, count, info.name, run, words, path, float(options.dt))
     return _stochastic(tangent, count, options, run, words, path)
@@ -380,7 +380,7 @@ def _stochastic(
     prepared.set_path(path)
     areas = options.path.area != "none"
     call = getattr(session.module.Stability, "grow_stochastic!")
-    info = find_stochastic_solver(options.solver, "julia")
+    info = find_solver(options.solver, "julia", "sde")
     handle = prepared.handle
 
     def grow(chain: int, first: int, intervals: int) -> None:

@@ -14,7 +14,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from ...backends.diffrax import StepIncrement, make_stochastic_terms
-from ...methods import find_stochastic_solver
+from ...methods import find_solver
 from ...problems import SDEProblem, to_ito, to_stratonovich
 from ._linear_noise import LinearNoise
 
@@ -53,7 +53,7 @@ def resolve_scheme(
     spelled = {name.casefold(): name for name in CLOSED_FORMS}.get(scheme.casefold())
     if spelled is None:
         try:
-            name = find_stochastic_solver(scheme, "diffrax").name
+            name = find_solver(scheme, "diffrax", "sde").name
         except ValueError as error:
             raise ValueError(
                 f"{owner}: `scheme` must be one of {', '.join(CLOSED_FORMS)}, or a "
@@ -145,14 +145,14 @@ def quadrature_factor(
     The map is a polynomial in the increments, and Gauss and Hermite's rule is exact
     for those of degree below `2 * nodes`.
     """
-    info = find_stochastic_solver(solver, "diffrax")
-    if not info.converges_to(problem):
+    info = find_solver(solver, "diffrax", "sde")
+    if not info.converges_to(problem.kind):
         other = to_ito if "ito" in info.interpretations else to_stratonovich
         problem = other(problem)
-    if not info.takes(problem):
+    if not info.takes(problem.kind):
         raise ValueError(
             f"{owner}: {info.name} takes no {problem.noise!r} noise; see "
-            "hybrid_nds.find_stochastic_solver for what it takes."
+            "hybrid_nds.find_solver for what it takes."
         )
     m = problem.noise_dimension
     areas = info.levy_area != "none"

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from ...analysis import AnalysisError, SavedProgress
-from ...methods import find_stochastic_solver
+from ...methods import find_solver
 from ...problems import SCHEMES, SDEProblem
 from ...solution import Provenance
 from ._exit_steps import Levels
@@ -30,8 +30,8 @@ def native_scheme(
         return None
     if solver is None:
         solver = "Euler" if problem.interpretation == "ito" else "Heun"
-    info = find_stochastic_solver(solver, "julia")
-    suits = info.takes(problem) and info.converges_to(problem)
+    info = find_solver(solver, "julia", "sde")
+    suits = info.takes(problem.kind) and info.converges_to(problem.kind)
     return info.name if info.name in SCHEMES and suits else None
 
 
