@@ -13,8 +13,7 @@ import jax.tree_util as jtu
 import numpy as np
 
 from .._core import is_concrete, require_real_scalar
-from ..problems import ODEProblem, SDEProblem, SteadyState
-from ._protocol import SolveOptions
+from ..problems import Problem, SteadyState
 
 _DEFAULT_TOLERANCES = {"float64": (1e-6, 1e-9), "float32": (1e-4, 1e-6)}
 
@@ -30,7 +29,7 @@ def default_tolerances(dtype: Any) -> tuple[float, float]:
     return _DEFAULT_TOLERANCES[np.dtype(dtype).name]
 
 
-def default_absolute(problem: ODEProblem | SDEProblem, rtol: Any) -> Any:
+def default_absolute(problem: Problem, rtol: Any) -> Any:
     """The absolute tolerance of a solve that names none.
 
     It is the default of the precision; or less in units in which states are small,
@@ -69,7 +68,7 @@ def _largest(leaves: Sequence[Any]) -> float:
     return max((float(np.max(np.abs(x), initial=0.0)) for x in leaves), default=0.0)
 
 
-def _first_change(problem: ODEProblem | SDEProblem) -> float:
+def _first_change(problem: Problem) -> float:
     """How far the rates at the initial state, at three times, lead over the span."""
     t0, t1 = float(problem.t0), float(problem.t1)
     if not np.isfinite(t1):
@@ -77,22 +76,17 @@ def _first_change(problem: ODEProblem | SDEProblem) -> float:
     times = np.asarray([t0, t0 + 0.37 * (t1 - t0), t1], problem.dtype)
     rates = [np.asarray(x) for x in jtu.tree_leaves(_rates(problem, times))]
     length = abs(t1 - t0)
-    if isinstance(problem, SDEProblem):
+    if problem.kind.follows_path:
         length = max(length, length**0.5)
     sizes = [np.abs(x[np.isfinite(x)]) for x in rates]
     return length * max((float(np.max(x, initial=0.0)) for x in sizes), default=0.0)
 
 
 @eqx.filter_jit
-def _rates(problem: ODEProblem | SDEProblem, times: Any) -> Any:
-    functions = (
-        (problem.field,)
-        if isinstance(problem, ODEProblem)
-        else (problem.drift, problem.diffusion)
-    )
+def _rates(problem: Problem, times: Any) -> Any:
     return [
-        jax.vmap(lambda t, f=f: f(t, problem.y0, problem.args))(times)
-        for f in functions
+        jax.vmap(lambda t, f=term.function: f(t, problem.y0, problem.args))(times)
+        for term in problem.terms
     ]
 
 
@@ -135,7 +129,7 @@ def check_tolerance(name: str, value: Any, dtype: np.dtype) -> None:
         )
 
 
-def absolute_tolerance(atol: Any, problem: ODEProblem) -> Any:
+def absolute_tolerance(atol: Any, problem: Problem) -> Any:
     """One number as it is; one by component as a flat vector, in the state's order.
 
     **Arguments:** `atol`, a number, or numbers in the structure of `y0` and in shapes
@@ -198,20 +192,20 @@ def recorded_tolerance(atol: Any) -> float | tuple[float, ...] | None:
 
 
 def steady_tolerances(
-    event: SteadyState, options: SolveOptions, dtype: np.dtype
+    event: SteadyState, rtol: Any, atol: Any, dtype: np.dtype
 ) -> tuple[Any, Any]:
     """The tolerances of a steady-state criterion.
 
-    **Arguments:** the event, the options of its solve, the dtype of the state.
+    **Arguments:** the event, the tolerances of its solve, the dtype of the state.
 
     **Returns:** relative and absolute tolerance: the event's own, else those of the
     solve (the smallest of an `atol` by component), else the defaults of the dtype.
     """
     default_rtol, default_atol = default_tolerances(dtype)
-    given = (event.rtol, options.rtol, default_rtol)
+    given = (event.rtol, rtol, default_rtol)
     rtol = next(value for value in given if value is not None)
-    given = (event.atol, options.atol, default_atol)
-    atol: Any = next(value for value in given if value is not None)
+    given = (event.atol, atol, default_atol)
+    atol = next(value for value in given if value is not None)
     if np.ndim(atol) > 0:
         atol = atol.min()
     if event.time_scale is not None:

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from jaxtyping import PRNGKeyArray, PyTree
 
 from .._core import is_concrete
-from ..backends import check_options, check_stochastic_options
+from ..backends import check_options
 from ..methods import Stack
 from ..problems import ODEProblem, SDEProblem
 from ._reduction import Reduction
@@ -101,25 +101,22 @@ def check_solve(
         )
     named = {name: extra.pop(name) for name in ("solver", "rtol", "atol", "dt")}
     max_steps = extra.pop("max_steps")
-    given: dict[str, Any] = dict(
-        **named, saveat=saveat, max_steps=max_steps, adjoint=None, event=None
+    checked = check_options(
+        problem,
+        cast(Stack, backend),
+        **named,
+        key=key if problem.kind.follows_path else None,
+        saveat=saveat,
+        max_steps=max_steps,
+        extra=extra,
     )
-    stack = cast(Stack, backend)
-    if isinstance(problem, SDEProblem):
-        checked: Any = check_stochastic_options(
-            problem, stack, **given, key=key, path=None, progress=False, extra=extra
+    if not np.isfinite(float(problem.t1)):
+        raise ValueError(
+            "ensemble: `t1` must be finite, so that trajectories end together; got "
+            f"{float(problem.t1)}."
         )
-    else:
-        checked = check_options(problem, stack, **given, progress=False, extra=extra)
-        if not np.isfinite(float(problem.t1)):
-            raise ValueError(
-                "ensemble: `t1` must be finite, so that trajectories end together; got "
-                f"{float(problem.t1)}."
-            )
     # The solver's default is named, so that it is no other in a resumed run.
-    named["solver"] = (
-        checked.solver if isinstance(problem, SDEProblem) else named["solver"]
-    )
+    named["solver"] = checked.solver
     for name in ("rtol", "atol", "dt"):
         named[name] = None if named[name] is None else float(named[name])
     times = None if checked.saveat is None else np.asarray(checked.saveat)

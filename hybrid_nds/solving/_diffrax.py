@@ -9,7 +9,7 @@ import jax.tree_util as jtu
 import numpy as np
 
 from .._core import is_concrete
-from ..backends import check_options, check_stochastic_options
+from ..backends import check_options
 from ..backends.diffrax import (
     AtRest,
     Crossing,
@@ -59,14 +59,10 @@ def to_diffrax(
             "to_diffrax: `problem` must be an ODEProblem or an SDEProblem, got "
             f"{type(problem).__name__}."
         )
-    shared = {name: options.pop(name, None) for name in _OPTIONS}
+    shared = {name: options.pop(name, None) for name in (*_OPTIONS, "key", "path")}
+    checked = check_options(problem, "diffrax", **shared, extra=options)
     if isinstance(problem, SDEProblem):
-        path = {name: options.pop(name, None) for name in ("key", "path")}
-        along = check_stochastic_options(
-            problem, "diffrax", **shared, **path, progress=False, extra=options
-        )
-        return plan_stochastic(problem, along)
-    checked = check_options(problem, "diffrax", **shared, progress=False, extra=options)
+        return plan_stochastic(problem, checked)
     return plan(problem, checked)[0]
 
 

@@ -1,4 +1,4 @@
-"""The verb: solve a problem on one of the solver stacks."""
+"""Solve a problem on one of the solver stacks."""
 
 from __future__ import annotations
 
@@ -16,12 +16,18 @@ from ..backends import (
     Backend,
     check_options,
     check_rest,
-    check_stochastic_options,
     diagnosed,
 )
 from ..methods import ODE_METHODS, Stack
 from ..noise import BrownianPath, StoredPath
-from ..problems import Event, ODEProblem, SDEProblem, SteadyState, forward_mode_named
+from ..problems import (
+    Event,
+    ODEProblem,
+    Problem,
+    SDEProblem,
+    SteadyState,
+    forward_mode_named,
+)
 from ..solution import Outcome, Solution, SolveError, outcome_name
 
 # A backend is imported when it is first asked for: importing hybrid_nds never
@@ -150,11 +156,18 @@ def solve(
     `RuntimeError` of `equinox.error_if`.
     """
     stack = get_backend(backend)
+    if not isinstance(problem, Problem):
+        raise TypeError(
+            "solve: `problem` must be an ODEProblem or an SDEProblem, got "
+            f"{type(problem).__name__}."
+        )
     shared: dict[str, Any] = {
         "solver": solver,
         "rtol": rtol,
         "atol": atol,
         "dt": dt,
+        "key": key,
+        "path": path,
         "saveat": saveat,
         "adjoint": adjoint,
         "event": event,
@@ -166,35 +179,11 @@ def solve(
     # Fixed steps are one scan, which has derivatives in both modes.
     adaptive = dt is None or rtol is not None or atol is not None
     with forward_mode_named(problem, name, adjoint, adaptive):
-        solution, event = _solved(stack, name, problem, key, path, shared)
-    solution = diagnosed(solution, problem)
-    check_rest(solution, problem, event)
-    return raise_on_failure(solution, problem, event) if throw else solution
-
-
-def _solved(
-    stack: Any,
-    name: Stack,
-    problem: ODEProblem | SDEProblem,
-    key: Any,
-    path: Any,
-    shared: dict[str, Any],
-) -> tuple[Solution, Any]:
-    if isinstance(problem, SDEProblem):
-        along = check_stochastic_options(problem, name, key=key, path=path, **shared)
-        return stack.solve_stochastic(problem, along), None
-    if isinstance(problem, ODEProblem):
-        if key is not None or path is not None:
-            raise TypeError(
-                "solve: `key` and `path` are for an SDEProblem; an ODEProblem has no "
-                "noise."
-            )
         options = check_options(problem, name, **shared)
-        return stack.solve(problem, options), options.event
-    raise TypeError(
-        "solve: `problem` must be an ODEProblem or an SDEProblem, got "
-        f"{type(problem).__name__}."
-    )
+        solution = stack.solve(problem, options)
+    solution = diagnosed(solution, problem)
+    check_rest(solution, problem, options.event)
+    return raise_on_failure(solution, problem, options.event) if throw else solution
 
 
 def raise_on_failure(

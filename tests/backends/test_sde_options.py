@@ -16,7 +16,7 @@ from hybrid_nds import (
     solve,
     solver_names,
 )
-from hybrid_nds.backends import check_stochastic_options
+from hybrid_nds.backends import check_options
 from hybrid_nds.methods import SDE_METHODS, default_method, suitable
 
 KEY = jax.random.key(0)
@@ -160,7 +160,7 @@ def test_what_does_not_suit_is_refused(stack, noise, interpretation):
             "extra": {},
         }
         if info in able:
-            options = check_stochastic_options(problem, stack, **arguments)
+            options = check_options(problem, stack, **arguments)
             assert options.solver == info.name
             continue
         if not info.takes(problem.kind):
@@ -174,7 +174,7 @@ def test_what_does_not_suit_is_refused(stack, noise, interpretation):
         else:
             match = "underdamped_langevin"
         with pytest.raises(ValueError, match=match):
-            check_stochastic_options(problem, stack, **arguments)
+            check_options(problem, stack, **arguments)
 
 
 def path(**changes):
@@ -367,7 +367,7 @@ def test_an_ordinary_problem_takes_no_path():
 def test_saved_times_are_those_of_the_grid():
     """A time that misses a step by rounding stands for that step."""
     problem = make(t0=0.1, t1=1.0)
-    options = check_stochastic_options(
+    options = check_options(
         problem,
         "diffrax",
         solver=None,

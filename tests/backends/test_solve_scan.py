@@ -219,14 +219,12 @@ def test_what_only_the_loop_can_do_is_left_to_it():
         ordinary |= {"saveat": None, "extra": {}} | extra
         checked = check_options(PENDULUM, "diffrax", **ordinary)
         assert ordinary_grid(PENDULUM, checked) is None
-    from hybrid_nds.backends import check_stochastic_options
-
     shared = {"solver": "Euler", "rtol": 1e-3, "atol": 1e-3, "dt": None, "path": None}
     shared |= {"key": jax.random.key(0), "saveat": None, "adjoint": None, "extra": {}}
     shared |= {"event": None, "max_steps": None, "progress": False}
     heun = noise_problem("additive")
     shared["solver"] = "Heun"
-    assert stochastic_grid(check_stochastic_options(heun, "diffrax", **shared)) is None
+    assert stochastic_grid(check_options(heun, "diffrax", **shared)) is None
     shared |= {"rtol": None, "atol": None, "dt": 0.25, "solver": "Euler"}
-    along = check_stochastic_options(sde, "diffrax", **shared)
+    along = check_options(sde, "diffrax", **shared)
     assert stochastic_grid(along) is not None

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hybrid_nds import BrownianPath, ODEProblem, SDEProblem, solve
-from hybrid_nds.backends import check_stochastic_options
+from hybrid_nds.backends import check_options
 from hybrid_nds.backends.julia import _sde as julia_stochastic
 from hybrid_nds.methods import (
     ODE_METHODS,
@@ -94,7 +94,7 @@ def checked(noise, solver, **options):
     shared = dict.fromkeys(
         ("rtol", "atol", "dt", "key", "saveat", "adjoint", "event", "max_steps")
     )
-    full = check_stochastic_options(
+    full = check_options(
         problem,
         "julia",
         **(shared | options),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hybrid_nds import ODEProblem, SDEProblem, SolveError, solve
-from hybrid_nds.backends._ode_options import check_saveat
+from hybrid_nds.backends._saved_times import check_saveat
 from hybrid_nds.lowering import LoweringError, to_julia
 
 

@@ -15,7 +15,7 @@ from ..._core import is_concrete
 from ...methods import solver_names
 from ...problems import ODEProblem, SDEProblem
 from ...solution import Solution
-from .._protocol import SolveOptions, StochasticOptions
+from .._options import Options
 from ._events import EventPlan, fired_index, make_event
 from ._guard import is_guarded
 from ._parts import (
@@ -52,7 +52,9 @@ class DiffraxBackend:
     def solver_names(self) -> tuple[str, ...]:
         return solver_names("diffrax")
 
-    def solve(self, problem: ODEProblem, options: SolveOptions) -> Solution:
+    def solve(self, problem: Any, options: Options) -> Solution:
+        if isinstance(problem, SDEProblem):
+            return solve_stochastic(problem, options)
         arguments, events = plan(problem, options)
         solver = arguments["solver"]
         grid = ordinary_grid(problem, options)
@@ -80,14 +82,9 @@ class DiffraxBackend:
             interpolation=interpolation,
         )
 
-    def solve_stochastic(
-        self, problem: SDEProblem, options: StochasticOptions
-    ) -> Solution:
-        return solve_stochastic(problem, options)
-
 
 def plan(
-    problem: ODEProblem, options: SolveOptions
+    problem: ODEProblem, options: Options
 ) -> tuple[DiffeqsolveArguments, EventPlan]:
     """The arguments of `diffrax.diffeqsolve` for a problem and checked options.
 

@@ -15,7 +15,7 @@ import optimistix as optx
 from jaxtyping import Array, Bool, PyTree, Scalar
 
 from ...problems import Event, ODEProblem, SteadyState
-from .._protocol import SolveOptions
+from .._options import Options
 from .._tolerances import steady_tolerances
 
 _NEGATIVE, _ZERO, _POSITIVE, _UNDECIDED = range(4)
@@ -218,7 +218,7 @@ class EventPlan(eqx.Module):
     conditions: Conditions | None = None
 
 
-def make_event(problem: ODEProblem, options: SolveOptions) -> EventPlan:
+def make_event(problem: ODEProblem, options: Options) -> EventPlan:
     """Translate the events of a solve to Diffrax.
 
     **Arguments:** the problem and the options of its solve.
@@ -254,7 +254,9 @@ def make_event(problem: ODEProblem, options: SolveOptions) -> EventPlan:
     # crossing within that step comes before it.
     for index, one in enumerate(event):
         if isinstance(one, SteadyState):
-            rtol, atol = steady_tolerances(one, options, problem.dtype)
+            rtol, atol = steady_tolerances(
+                one, options.rtol, options.atol, problem.dtype
+            )
             functions.append(AtRest(problem.field, rtol, atol, sign))
             directions.append(None)
             owners.append(index)

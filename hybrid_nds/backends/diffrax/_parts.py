@@ -15,7 +15,7 @@ from jaxtyping import PyTree
 from ..._core import is_concrete, with_forward_rule
 from ...methods import ODE_METHODS, find_solver
 from ...problems import ODEProblem, SDEProblem
-from .._protocol import DEFAULT_MAX_STEPS, SolveOptions, StochasticOptions
+from .._options import DEFAULT_MAX_STEPS, Options
 from ._guard import GuardedController
 from ._stages import RoundoffNewton, ToleranceNewton
 
@@ -63,7 +63,7 @@ def make_terms(problem: ODEProblem, solver: diffrax.AbstractSolver) -> PyTree:
     return term
 
 
-def make_solver(problem: ODEProblem, options: SolveOptions) -> diffrax.AbstractSolver:
+def make_solver(problem: ODEProblem, options: Options) -> diffrax.AbstractSolver:
     """The Diffrax solver that was asked for."""
     given = options.solver
     root_finder = options.extra.get("root_finder")
@@ -109,7 +109,7 @@ def make_solver(problem: ODEProblem, options: SolveOptions) -> diffrax.AbstractS
     return solver
 
 
-def _root_finder(problem: ODEProblem, options: SolveOptions) -> Any:
+def _root_finder(problem: ODEProblem, options: Options) -> Any:
     """Newton's method, at the tolerances of the error control where there is one,
     else at round-off.
 
@@ -140,7 +140,7 @@ def _absolute(problem: ODEProblem, atol: Any) -> Any:
 
 
 def make_controller(
-    problem: ODEProblem, options: SolveOptions, solver: diffrax.AbstractSolver
+    problem: ODEProblem, options: Options, solver: diffrax.AbstractSolver
 ) -> diffrax.AbstractStepSizeController:
     """The step size controller: the user's, fixed steps, or error control."""
     given = options.extra.get("stepsize_controller")
@@ -173,7 +173,7 @@ def _saved_times(saveat: Any) -> Any:
 
 
 def make_adjoint(
-    options: SolveOptions, solver: diffrax.AbstractSolver
+    options: Options, solver: diffrax.AbstractSolver
 ) -> diffrax.AbstractAdjoint:
     """The way to differentiate the solve."""
     given = options.adjoint
@@ -237,7 +237,7 @@ def make_saveat(saveat: Any) -> diffrax.SaveAt:
     return diffrax.SaveAt(ts=jnp.asarray(saveat))
 
 
-def make_max_steps(problem: ODEProblem, options: SolveOptions) -> int:
+def make_max_steps(problem: ODEProblem, options: Options) -> int:
     """The most steps to try: as asked, else enough for fixed steps, else a default."""
     if options.max_steps is not None:
         return options.max_steps
@@ -265,7 +265,7 @@ def _subs(saveat: diffrax.SaveAt) -> list[diffrax.SubSaveAt]:
 
 
 def make_progress_meter(
-    problem: ODEProblem | SDEProblem, options: SolveOptions | StochasticOptions
+    problem: ODEProblem | SDEProblem, options: Options
 ) -> diffrax.AbstractProgressMeter:
     """The progress meter; none for an infinite span, which has no fraction done."""
     given = options.progress

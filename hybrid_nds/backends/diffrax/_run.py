@@ -17,7 +17,7 @@ from ..._core import is_concrete
 from ...problems import ODEProblem, SDEProblem
 from ...solution import UNSTABLE, Outcome, Provenance, Solution
 from .._diagnosis import where_not_finite
-from .._protocol import SolveOptions, StochasticOptions
+from .._options import Options
 from .._tolerances import recorded_tolerance
 from ._clip import shorten
 
@@ -114,7 +114,7 @@ def all_finite(y: PyTree) -> Array:
 
 def make_solution(
     solver: diffrax.AbstractSolver,
-    options: SolveOptions | StochasticOptions,
+    options: Options,
     saved: tuple[PyTree, PyTree],
     stats: Mapping[str, Any],
     outcome: Any,
@@ -186,7 +186,7 @@ def is_unstable(outcome: Any) -> bool:
 def up_to_failure(
     problem: ODEProblem | SDEProblem,
     arguments: DiffeqsolveArguments,
-    options: SolveOptions | StochasticOptions,
+    options: Options,
     outcome: Any,
 ) -> Solution:
     """A solve that failed once more, up to the first state that is not finite, and
@@ -222,9 +222,7 @@ def _number(value: Any) -> float | None:
     return float(value) if value is not None and is_concrete(value) else None
 
 
-def _provenance(
-    solver: diffrax.AbstractSolver, options: SolveOptions | StochasticOptions
-) -> Provenance:
+def _provenance(solver: diffrax.AbstractSolver, options: Options) -> Provenance:
     return Provenance(
         backend="diffrax",
         solver=type(solver).__name__,

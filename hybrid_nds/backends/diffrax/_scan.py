@@ -23,7 +23,7 @@ from ..._core import is_concrete
 from ...noise import BrownianPath, StoredPath
 from ...problems import ODEProblem
 from ...solution import Solution
-from .._protocol import SolveOptions, StochasticOptions
+from .._options import Options
 from ._run import make_solution, reached
 
 # So many steps are taken in one piece, and a derivative keeps what each computed.
@@ -106,7 +106,7 @@ def _draw(path: BrownianPath) -> Increments:
     return Increments(path.along(jnp.arange(path.steps)), path.levy_area)
 
 
-def ordinary_grid(problem: ODEProblem, options: SolveOptions) -> Grid | None:
+def ordinary_grid(problem: ODEProblem, options: Options) -> Grid | None:
     """The steps of an ordinary solve that can be a scan, or `None`.
 
     It can be in fixed steps forward in time, their number known while JAX traces, by a
@@ -131,10 +131,10 @@ def ordinary_grid(problem: ODEProblem, options: SolveOptions) -> Grid | None:
     return _grid(times, options)
 
 
-def stochastic_grid(options: StochasticOptions) -> Grid | None:
+def stochastic_grid(options: Options) -> Grid | None:
     """The steps of a stochastic solve that can be a scan, or `None`; see
     [`ordinary_grid`][hybrid_nds.backends.diffrax.ordinary_grid]."""
-    path = options.path
+    path = options.along
     if not options.fixed_steps or "stepsize_controller" in options.extra:
         return None
     if not _suits(options):
@@ -149,7 +149,7 @@ def stochastic_grid(options: StochasticOptions) -> Grid | None:
     return Grid(times, None, None, None, None, _adjoint(options))
 
 
-def _suits(options: SolveOptions | StochasticOptions) -> bool:
+def _suits(options: Options) -> bool:
     saveat = options.saveat
     return (
         (options.solver is None or isinstance(options.solver, str))
@@ -160,11 +160,11 @@ def _suits(options: SolveOptions | StochasticOptions) -> bool:
     )
 
 
-def _adjoint(options: SolveOptions | StochasticOptions) -> str:
+def _adjoint(options: Options) -> str:
     return options.adjoint or "recursive_checkpoint"
 
 
-def _grid(times: np.ndarray, options: SolveOptions | StochasticOptions) -> Grid:
+def _grid(times: np.ndarray, options: Options) -> Grid:
     """The grid with the saved times placed in it."""
     adjoint = _adjoint(options)
     if options.saveat is None:
@@ -308,7 +308,7 @@ def scan_steps(
 
 def scan_solution(
     solver: diffrax.AbstractSolver,
-    options: SolveOptions | StochasticOptions,
+    options: Options,
     scan: Scan,
     outcome: Any,
 ) -> Solution:

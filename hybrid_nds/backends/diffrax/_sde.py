@@ -24,7 +24,7 @@ from ...problems import (
     forward_problem,
 )
 from ...solution import Solution
-from .._protocol import DEFAULT_MAX_STEPS, SolveOptions, StochasticOptions
+from .._options import DEFAULT_MAX_STEPS, Options
 from ._guard import GuardedController, is_guarded
 from ._parts import make_adjoint, make_progress_meter, make_saveat
 from ._run import (
@@ -139,9 +139,7 @@ def _langevin_terms(
     )
 
 
-def plan_stochastic(
-    problem: SDEProblem, options: StochasticOptions
-) -> DiffeqsolveArguments:
+def plan_stochastic(problem: SDEProblem, options: Options) -> DiffeqsolveArguments:
     """The arguments of `diffrax.diffeqsolve` for a problem and checked options.
 
     **Raises:** `ValueError` or `TypeError`, naming the option.
@@ -155,8 +153,7 @@ def plan_stochastic(
         )
     solver = _make_solver(options)
     fixed = options.fixed_steps and "stepsize_controller" not in options.extra
-    shared = SolveOptions(adjoint=options.adjoint, saveat=options.saveat)
-    adjoint = make_adjoint(shared, solver)
+    adjoint = make_adjoint(options, solver)
     if isinstance(adjoint, diffrax.ImplicitAdjoint):
         raise ValueError(
             'solve: `adjoint="implicit"` differentiates a steady state, which a '
@@ -166,7 +163,7 @@ def plan_stochastic(
     backsolve = isinstance(adjoint, diffrax.BacksolveAdjoint)
     controller = _make_controller(problem, options, fixed, backsolve)
     return DiffeqsolveArguments(
-        terms=make_stochastic_terms(problem, options.path, solver),
+        terms=make_stochastic_terms(problem, options.along, solver),
         solver=solver,
         t0=problem.t0,
         t1=problem.t1,
@@ -181,7 +178,7 @@ def plan_stochastic(
     )
 
 
-def _make_solver(options: StochasticOptions) -> diffrax.AbstractSolver:
+def _make_solver(options: Options) -> diffrax.AbstractSolver:
     if isinstance(options.solver, diffrax.AbstractSolver):
         return options.solver
     name = find_solver(options.solver, "diffrax", "sde").diffrax
@@ -189,7 +186,7 @@ def _make_solver(options: StochasticOptions) -> diffrax.AbstractSolver:
 
 
 def _make_controller(
-    problem: SDEProblem, options: StochasticOptions, fixed: bool, backsolve: bool
+    problem: SDEProblem, options: Options, fixed: bool, backsolve: bool
 ) -> diffrax.AbstractStepSizeController:
     given = options.extra.get("stepsize_controller")
     if given is not None:
@@ -202,7 +199,7 @@ def _make_controller(
     if fixed and backsolve:
         return diffrax.ConstantStepSize()
     if fixed:
-        return diffrax.StepTo(ts=options.path.times)
+        return diffrax.StepTo(ts=options.along.times)
     # A step that is rejected has looked at the path: its end must be stepped to, or
     # noise that does not commute gets another law (Jelincic & Foster 2024).
     general = problem.noise == "general"
@@ -223,15 +220,15 @@ def _make_controller(
     )
 
 
-def _max_steps(options: StochasticOptions, fixed: bool) -> int:
+def _max_steps(options: Options, fixed: bool) -> int:
     if options.max_steps is not None:
         return options.max_steps
     if fixed:
-        return options.path.steps
+        return options.along.steps
     return _BUFFERED_STEPS if isinstance(options.saveat, str) else DEFAULT_MAX_STEPS
 
 
-def solve_stochastic(problem: SDEProblem, options: StochasticOptions) -> Solution:
+def solve_stochastic(problem: SDEProblem, options: Options) -> Solution:
     """Solve a stochastic problem along the path in its options."""
     # Milstein's methods differentiate the diffusion.
     problem = forward_problem(problem)
@@ -239,7 +236,7 @@ def solve_stochastic(problem: SDEProblem, options: StochasticOptions) -> Solutio
     solver = arguments["solver"]
     grid = stochastic_grid(options)
     if grid is not None:
-        scan, outcome = _scan(grid, problem, drawn(options.path), solver)
+        scan, outcome = _scan(grid, problem, drawn(options.along), solver)
         if is_unstable(outcome):
             return up_to_failure(problem, arguments, options, outcome)
         return scan_solution(solver, options, scan, outcome)

@@ -18,9 +18,7 @@ from ...methods import ODE_METHODS
 from ...noise import BrownianPath, StoredPath, grid_steps
 from ...problems import ODEProblem, SDEProblem, Stretch, tangent_problem
 from ...solution import Provenance
-from .._ode_options import check_options
-from .._protocol import DEFAULT_MAX_STEPS, NO_OPTIONS, SolveOptions
-from .._sde_options import check_stochastic_options
+from .._options import DEFAULT_MAX_STEPS, NO_OPTIONS, Options, check_options
 from ._backend import plan
 from ._parts import make_solver
 from ._sde import plan_stochastic
@@ -165,7 +163,7 @@ def _stochastic(
     path: Any,
 ) -> DiffraxTangentFlow:
     solver = _implicit_for_additive(tangent, solver)
-    options = check_stochastic_options(
+    options = check_options(
         tangent,
         "diffrax",
         **NO_OPTIONS,
@@ -201,7 +199,7 @@ def _stochastic(
         tangent.t0,
         jnp.asarray(interval, tangent.dtype),
         grid_steps("lyapunov", start, start + interval, float(options.dt)),
-        options.path.area != "none",
+        options.along.area != "none",
         DEFAULT_MAX_STEPS,
     )
     return DiffraxTangentFlow(made, count, key, _provenance(arguments, options))
@@ -229,7 +227,7 @@ def _implicit_for_additive(tangent: SDEProblem, solver: Any) -> Any:
     ordinary = ODEProblem(
         tangent.drift, tangent.y0, tangent.t0, tangent.t1, tangent.args
     )
-    return make_solver(ordinary, SolveOptions(solver=info.name, dt=1.0))
+    return make_solver(ordinary, Options(solver=info.name, dt=1.0))
 
 
 def _provenance(arguments: Any, options: Any) -> Provenance:

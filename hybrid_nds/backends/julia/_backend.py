@@ -14,7 +14,7 @@ from ..._core import is_concrete
 from ...methods import ODE_METHODS, Method, find_solver, solver_names
 from ...problems import ODEProblem, SDEProblem
 from ...solution import Outcome, Provenance, Solution
-from .._protocol import SolveOptions, StochasticOptions
+from .._options import Options
 from .._tolerances import recorded_tolerance
 from ._cache import PreparedCache
 from ._prepared import FIXED_STEP_NEWTON, Approach, PreparedProblem, RawResult
@@ -47,7 +47,9 @@ class JuliaBackend:
     def solver_names(self) -> tuple[str, ...]:
         return solver_names("julia")
 
-    def solve(self, problem: ODEProblem, options: SolveOptions) -> Solution:
+    def solve(self, problem: Any, options: Options) -> Solution:
+        if isinstance(problem, SDEProblem):
+            return self._stochastic.solve(problem, options)
         info = find_solver(options.solver, "julia")
         approach = check(problem, options, info)
         worker = options.extra.get("worker")
@@ -68,16 +70,11 @@ class JuliaBackend:
             )
         return self._solution(session, prepared, raw, options, info, approach)
 
-    def solve_stochastic(
-        self, problem: SDEProblem, options: StochasticOptions
-    ) -> Solution:
-        return self._stochastic.solve(problem, options)
-
     def _algorithm(
         self,
         session: runtime.Session,
         info: Method,
-        options: SolveOptions,
+        options: Options,
         dtype: np.dtype,
     ) -> Any:
         tolerance = options.extra.get("newton_tolerance")
@@ -93,7 +90,7 @@ class JuliaBackend:
         session: runtime.Session,
         prepared: PreparedProblem,
         raw: RawResult,
-        options: SolveOptions,
+        options: Options,
         info: Method,
         approach: Approach,
     ) -> Solution:
@@ -119,7 +116,7 @@ class JuliaBackend:
     def _provenance(
         self,
         versions: tuple[tuple[str, str], ...],
-        options: SolveOptions,
+        options: Options,
         info: Method,
         approach: Approach,
     ) -> Provenance:
@@ -149,7 +146,7 @@ def _own_backend() -> JuliaBackend:
     return JuliaBackend()
 
 
-def _answer(problem: ODEProblem, options: SolveOptions) -> tuple[Reply, str]:
+def _answer(problem: ODEProblem, options: Options) -> tuple[Reply, str]:
     """Solve for another process."""
     solution = _own_backend().solve(problem, options)
     return reply_of(solution), solution.message
@@ -191,7 +188,7 @@ class JuliaDense:
         return self._prepared.layout.unflatten(states.reshape(*times.shape, -1))
 
 
-def check(problem: ODEProblem, options: SolveOptions, info: Method) -> Approach:
+def check(problem: ODEProblem, options: Options, info: Method) -> Approach:
     """Check what the Julia backend alone can know before Julia is called.
 
     **Arguments:** the problem, its options in normal form, and the solver.
@@ -256,7 +253,7 @@ def check(problem: ODEProblem, options: SolveOptions, info: Method) -> Approach:
     return Approach(way, form, specialize)
 
 
-def _check_concrete(problem: ODEProblem, options: SolveOptions) -> None:
+def _check_concrete(problem: ODEProblem, options: Options) -> None:
     given = (problem, options.rtol, options.atol, options.dt, options.saveat)
     if all(is_concrete(leaf) for leaf in jtu.tree_leaves((given, options.event))):
         return

@@ -13,7 +13,7 @@ from ...noise import BrownianPath, grid_steps
 from ...problems import SDEProblem
 from ...runtime import Session
 from ...solution import UNSTABLE
-from .._protocol import StochasticOptions
+from .._options import Options
 from ._ensemble_types import KernelReductions, KernelResult
 from ._fields import julia_type, vector_view
 from ._kernels import KERNEL_CACHE, KERNELS
@@ -169,7 +169,7 @@ class EnsembleRun:
             "space-time" if area else "none",
             dtype=problem.dtype,
         )
-        options = StochasticOptions(solver, path, dt=self._h, saveat=self._times)
+        options = Options(solver, path=path, dt=self._h, saveat=self._times)
         prepared, method, _ = _STACK.ready(problem, options)
         prepared.fill(problem)
         shape = (count, len(self._times), problem.dimension)

@@ -31,7 +31,7 @@ from ...lowering import (
 )
 from ...noise import StoredPath
 from ...problems import Event, ODEProblem, SDEProblem
-from .._protocol import SolveOptions, StochasticOptions
+from .._options import Options
 from ._cache import structure_key
 from ._fields import Form
 
@@ -64,12 +64,12 @@ class LoweringCache:
 
 @overload
 def pack(
-    cache: LoweringCache, problem: ODEProblem, options: SolveOptions
-) -> tuple[ODEProblem, SolveOptions]: ...
+    cache: LoweringCache, problem: ODEProblem, options: Options
+) -> tuple[ODEProblem, Options]: ...
 @overload
 def pack(
-    cache: LoweringCache, problem: SDEProblem, options: StochasticOptions
-) -> tuple[SDEProblem, StochasticOptions]: ...
+    cache: LoweringCache, problem: SDEProblem, options: Options
+) -> tuple[SDEProblem, Options]: ...
 @overload
 def pack(cache: LoweringCache, problem: Any, options: Any) -> tuple[Any, Any]: ...
 def pack(cache: LoweringCache, problem: Any, options: Any) -> tuple[Any, Any]:
@@ -89,8 +89,8 @@ def pack(cache: LoweringCache, problem: Any, options: Any) -> tuple[Any, Any]:
 
 
 def _pack_ordinary(
-    cache: LoweringCache, problem: ODEProblem, options: SolveOptions
-) -> tuple[ODEProblem, SolveOptions]:
+    cache: LoweringCache, problem: ODEProblem, options: Options
+) -> tuple[ODEProblem, Options]:
     events = options.event or ()
     conditions = [e.condition if isinstance(e, Event) else None for e in events]
     form = options.extra.get("form", "array")
@@ -125,8 +125,8 @@ def _pack_ordinary(
 
 
 def _pack_stochastic(
-    cache: LoweringCache, problem: SDEProblem, options: StochasticOptions
-) -> tuple[SDEProblem, StochasticOptions]:
+    cache: LoweringCache, problem: SDEProblem, options: Options
+) -> tuple[SDEProblem, Options]:
     def make() -> tuple[Lowerings, Lowerings]:
         lowered = lower_stochastic_problem(problem)
         drift = Lowerings([("field", lowered.drift), ("jacobian", lowered.jacobian)])
@@ -142,7 +142,7 @@ def _pack_stochastic(
         y0=_flat_state(problem),
         args=None,
     )
-    path = options.path
+    path = options.along
     if not isinstance(path, StoredPath):
         path = StoredPath(*_increments(path), t0=path.t0, t1=path.t1)
     return flat, dataclasses.replace(options, path=path, extra=_without_worker(options))

@@ -14,7 +14,7 @@ from jaxtyping import PyTree
 from ...lowering import lower
 from ...problems import Event, ODEProblem
 from ...runtime import Session
-from .._protocol import DEFAULT_MAX_STEPS, SolveOptions
+from .._options import DEFAULT_MAX_STEPS, Options
 from .._tolerances import steady_tolerances
 from ._fields import (
     CallbackWeights,
@@ -216,7 +216,7 @@ class PreparedProblem:
     def solve(
         self,
         problem: ODEProblem,
-        options: SolveOptions,
+        options: Options,
         algorithm: Any,
         *,
         step_to_saveat: bool,
@@ -234,7 +234,9 @@ class PreparedProblem:
             if isinstance(event, Event):
                 known.fill((event.condition, problem.args))
             else:
-                known[:] = steady_tolerances(event, options, self.dtype)
+                known[:] = steady_tolerances(
+                    event, options.rtol, options.atol, self.dtype
+                )
         keep = self._set_times(options.saveat, step_to_saveat)
         t0, t1 = self._span_of(problem)
         steps = DEFAULT_MAX_STEPS if options.max_steps is None else options.max_steps

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from ...problems import ODEProblem, SDEProblem
-from .._protocol import SolveOptions, StochasticOptions
+from .._options import Options
 
 PYTHON_VERSIONS = tuple(
     (name, importlib.metadata.version(name))
@@ -19,7 +19,7 @@ PYTHON_VERSIONS = tuple(
 
 @contextlib.contextmanager
 def reporting(
-    problem: ODEProblem | SDEProblem, options: SolveOptions | StochasticOptions
+    problem: ODEProblem | SDEProblem, options: Options
 ) -> Iterator[Callable[[float], None] | None]:
     """A progress bar for one solve: a callable to tell the time reached, or `None`."""
     if not options.progress:

@@ -21,7 +21,7 @@ from ...methods import (
 )
 from ...problems import SDEProblem
 from ...solution import Outcome, Provenance, Solution
-from .._protocol import StochasticOptions
+from .._options import Options
 from .._tolerances import recorded_tolerance
 from ._prepared import FIXED_STEP_NEWTON, RawResult
 from ._report import PYTHON_VERSIONS, reporting
@@ -48,7 +48,7 @@ class StochasticJulia:
         self._remote = RemoteJulia(_answer, _versions)
 
     def ready(
-        self, problem: SDEProblem, options: StochasticOptions
+        self, problem: SDEProblem, options: Options
     ) -> tuple[PreparedStochasticProblem, Any, tuple[tuple[str, str], ...]]:
         """What a solve needs, checked.
 
@@ -66,7 +66,7 @@ class StochasticJulia:
         prepared = self._prepared.get(session, problem, way, matrix)
         return prepared, self._method(session, problem, options, info), versions
 
-    def solve(self, problem: SDEProblem, options: StochasticOptions) -> Solution:
+    def solve(self, problem: SDEProblem, options: Options) -> Solution:
         """Solve a stochastic problem along the path in its options."""
         info = find_solver(options.solver, "julia", "sde")
         way = options.extra.get("rhs", "lowered")
@@ -114,7 +114,7 @@ class StochasticJulia:
         self,
         session: runtime.Session,
         problem: SDEProblem,
-        options: StochasticOptions,
+        options: Options,
         info: Method,
     ) -> Any:
         tolerance = options.extra.get("newton_tolerance")
@@ -133,7 +133,7 @@ def _own_backend() -> StochasticJulia:
     return StochasticJulia()
 
 
-def _answer(problem: SDEProblem, options: StochasticOptions) -> tuple[Reply, str]:
+def _answer(problem: SDEProblem, options: Options) -> tuple[Reply, str]:
     """Solve for another process, which has warned of what there is to warn of."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -159,9 +159,7 @@ _MISSING = {
 }
 
 
-def check_stochastic(
-    problem: SDEProblem, options: StochasticOptions, info: Method
-) -> None:
+def check_stochastic(problem: SDEProblem, options: Options, info: Method) -> None:
     """Check what the Julia backend alone can know before Julia is called.
 
     **Arguments:** the problem, its options in normal form, and the solver.
@@ -178,7 +176,7 @@ def check_stochastic(
             f"{', '.join(unknown)}; beside the shared ones it takes "
             f"{', '.join(_EXTRA)}."
         )
-    given = (problem, options.path, options.rtol, options.atol, options.saveat)
+    given = (problem, options.along, options.rtol, options.atol, options.saveat)
     if extra.get("worker") is not None:
         check_worker(options)
     elif not all(is_concrete(leaf) for leaf in jtu.tree_leaves(given)):
@@ -237,7 +235,7 @@ def _check_newton_tolerance(tolerance: Any, info: Method) -> None:
         )
 
 
-def _check_noise(problem: SDEProblem, options: StochasticOptions, info: Method) -> None:
+def _check_noise(problem: SDEProblem, options: Options, info: Method) -> None:
     """Refuse or warn of what StochasticDiffEq is known to get wrong."""
     several = problem.noise_dimension > 1
     faults = {fault.where: fault for fault in info.faults}
@@ -281,7 +279,7 @@ def _message(prepared: PreparedStochasticProblem, raw: RawResult) -> str:
 
 
 def _provenance(
-    options: StochasticOptions,
+    options: Options,
     info: Method,
     versions: tuple[tuple[str, str], ...],
     way: str,

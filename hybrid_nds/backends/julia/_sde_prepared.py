@@ -14,7 +14,7 @@ import numpy as np
 from ...lowering import lower_stochastic_problem, paired_fields
 from ...problems import SDEProblem
 from ...runtime import Session
-from .._protocol import DEFAULT_MAX_STEPS, StochasticOptions
+from .._options import DEFAULT_MAX_STEPS, Options
 from ._cache import structure_key
 from ._fields import (
     CallbackWeights,
@@ -86,7 +86,7 @@ class PreparedStochasticProblem:
     def solve(
         self,
         problem: SDEProblem,
-        options: StochasticOptions,
+        options: Options,
         method: Any,
         report: Callable[[float], None] | None,
     ) -> RawResult:
@@ -96,11 +96,11 @@ class PreparedStochasticProblem:
         callable that is told the time reached, or `None`.
         """
         self.fill(problem)
-        self.set_path(options.path)
+        self.set_path(options.along)
         keep = self._set_times(options.saveat)
         steps = options.max_steps
         if steps is None:
-            steps = options.path.steps if options.fixed_steps else DEFAULT_MAX_STEPS
+            steps = options.along.steps if options.fixed_steps else DEFAULT_MAX_STEPS
         start_time = float(problem.t0)
         adaptive = not options.fixed_steps
         self._session.call(

@@ -29,9 +29,7 @@ from ...problems import (
     tangent_step,
 )
 from ...solution import Provenance
-from .._ode_options import check_options
-from .._protocol import DEFAULT_MAX_STEPS, NO_OPTIONS
-from .._sde_options import check_stochastic_options
+from .._options import DEFAULT_MAX_STEPS, NO_OPTIONS, check_options
 from ._fields import FunctionCache, julia_type, memory_view, vector_view
 from ._prepared import FIXED_STEP_NEWTON, ParameterSource, parameter_count
 from ._report import PYTHON_VERSIONS
@@ -135,7 +133,7 @@ def julia_tangent_flow(
     if isinstance(tangent, ODEProblem):
         return _ordinary(tangent, count, solver, dt, rtol, atol, interval, max_steps)
     assert isinstance(problem, SDEProblem)
-    options = check_stochastic_options(
+    options = check_options(
         tangent,
         "julia",
         **NO_OPTIONS,

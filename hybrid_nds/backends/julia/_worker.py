@@ -19,12 +19,11 @@ from ..._core import is_concrete
 from ...problems import ODEProblem, SDEProblem
 from ...runtime import JuliaWorker
 from ...solution import Outcome, Provenance, Solution
-from .._protocol import SolveOptions, StochasticOptions
+from .._options import Options
 from ._payload import LoweringCache, pack
 from ._prepared import STATS, StateLayout
 
 Problem = ODEProblem | SDEProblem
-Options = SolveOptions | StochasticOptions
 Versions = tuple[tuple[str, str], ...]
 _OUTCOMES: tuple[Any, ...] = tuple(
     getattr(Outcome, name) for name in Outcome._name_to_item
@@ -128,7 +127,7 @@ class RemoteJulia:
             reply, words = worker.call(self._answer, flat, type(sent)(**fields))
         else:
             reply = self._within_trace(worker, flat, sent)
-        events = isinstance(options, SolveOptions) and options.event is not None
+        events = options.event is not None
         return _solution_of(reply, words, problem, events, provenance)
 
     def _within_trace(

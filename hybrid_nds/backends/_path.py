@@ -1,0 +1,126 @@
+"""The Brownian path of a solve: that of a key, or one that was given."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._core import is_concrete
+from ..noise import BrownianPath, LevyArea, StoredPath, grid_steps
+from ..problems import SDEProblem
+
+# How finely an adaptive solve that names no path resolves it.
+_ADAPTIVE_STEPS = 2**16
+_AREAS: tuple[LevyArea, ...] = get_args(LevyArea)
+
+
+def path_of(
+    problem: SDEProblem, key: Any, path: Any, dt: Any, area: LevyArea, fixed: bool
+) -> BrownianPath | StoredPath:
+    """The path that a solve follows.
+
+    **Arguments:** the problem; a key or a path, one of them `None`; the step; the Lévy
+    area that the solver needs; whether steps are fixed.
+
+    **Raises:** `ValueError` or `TypeError`, naming the option.
+    """
+    if (key is None) == (path is None):
+        given = "neither" if key is None else "both"
+        raise ValueError(
+            "solve: a stochastic problem needs `key`, a random key, or `path`, a "
+            f"BrownianPath; got {given}."
+        )
+    if path is None:
+        return _path_of_key(key, problem, dt, area, fixed)
+    _check_path(path, problem, area, dt, fixed)
+    return path
+
+
+def _path_of_key(
+    key: Any, problem: SDEProblem, dt: Any, area: LevyArea, fixed: bool
+) -> BrownianPath:
+    _check_key(key)
+    if not (is_concrete(problem.t0) and is_concrete(problem.t1)):
+        raise TypeError(
+            "solve: a `key` needs a problem whose t0 and t1 are concrete, since the "
+            "grid of the path follows from them. Inside jax.jit make the problem "
+            "there, close over it, or pass `path`."
+        )
+    t0, t1 = float(problem.t0), float(problem.t1)
+    if fixed and dt is None:
+        raise ValueError(
+            "solve: a stochastic problem with a `key` needs `dt`, the length of its "
+            "steps, or `rtol` and `atol` for error control."
+        )
+    if fixed:
+        grid_steps("solve", t0, t1, float(dt))
+        step = float(dt)
+    else:
+        step = (t1 - t0) / _ADAPTIVE_STEPS
+    return BrownianPath(
+        key, problem.noise_dimension, t0, t1, step, area, dtype=problem.dtype
+    )
+
+
+def _check_key(key: Any) -> None:
+    typed = isinstance(key, jax.Array) and jnp.issubdtype(
+        key.dtype, jax.dtypes.prng_key
+    )
+    raw = getattr(key, "dtype", None) == np.uint32 and np.shape(key) == (2,)
+    if not (raw or (typed and key.shape == ())):
+        raise TypeError(
+            "solve: `key` must be one random key, such as jax.random.key(0), got "
+            f"{key!r}."
+        )
+
+
+def _check_path(
+    path: Any, problem: SDEProblem, area: LevyArea, dt: Any, fixed: bool
+) -> None:
+    if not isinstance(path, BrownianPath | StoredPath):
+        raise TypeError(
+            "solve: `path` must be a BrownianPath or a StoredPath, got "
+            f"{type(path).__name__}."
+        )
+    if path.dimension != problem.noise_dimension:
+        raise ValueError(
+            f"solve: `path` must hold {problem.noise_dimension} Brownian motions, as "
+            f"the {problem.noise!r} noise of `problem` has, got {path.dimension}."
+        )
+    if path.dtype != problem.dtype:
+        raise TypeError(
+            f"solve: `path` must have the dtype of the state, {problem.dtype}, got "
+            f"{path.dtype}."
+        )
+    if _AREAS.index(path.area) < _AREAS.index(area):
+        raise ValueError(
+            f"solve: this solver needs a path with levy_area={area!r}, but `path` has "
+            f"{path.area!r}. Make it with BrownianPath(..., levy_area={area!r}); the "
+            "same key then gives another path."
+        )
+    times = (path.t0, path.t1, problem.t0, problem.t1)
+    if all(is_concrete(time) for time in times):
+        spans = [float(np.asarray(time)) for time in times]
+        if spans[:2] != spans[2:]:
+            raise ValueError(
+                f"solve: `path` must have the span of `problem`, from {spans[2]} to "
+                f"{spans[3]}, got from {spans[0]} to {spans[1]}."
+            )
+    if not fixed:
+        if isinstance(path, StoredPath):
+            raise ValueError(
+                "solve: a StoredPath is known on its grid alone, where an adaptive "
+                "solve steps elsewhere; pass `dt` alone, or a BrownianPath."
+            )
+        return
+    if dt is None or not (is_concrete(path.t0) and is_concrete(path.t1)):
+        return
+    if abs(float(dt) - path.dt) > 1e-6 * path.dt:
+        steps = max(1, round(path.steps * path.dt / float(dt)))
+        raise ValueError(
+            f"solve: `dt` must be the step of the grid of `path`, {path.dt:.9g}, got "
+            f"{float(dt):.9g}; leave it out, or pass path.with_steps({steps})."
+        )
