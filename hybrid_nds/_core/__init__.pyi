@@ -19,6 +19,7 @@ from ._forward_mode import (
     takes_tangents as takes_tangents,
     with_forward_rule as with_forward_rule,
 )
+from ._lru import LRU as LRU
 from ._page import data_uri as data_uri, render_page as render_page
 from ._precision import (
     double_precision as double_precision,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..problems import ODEProblem, SDEProblem
+from ..problems import ODEProblem, Problem, SDEProblem
 from ._estimate import OrderEstimate, fit_order
 from ._runs import (
     check_steps,
@@ -22,7 +22,7 @@ from ._runs import (
 
 
 def strong_order(
-    problem: ODEProblem | SDEProblem,
+    problem: Problem,
     solver: str,
     *,
     backend: str = "diffrax",

@@ -18,7 +18,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 from .._core import is_concrete
 from ..backends import check_options
 from ..methods import Stack
-from ..problems import ODEProblem, SDEProblem
+from ..problems import ODEProblem, Problem
 from ._reduction import Reduction
 
 _VERBS = ("init", "update", "merge", "result", "describe")
@@ -26,7 +26,7 @@ _VERBS = ("init", "update", "merge", "result", "describe")
 
 def check_problem(problem: Any) -> None:
     """Refuse what is no problem, or is being traced."""
-    if not isinstance(problem, SDEProblem | ODEProblem):
+    if not isinstance(problem, Problem):
         raise TypeError(
             "ensemble: `problem` must be an SDEProblem or an ODEProblem, got "
             f"{type(problem).__name__}."
@@ -71,7 +71,7 @@ def check_choice(name: str, value: Any, known: tuple[Any, ...]) -> None:
 
 
 def check_solve(
-    problem: SDEProblem | ODEProblem,
+    problem: Problem,
     backend: str,
     key: PRNGKeyArray,
     saveat: Any,

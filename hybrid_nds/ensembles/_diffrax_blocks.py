@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import PyTree
 
-from ..problems import ODEProblem, SDEProblem
+from ..problems import Problem, SDEProblem
 from ..solution import Provenance
 from ..solving import solve
 from ._layout import flatten_states
@@ -42,7 +42,7 @@ def _line_of(mesh: Mesh | None) -> Mesh:
 
 @eqx.filter_jit
 def _program(
-    problem: SDEProblem | ODEProblem,
+    problem: Problem,
     y0s: PyTree | None,
     key_data: jax.Array,
     indices: jax.Array,

@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from jaxtyping import PRNGKeyArray, PyTree
 
 from ..analysis import progress_bar
-from ..problems import ODEProblem, SDEProblem
+from ..problems import ODEProblem, Problem
 from ..solving import get_backend
 from ..tasks import check_executor, run_tasks, workers_of
 from ._checkpoint import Checkpoint
@@ -45,7 +45,7 @@ _SHOWN = 3
 
 
 def ensemble(
-    problem: SDEProblem | ODEProblem,
+    problem: Problem,
     n: int,
     *,
     key: PRNGKeyArray,
@@ -164,9 +164,7 @@ def ensemble(
     return _report(found, throw)
 
 
-def _choose_paths(
-    paths: Any, problem: SDEProblem | ODEProblem, backend: str, options: Mapping
-) -> str:
+def _choose_paths(paths: Any, problem: Problem, backend: str, options: Mapping) -> str:
     check_choice("paths", paths, (None, "shared", "native"))
     if isinstance(problem, ODEProblem):
         if paths is not None:

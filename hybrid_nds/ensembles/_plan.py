@@ -14,7 +14,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
-from ..problems import ODEProblem, SDEProblem
+from ..problems import Problem
 from ..solution import UNSTABLE as UNSTABLE, Outcome
 from ._layout import Layout, State, structure_of
 from ._reduction import Reduction, observe, observed_layout
@@ -40,7 +40,7 @@ class Plan:
     shared out among batches, workers and devices.
     """
 
-    problem: SDEProblem | ODEProblem
+    problem: Problem
     n: int
     key_data: np.ndarray
     key_kind: str

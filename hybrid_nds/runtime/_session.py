@@ -10,11 +10,13 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from ._discovery import Discovery, JuliaNotFoundError, discover, julia_source
 from ._errors import julia_errors
 from ._interrupt import InterruptPipe
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,6 +35,14 @@ class Session:
     threads: int
     discovery: Discovery
     interrupts: InterruptPipe
+    _contexts: dict[Any, Any] = dataclasses.field(default_factory=dict, repr=False)
+
+    def context(self, kind: type[T]) -> T:
+        """What is kept with this Julia: the one object of a class, made without
+        arguments on the first call."""
+        if kind not in self._contexts:
+            self._contexts[kind] = kind()
+        return self._contexts[kind]
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call a Julia function that may run long: Ctrl-C stops it.

@@ -22,7 +22,6 @@ from ..methods import ODE_METHODS, Stack
 from ..noise import BrownianPath, StoredPath
 from ..problems import (
     Event,
-    ODEProblem,
     Problem,
     SDEProblem,
     SteadyState,
@@ -60,7 +59,7 @@ def get_backend(name: str) -> Backend:
 
 
 def solve(
-    problem: ODEProblem | SDEProblem,
+    problem: Problem,
     backend: str = "diffrax",
     *,
     solver: Any = None,
@@ -186,9 +185,7 @@ def solve(
     return raise_on_failure(solution, problem, options.event) if throw else solution
 
 
-def raise_on_failure(
-    solution: Solution, problem: ODEProblem | SDEProblem, event: Any
-) -> Solution:
+def raise_on_failure(solution: Solution, problem: Problem, event: Any) -> Solution:
     """Raise if a solve failed.
 
     **Arguments:** the solution, its problem, and the events the solve had.
@@ -225,9 +222,7 @@ def _with_states(solution: Solution, ys: Any) -> Solution:
     )
 
 
-def _failure_text(
-    solution: Solution, problem: ODEProblem | SDEProblem, event: Any
-) -> str:
+def _failure_text(solution: Solution, problem: Problem, event: Any) -> str:
     name, where = outcome_name(solution.outcome), solution.provenance
     text = [f"solve: {Outcome[solution.outcome]} ({name})."]
     reached = ""

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from hybrid_nds import ODEProblem, runtime, solve
-from hybrid_nds.backends.julia._cache import structure_key
 from hybrid_nds.backends.julia._prepared import ParameterSource, StateLayout
+from hybrid_nds.backends.julia._structure import structure_key
 
 
 def _problem(**options):

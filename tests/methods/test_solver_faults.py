@@ -10,7 +10,7 @@ import pytest
 
 from hybrid_nds import BrownianPath, ODEProblem, SDEProblem, solve
 from hybrid_nds.backends import check_options
-from hybrid_nds.backends.julia import _sde as julia_stochastic
+from hybrid_nds.backends.julia import _checks as julia_checks
 from hybrid_nds.methods import (
     ODE_METHODS,
     SDE_METHODS,
@@ -104,7 +104,7 @@ def checked(noise, solver, **options):
         extra={},
     )
     info = find_solver(solver, "julia", "sde")
-    julia_stochastic.check_stochastic(problem, full, info)
+    julia_checks.check(problem, full, info)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from jaxtyping import PyTree
 
 from ..._core import is_concrete, with_forward_rule
 from ...methods import ODE_METHODS, find_solver
-from ...problems import ODEProblem, SDEProblem
+from ...problems import ODEProblem, Problem
 from .._options import DEFAULT_MAX_STEPS, Options
 from ._guard import GuardedController
 from ._stages import RoundoffNewton, ToleranceNewton
@@ -265,7 +265,7 @@ def _subs(saveat: diffrax.SaveAt) -> list[diffrax.SubSaveAt]:
 
 
 def make_progress_meter(
-    problem: ODEProblem | SDEProblem, options: Options
+    problem: Problem, options: Options
 ) -> diffrax.AbstractProgressMeter:
     """The progress meter; none for an infinite span, which has no fraction done."""
     given = options.progress

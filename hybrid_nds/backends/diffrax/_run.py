@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from ..._core import is_concrete
-from ...problems import ODEProblem, SDEProblem
+from ...problems import Problem
 from ...solution import UNSTABLE, Outcome, Provenance, Solution
 from .._diagnosis import where_not_finite
 from .._options import Options
@@ -184,7 +184,7 @@ def is_unstable(outcome: Any) -> bool:
 
 
 def up_to_failure(
-    problem: ODEProblem | SDEProblem,
+    problem: Problem,
     arguments: DiffeqsolveArguments,
     options: Options,
     outcome: Any,

@@ -16,10 +16,8 @@ from ...solution import UNSTABLE
 from .._options import Options
 from ._ensemble_types import KernelReductions, KernelResult
 from ._fields import julia_type, vector_view
-from ._kernels import KERNEL_CACHE, KERNELS
-from ._sde import StochasticJulia
-
-_STACK = StochasticJulia()
+from ._kernels import KERNELS, kernel_functions
+from ._ready import ready
 
 
 class EnsembleRun:
@@ -144,7 +142,7 @@ class EnsembleRun:
 
     def by_kernel(self, solver: str, threads: int, report: Any) -> bool:
         """Run a lean kernel; returns whether an interrupt stopped it."""
-        functions = KERNEL_CACHE.functions(self._session, self._problem)
+        functions = kernel_functions(self._session, self._problem)
         stopped = self._session.call(
             getattr(self.module, "run_ensemble!"),
             self.handle,
@@ -170,7 +168,8 @@ class EnsembleRun:
             dtype=problem.dtype,
         )
         options = Options(solver, path=path, dt=self._h, saveat=self._times)
-        prepared, method, _ = _STACK.ready(problem, options)
+        solve = ready(problem, options)
+        prepared, method = solve.prepared, solve.algorithm
         prepared.fill(problem)
         shape = (count, len(self._times), problem.dimension)
         self._states = np.empty(shape, problem.dtype)

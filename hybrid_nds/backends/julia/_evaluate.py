@@ -9,9 +9,7 @@ import numpy as np
 from ... import runtime
 from ...lowering import LoweredFunction, LoweredProblem, lower_problem
 from ...problems import ODEProblem
-from ._fields import FunctionCache
-
-_FUNCTIONS = FunctionCache()
+from ._context import context_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +33,7 @@ def evaluate_function(
     **Raises:** what the Julia session raises.
     """
     session = runtime.session()
-    function = _FUNCTIONS.get(session, lowered)
+    function = context_of(session).functions.get(session, lowered)
     dtype = lowered.dtype
     out = np.full(lowered.output_size, np.nan, dtype)
     allocated = session.call(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import ctypes
 import dataclasses
 import math
@@ -16,8 +15,9 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
 
+from ..._core import LRU
 from ...lowering import LoweredFunction, lower_problem
-from ...problems import ODEProblem, SDEProblem, forward_problem
+from ...problems import ODEProblem, Problem, forward_problem
 from ...runtime import Session
 
 Form = Literal["array", "scalar"]
@@ -49,7 +49,7 @@ class FunctionCache:
     """Julia functions by their source: the same source is compiled once."""
 
     def __init__(self):
-        self._made: collections.OrderedDict[Any, Any] = collections.OrderedDict()
+        self._made: LRU[Any] = LRU(_KEPT_FUNCTIONS)
 
     def get(self, session: Session, lowered: LoweredFunction) -> Any:
         """The Julia function of a lowered one."""
@@ -57,26 +57,21 @@ class FunctionCache:
             (c.dtype.str, c.shape, c.tobytes()) for c in lowered.constants
         )
         key = (lowered.source, lowered.workspace, constants, lowered.form)
-        if key in self._made:
-            self._made.move_to_end(key)
-            return self._made[key]
-        module = session.module
-        listed = module.constants()
-        push = getattr(module, "push_constant!")
-        for array in lowered.constants:
-            # The same memory, read in Julia's order: dimensions reversed.
-            dims = ",".join(map(str, reversed(array.shape)))
-            push(listed, np.ascontiguousarray(array).reshape(-1), dims)
-        layout = ";".join(
-            f"{kind}:{','.join(map(str, dims))}" for kind, dims in lowered.workspace
-        )
-        made = module.lower_source(
-            lowered.source, layout, listed, lowered.form == "scalar"
-        )
-        self._made[key] = made
-        if len(self._made) > _KEPT_FUNCTIONS:
-            self._made.popitem(last=False)
-        return made
+        return self._made.get(key, lambda: _compiled(session, lowered))
+
+
+def _compiled(session: Session, lowered: LoweredFunction) -> Any:
+    module = session.module
+    listed = module.constants()
+    push = getattr(module, "push_constant!")
+    for array in lowered.constants:
+        # The same memory, read in Julia's order: dimensions reversed.
+        dims = ",".join(map(str, reversed(array.shape)))
+        push(listed, np.ascontiguousarray(array).reshape(-1), dims)
+    layout = ";".join(
+        f"{kind}:{','.join(map(str, dims))}" for kind, dims in lowered.workspace
+    )
+    return module.lower_source(lowered.source, layout, listed, lowered.form == "scalar")
 
 
 class CallbackWeights:
@@ -169,7 +164,7 @@ def host_function(
     session: Session,
     function: Callable[..., jax.Array],
     weights: CallbackWeights,
-    problem: ODEProblem | SDEProblem,
+    problem: Problem,
     size: tuple[int, ...],
 ) -> Any:
     """A JAX function as a Julia `HostFunction`, reading and writing shared memory.

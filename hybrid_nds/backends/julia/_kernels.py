@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 from typing import Any
 
 from ...lowering import LoweredFunction, LoweringError, lower
 from ...problems import SDEProblem
 from ...runtime import Session
-from ._cache import structure_key
-from ._fields import FunctionCache
+from ._context import context_of
+from ._structure import LOWERED, structure_key
 
 # The kernels by the names of solvers; each takes the steps of Julia's method of that
 # name. Julia's EulerHeun is Heun's method; Diffrax's has a name of its own here.
@@ -23,7 +22,6 @@ KERNELS = {
 }
 # Static arrays of more take minutes to compile and gain nothing.
 _LARGEST_STATE, _LARGEST_DIFFUSION = 100, 1000
-_KEPT_PROBLEMS = 64
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,38 +32,25 @@ class KernelFunctions:
     diffusion: Any
 
 
-class KernelCache:
-    """The lowered functions of problems, by their structure."""
-
-    def __init__(self):
-        self._functions = FunctionCache()
-        self._known: collections.OrderedDict[Any, tuple[LoweredFunction, ...]] = (
-            collections.OrderedDict()
-        )
-
-    def lower(self, problem: SDEProblem) -> tuple[LoweredFunction, ...]:
-        """Drift and diffusion in scalar form."""
-        trees = (problem.y0, problem.drift, problem.diffusion, problem.args)
-        key = structure_key(trees)
-        found = None if key is None else self._known.get(key)
-        if found is None:
-            found = tuple(
-                lower(f, problem.t0, problem.y0, problem.args, form="scalar")
-                for f in (problem.drift, problem.diffusion)
-            )
-            if key is not None:
-                self._known[key] = found
-                if len(self._known) > _KEPT_PROBLEMS:
-                    self._known.popitem(last=False)
-        return found
-
-    def functions(self, session: Session, problem: SDEProblem) -> KernelFunctions:
-        """Drift and diffusion as Julia functions."""
-        parts = (self._functions.get(session, f) for f in self.lower(problem))
-        return KernelFunctions(*parts)
+def kernel_functions(session: Session, problem: SDEProblem) -> KernelFunctions:
+    """Drift and diffusion as Julia functions."""
+    functions = context_of(session).functions
+    return KernelFunctions(*(functions.get(session, one) for one in _lowered(problem)))
 
 
-KERNEL_CACHE = KernelCache()
+def _lowered(problem: SDEProblem) -> tuple[LoweredFunction, ...]:
+    """Drift and diffusion in scalar form."""
+    structure = structure_key(
+        (problem.y0, problem.drift, problem.diffusion, problem.args)
+    )
+    key = None if structure is None else ("kernel", structure)
+    return LOWERED.get(
+        key,
+        lambda: tuple(
+            lower(term.function, problem.t0, problem.y0, problem.args, form="scalar")
+            for term in problem.terms
+        ),
+    )
 
 
 def kernel_applies(problem: SDEProblem, solver: str | None, dt: Any) -> str | None:
@@ -89,7 +74,7 @@ def kernel_applies(problem: SDEProblem, solver: str | None, dt: Any) -> str | No
             f"{_LARGEST_DIFFUSION} in the diffusion"
         )
     try:
-        KERNEL_CACHE.lower(problem)
+        _lowered(problem)
     except LoweringError as error:
         return f"it cannot be lowered in scalar form: {error}"
     return None

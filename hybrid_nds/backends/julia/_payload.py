@@ -6,12 +6,10 @@ fields are `LoweredField`s, which hold all the weights.
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
-import threading
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -30,52 +28,18 @@ from ...lowering import (
     lower_stochastic_problem,
 )
 from ...noise import StoredPath
-from ...problems import Event, ODEProblem, SDEProblem
+from ...problems import Event, ODEProblem, Problem, SDEProblem
 from .._options import Options
-from ._cache import structure_key
-from ._fields import Form
+from ._structure import LOWERED, structure_key
 
-_KEPT_PROBLEMS = 128
 _PARTS: tuple[Part, ...] = ("field", "jacobian", "time_gradient")
 _T = TypeVar("_T")
 
 
-class LoweringCache:
-    """Lowered functions by the structure of what they came from; for any thread."""
-
-    def __init__(self):
-        self._lock = threading.Lock()
-        self._known: collections.OrderedDict[Any, Any] = collections.OrderedDict()
-
-    def get(self, tree: PyTree, form: Form, make: Callable[[], _T]) -> _T:
-        """What `make` gives for this tree, made once; weights do not matter."""
-        structure = structure_key(tree)
-        with self._lock:
-            if (structure, form) in self._known:
-                self._known.move_to_end((structure, form))
-                return self._known[structure, form]
-            made = make()
-            if structure is not None:
-                self._known[structure, form] = made
-                if len(self._known) > _KEPT_PROBLEMS:
-                    self._known.popitem(last=False)
-            return made
-
-
-@overload
-def pack(
-    cache: LoweringCache, problem: ODEProblem, options: Options
-) -> tuple[ODEProblem, Options]: ...
-@overload
-def pack(
-    cache: LoweringCache, problem: SDEProblem, options: Options
-) -> tuple[SDEProblem, Options]: ...
-@overload
-def pack(cache: LoweringCache, problem: Any, options: Any) -> tuple[Any, Any]: ...
-def pack(cache: LoweringCache, problem: Any, options: Any) -> tuple[Any, Any]:
+def pack(problem: Any, options: Options) -> tuple[Any, Options]:
     """A problem and its options, ready to travel.
 
-    **Arguments:** the cache, the problem, and its checked options.
+    **Arguments:** the problem, and its checked options.
 
     **Returns:** a stand-in for each, with nothing in them but numbers and source.
 
@@ -84,13 +48,11 @@ def pack(cache: LoweringCache, problem: Any, options: Any) -> tuple[Any, Any]:
     """
     with _explaining_traced_values():
         if isinstance(problem, SDEProblem):
-            return _pack_stochastic(cache, problem, options)
-        return _pack_ordinary(cache, problem, options)
+            return _pack_stochastic(problem, options)
+        return _pack_ordinary(problem, options)
 
 
-def _pack_ordinary(
-    cache: LoweringCache, problem: ODEProblem, options: Options
-) -> tuple[ODEProblem, Options]:
+def _pack_ordinary(problem: ODEProblem, options: Options) -> tuple[ODEProblem, Options]:
     events = options.event or ()
     conditions = [e.condition if isinstance(e, Event) else None for e in events]
     form = options.extra.get("form", "array")
@@ -106,7 +68,7 @@ def _pack_ordinary(
         ]
 
     tree = (problem.y0, problem.field, problem.args, conditions)
-    lowered, lowered_conditions = cache.get(tree, form, make)
+    lowered, lowered_conditions = _known(tree, form, make)
     field = LoweredField(_weights(problem, problem.field), lowered)
     stand_ins = tuple(
         event
@@ -125,7 +87,7 @@ def _pack_ordinary(
 
 
 def _pack_stochastic(
-    cache: LoweringCache, problem: SDEProblem, options: Options
+    problem: SDEProblem, options: Options
 ) -> tuple[SDEProblem, Options]:
     def make() -> tuple[Lowerings, Lowerings]:
         lowered = lower_stochastic_problem(problem)
@@ -133,7 +95,7 @@ def _pack_stochastic(
         return drift, Lowerings([("field", lowered.diffusion)])
 
     fields = (problem.drift, problem.diffusion)
-    drift, diffusion = cache.get((problem.y0, fields, problem.args), "array", make)
+    drift, diffusion = _known((problem.y0, fields, problem.args), "paired", make)
     flat = _replaced(
         problem,
         # Both are of one parameter vector, which the drift holds.
@@ -153,6 +115,13 @@ def _increments(path: Any) -> Any:
     return path.increments()
 
 
+def _known(tree: PyTree, form: str, make: Callable[[], Any]) -> Any:
+    """What was lowered of a tree of this structure."""
+    structure = structure_key(tree)
+    key = None if structure is None else ("payload", form, structure)
+    return LOWERED.get(key, make)
+
+
 def _replaced(problem: _T, **fields: Any) -> _T:
     """The problem with other fields, which its constructor would try to call."""
     made = object.__new__(type(problem))
@@ -166,11 +135,11 @@ def _without_worker(options: Any) -> dict[str, Any]:
     return {key: value for key, value in options.extra.items() if key != "worker"}
 
 
-def _flat_state(problem: ODEProblem | SDEProblem) -> Any:
+def _flat_state(problem: Problem) -> Any:
     return _concatenated(jtu.tree_leaves(problem.y0), problem.dtype)
 
 
-def _weights(problem: ODEProblem | SDEProblem, functions: Any) -> Any:
+def _weights(problem: Problem, functions: Any) -> Any:
     """The parameter vector of functions and their arguments."""
     leaves = jtu.tree_leaves((functions, problem.args))
     return _concatenated([x for x in leaves if eqx.is_inexact_array(x)], problem.dtype)

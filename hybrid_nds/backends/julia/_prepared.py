@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from ...lowering import lower
-from ...problems import Event, ODEProblem
+from ...problems import Event, ODEProblem, Problem
 from ...runtime import Session
 from .._options import DEFAULT_MAX_STEPS, Options
 from .._tolerances import steady_tolerances
@@ -46,11 +46,17 @@ KEEP = {"end": 0, "times": 1, "stops": 2, "steps": 3, "dense": 4}
 
 @dataclasses.dataclass(frozen=True)
 class Approach:
-    """How a field reaches Julia: the part of the options that decides what is built."""
+    """How a problem reaches Julia: the part of the options that decides what is built.
 
-    way: Way
-    form: Form
-    specialize: bool
+    **Fields:** `way`, lowered or by callbacks; `form` of lowered code; `specialize`,
+    whether the solver is compiled for this very field; `matrix`, whether the diffusion
+    is to be a matrix there, which one of scalar noise may be.
+    """
+
+    way: Way = "lowered"
+    form: Form = "array"
+    specialize: bool = False
+    matrix: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -133,8 +139,70 @@ class StateLayout:
         return jtu.tree_unflatten(self._treedef, leaves)
 
 
-class PreparedProblem:
-    """A problem in Julia, to be solved any number of times.
+class Prepared:
+    """A problem in Julia: its memory there, and what a solve leaves in it.
+
+    **Arguments:** the session, the problem, the handle of the prepared problem in
+    Julia, what its parameters are the arrays of, and where callbacks find them, `None`
+    for lowered functions.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        problem: Problem,
+        handle: Any,
+        weights: PyTree,
+        callback: CallbackWeights | None,
+    ):
+        self.handle = handle
+        self.dtype = problem.dtype
+        self.layout = StateLayout(problem.y0)
+        self._session = session
+        self._start = vector_view(session, handle.start, self.dtype)
+        self._report = vector_view(session, handle.report, np.dtype(np.int64))
+        parameters = vector_view(session, handle.parameters, self.dtype)
+        self._callback = callback
+        self._weights = callback or ParameterSource(weights, parameters)
+        self._times = np.empty(0, self.dtype)
+
+    def _set_times(self, saveat: Any, step_to_saveat: bool) -> int:
+        if saveat is None:
+            return KEEP["end"]
+        if isinstance(saveat, str):
+            return KEEP[saveat]
+        if len(self._times) != len(saveat):
+            resize = getattr(self._session.module, "resize_times!")
+            vector = resize(self.handle, len(saveat))
+            self._times = vector_view(self._session, vector, self.dtype)
+        self._times[:] = saveat
+        return KEEP["stops" if step_to_saveat else "times"]
+
+    def _result(self, start_time: float) -> RawResult:
+        report = self._report.tolist()
+        count = report[8]
+        times = memory_view(report[9], count, self.dtype).copy()
+        size = count * self._start.size
+        states = memory_view(report[10], size, self.dtype).copy().reshape(count, -1)
+        return RawResult(
+            code=report[0],
+            event=report[1],
+            stats=dict(zip(STATS, report[2:8], strict=True)),
+            start_time=start_time,
+            times=times[:-1],
+            states=states[:-1],
+            end_times=times[-1:],
+            ends=states[-1:],
+        )
+
+    @property
+    def message(self) -> str:
+        """The solver's own word on the last solve."""
+        return str(self.handle.message)
+
+
+class PreparedProblem(Prepared):
+    """An ordinary problem in Julia, to be solved any number of times.
 
     **Arguments:** the Julia session, a cache of Julia functions, the problem, its
     events, and how its field reaches Julia.
@@ -149,9 +217,7 @@ class PreparedProblem:
         approach: Approach,
     ):
         module = session.module
-        self.dtype = problem.dtype
-        self.layout = StateLayout(problem.y0)
-        element = julia_type(session, self.dtype)
+        element = julia_type(session, problem.dtype)
         if approach.way == "lowered":
             parts = lowered_parts(session, cache, problem, approach.form)
         else:
@@ -167,21 +233,14 @@ class PreparedProblem:
         )
         weights = (problem.field, problem.args)
         count = parameter_count(weights) if approach.way == "lowered" else 0
-        self.handle = module.Prepared(element, model, problem.dimension, count)
-        self._start = vector_view(session, self.handle.start, self.dtype)
-        self._report = vector_view(session, self.handle.report, np.dtype(np.int64))
-        parameters = vector_view(session, self.handle.parameters, self.dtype)
-        self._callback = parts.weights
-        self._weights = parts.weights or ParameterSource(weights, parameters)
+        handle = module.Prepared(element, model, problem.dimension, count)
+        super().__init__(session, problem, handle, weights, parts.weights)
         self._events = [
             self._add_event(session, cache, problem, event, approach.way)
             for event in events
         ]
-        self._times = np.empty(0, self.dtype)
         self._ends: tuple[Any, Any] = (None, None)
         self._span = (np.nan, np.nan)
-        self._session = session
-        self._resize = getattr(module, "resize_times!")
         self._solve = getattr(module, "solve!")
 
     def _add_event(
@@ -261,39 +320,6 @@ class PreparedProblem:
         if not all(a is b for a, b in zip(ends, self._ends, strict=True)):
             self._ends, self._span = ends, (float(ends[0]), float(ends[1]))
         return self._span
-
-    def _set_times(self, saveat: Any, step_to_saveat: bool) -> int:
-        if saveat is None:
-            return KEEP["end"]
-        if isinstance(saveat, str):
-            return KEEP[saveat]
-        if len(self._times) != len(saveat):
-            vector = self._resize(self.handle, len(saveat))
-            self._times = vector_view(self._session, vector, self.dtype)
-        self._times[:] = saveat
-        return KEEP["stops" if step_to_saveat else "times"]
-
-    def _result(self, start_time: float) -> RawResult:
-        report = self._report.tolist()
-        count = report[8]
-        times = memory_view(report[9], count, self.dtype).copy()
-        size = count * self._start.size
-        states = memory_view(report[10], size, self.dtype).copy().reshape(count, -1)
-        return RawResult(
-            code=report[0],
-            event=report[1],
-            stats=dict(zip(STATS, report[2:8], strict=True)),
-            start_time=start_time,
-            times=times[:-1],
-            states=states[:-1],
-            end_times=times[-1:],
-            ends=states[-1:],
-        )
-
-    @property
-    def message(self) -> str:
-        """The solver's own word on the last solve."""
-        return str(self.handle.message)
 
     @property
     def solution(self) -> Any:

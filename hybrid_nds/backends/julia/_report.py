@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from ...problems import ODEProblem, SDEProblem
+from ...problems import Problem
 from .._options import Options
 
 PYTHON_VERSIONS = tuple(
@@ -19,7 +19,7 @@ PYTHON_VERSIONS = tuple(
 
 @contextlib.contextmanager
 def reporting(
-    problem: ODEProblem | SDEProblem, options: Options
+    problem: Problem, options: Options
 ) -> Iterator[Callable[[float], None] | None]:
     """A progress bar for one solve: a callable to tell the time reached, or `None`."""
     if not options.progress:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 from collections.abc import Callable
 from typing import Any
@@ -30,10 +29,11 @@ from ...problems import (
 )
 from ...solution import Provenance
 from .._options import DEFAULT_MAX_STEPS, NO_OPTIONS, check_options
-from ._fields import FunctionCache, julia_type, memory_view, vector_view
+from ._context import context_of
+from ._fields import julia_type, memory_view, vector_view
 from ._prepared import FIXED_STEP_NEWTON, ParameterSource, parameter_count
+from ._ready import ready
 from ._report import PYTHON_VERSIONS
-from ._sde import StochasticJulia
 
 # Explicit and of high order: tangent vectors are followed to tight tolerances.
 DEFAULT_SOLVER = "Vern7"
@@ -179,7 +179,9 @@ def julia_exit_loop(
     session = runtime.session()
     module, element = session.module, julia_type(session, problem.dtype)
     state = jnp.zeros(entries, problem.dtype)
-    made = _functions().get(session, lower(step, problem.t0, state, given))
+    made = context_of(session).functions.get(
+        session, lower(step, problem.t0, state, given)
+    )
     weights = (step, given)
     handle = module.Stability.StepMap(
         element, made, entries, parameter_count(weights), problem.noise_dimension
@@ -232,16 +234,6 @@ class JuliaExitLoop:
     provenance: Provenance
 
 
-@functools.cache
-def _functions() -> FunctionCache:
-    return FunctionCache()
-
-
-@functools.cache
-def _stochastic_backend() -> StochasticJulia:
-    return StochasticJulia()
-
-
 def _ordinary(
     tangent: ODEProblem,
     count: int,
@@ -268,13 +260,16 @@ def _ordinary(
     session = runtime.session()
     module, element = session.module, julia_type(session, tangent.dtype)
     point = (tangent.t0, tangent.y0, tangent.args)
-    drift = _functions().get(session, lower(tangent.field, *point))
+    functions = context_of(session).functions
+    drift = functions.get(session, lower(tangent.field, *point))
     # Derivatives of the tangent flow have as many entries as it has, squared.
     none = module.Stability.unavailable
     derivatives = (none, none)
     if info.implicit:
         derivatives = tuple(
-            _functions().get(session, lower(tangent.field, *point, part=part))
+            context_of(session).functions.get(
+                session, lower(tangent.field, *point, part=part)
+            )
             for part in ("jacobian", "time_gradient")
         )
     model = module.model(element, drift, *derivatives)
@@ -334,7 +329,9 @@ def _mapped(
     step, state, given = tangent_step(problem, scheme, count)
     session = runtime.session()
     module, element = session.module, julia_type(session, problem.dtype)
-    made = _functions().get(session, lower(step, problem.t0, state, given))
+    made = context_of(session).functions.get(
+        session, lower(step, problem.t0, state, given)
+    )
     weights = (step, given)
     handle = module.Stability.StepMap(
         element,
@@ -371,12 +368,11 @@ def _stochastic(
     words: tuple[int, int],
     path: Any,
 ) -> JuliaTangentFlow:
-    backend = _stochastic_backend()
-    prepared, method, versions = backend.ready(tangent, options)
-    session = runtime.session()
+    solve = ready(tangent, options)
+    session, prepared, method = solve.session, solve.prepared, solve.algorithm
     prepared.fill(tangent)
     prepared.set_path(path)
-    areas = options.path.area != "none"
+    areas = options.along.area != "none"
     call = getattr(session.module.Stability, "grow_stochastic!")
     info = find_solver(options.solver, "julia", "sde")
     handle = prepared.handle
@@ -391,7 +387,7 @@ def _stochastic(
         vector_view(session, handle.start, tangent.dtype),
         vector_view(session, handle.report, np.dtype(np.int64)),
         count,
-        _provenance(str(info.julia), versions, dt=float(options.dt)),
+        _provenance(str(info.julia), solve.versions, dt=float(options.dt)),
     )
 
 

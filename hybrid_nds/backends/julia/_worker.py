@@ -16,14 +16,13 @@ import numpy as np
 from jaxtyping import PyTree
 
 from ..._core import is_concrete
-from ...problems import ODEProblem, SDEProblem
+from ...problems import Kind, Problem
 from ...runtime import JuliaWorker
 from ...solution import Outcome, Provenance, Solution
 from .._options import Options
-from ._payload import LoweringCache, pack
+from ._payload import pack
 from ._prepared import STATS, StateLayout
 
-Problem = ODEProblem | SDEProblem
 Versions = tuple[tuple[str, str], ...]
 _OUTCOMES: tuple[Any, ...] = tuple(
     getattr(Outcome, name) for name in Outcome._name_to_item
@@ -93,20 +92,20 @@ class RemoteJulia:
     def __init__(
         self,
         answer: Callable[[Any, Any], tuple[Reply, str]],
-        versions: Callable[[], Versions],
+        versions: Callable[[Kind], Versions],
     ):
         self._answer = answer
         self._ask = versions
-        self._lowered = LoweringCache()
-        self._versions: weakref.WeakKeyDictionary[JuliaWorker, Versions] = (
+        self._versions: weakref.WeakKeyDictionary[JuliaWorker, dict[str, Versions]] = (
             weakref.WeakKeyDictionary()
         )
 
-    def versions(self, worker: JuliaWorker) -> Versions:
+    def versions(self, worker: JuliaWorker, kind: Kind) -> Versions:
         """The versions of the packages that solve there, asked for once."""
-        if worker not in self._versions:
-            self._versions[worker] = worker.call(self._ask)
-        return self._versions[worker]
+        known = self._versions.setdefault(worker, {})
+        if kind.name not in known:
+            known[kind.name] = worker.call(self._ask, kind)
+        return known[kind.name]
 
     def solve(
         self, problem: Problem, options: Options, provenance: Provenance
@@ -120,7 +119,7 @@ class RemoteJulia:
         solution's origin.
         """
         worker = options.extra["worker"]
-        flat, sent = pack(self._lowered, problem, options)
+        flat, sent = pack(problem, options)
         words = ""
         if all(is_concrete(x) for x in jtu.tree_leaves((flat, _fields(sent)))):
             flat, fields = jtu.tree_map(_as_numpy, (flat, _fields(sent)))

@@ -1,0 +1,101 @@
+"""What is kept with a Julia session: compiled functions and prepared problems."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import jax.tree_util as jtu
+import numpy as np
+
+from ..._core import LRU
+from ...problems import Event, Problem, SDEProblem
+from ...runtime import Session
+from ._fields import FunctionCache
+from ._prepared import Approach, Prepared, PreparedProblem
+from ._sde_prepared import PreparedStochasticProblem
+from ._structure import structure_key
+
+# A prepared problem holds Julia's copy of its state and parameters, little more.
+_KEPT_PROBLEMS = 128
+_KEPT_ALGORITHMS = 256
+
+
+class Context:
+    """Every function compiled in a Julia session, and every problem prepared there, of
+    which the ones that were used longest ago are let go."""
+
+    def __init__(self):
+        self.functions = FunctionCache()
+        self.algorithms: LRU[Any] = LRU(_KEPT_ALGORITHMS)
+        self._by_structure: LRU[Prepared] = LRU(_KEPT_PROBLEMS)
+        self._by_identity: dict[Any, tuple[Any, list[Any], Prepared]] = {}
+
+    def prepared(
+        self,
+        session: Session,
+        problem: Problem,
+        events: tuple[Any, ...],
+        approach: Approach,
+    ) -> Any:
+        """The prepared form of a problem.
+
+        The same problem object is found without looking at its structure, unless a
+        container within it was changed in place.
+        """
+        leaves = jtu.tree_leaves((problem, events))
+        near = (id(problem), tuple(map(id, events)), approach)
+        known = self._by_identity.get(near)
+        if known is not None and _same(known[1], leaves):
+            return known[2]
+        key = _key(problem, events, approach)
+        made = self._by_structure.get(
+            key, lambda: self._prepare(session, problem, events, approach)
+        )
+        # The list keeps the leaves alive, so that their identities stay theirs; the
+        # events are kept with it. When the problem goes, so does the entry.
+        if known is None:
+            weakref.finalize(problem, self._by_identity.pop, near, None)
+        self._by_identity[near] = (events, leaves, made)
+        if len(self._by_identity) > _KEPT_PROBLEMS:
+            self._by_identity.pop(next(iter(self._by_identity)))
+        return made
+
+    def _prepare(
+        self,
+        session: Session,
+        problem: Any,
+        events: tuple[Any, ...],
+        approach: Approach,
+    ) -> Prepared:
+        if isinstance(problem, SDEProblem):
+            return PreparedStochasticProblem(session, self.functions, problem, approach)
+        return PreparedProblem(session, self.functions, problem, events, approach)
+
+
+def context_of(session: Session) -> Context:
+    """What is kept with a Julia session."""
+    return session.context(Context)
+
+
+def _same(known: list[Any], leaves: list[Any]) -> bool:
+    return len(known) == len(leaves) and all(
+        a is b for a, b in zip(known, leaves, strict=True)
+    )
+
+
+def _key(problem: Problem, events: tuple[Any, ...], approach: Approach) -> Any:
+    """What decides how a problem is prepared; `None` where it cannot be hashed."""
+    functions = tuple(term.function for term in problem.terms)
+    conditions = tuple(e if isinstance(e, Event) else type(e) for e in events)
+    key = structure_key((problem.y0, functions, problem.args, conditions))
+    if key is None:
+        return None
+    mass = getattr(problem, "mass_matrix", None)
+    return (
+        key,
+        problem.kind,
+        tuple(term.columns for term in problem.terms),
+        None if mass is None else np.asarray(mass).tobytes(),
+        approach,
+    )
