@@ -16,6 +16,7 @@ from jax.flatten_util import ravel_pytree
 from jax.lax import stop_gradient
 from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
 
+from .._core import with_forward_rule
 from ..argument_checks import check_whole
 from ..stability._matrix_measure import Norm, check_norm, check_weight
 from ._abscissa import excess, measures, smoothed_abscissa
@@ -255,7 +256,8 @@ def _equilibrium(
 
 
 def flat_field(owner: str, model: Any, example: PyTree, args: PyTree) -> Field:
-    """The field of a model, or the drift of a stochastic one, on flat states."""
+    """The field of a model, or the drift of a stochastic one, on flat states. A tangent
+    can be pushed through it, also where the field itself has a reverse rule only."""
     field = getattr(model, "drift", model)
     if not callable(field):
         raise TypeError(
@@ -263,7 +265,12 @@ def flat_field(owner: str, model: Any, example: PyTree, args: PyTree) -> Field:
             f"{type(model).__name__}."
         )
     unravel = ravel_pytree(example)[1]
-    return lambda t, u: ravel_pytree(field(t, unravel(u), args))[0]
+
+    def flat(t: Any, u: Array) -> Array:
+        y = unravel(u)
+        return ravel_pytree(with_forward_rule(field, t, y, args)(t, y, args))[0]
+
+    return flat
 
 
 def _fixed(model: PyTree) -> PyTree:
