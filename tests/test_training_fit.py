@@ -305,7 +305,7 @@ def test_a_gradient_that_is_not_finite_stops_at_its_step():
 
     model = {"w": jnp.zeros(2)}
     data = iter([np.ones((2, 2)), np.zeros((2, 2)), np.ones((2, 2)), np.ones((2, 2))])
-    with pytest.raises(TrainingError, match="parameters after it are not finite") as e:
+    with pytest.raises(TrainingError, match="state after it are not finite") as e:
         small(model=model, data=data, loss=loss, steps=4, optimizer=optax.sgd(0.0))
     assert (e.value.step, e.value.batch) == (1, None)
     np.testing.assert_array_equal(e.value.model["w"], 0.0)

@@ -21,6 +21,7 @@ from ..precision import precision_of
 from ..problem import ODEProblem
 from ..solution import Provenance
 from ..solve import solve
+from ..tolerances import state_size
 from ._draws import over_draws
 from ._estimate import OrderEstimate, fit_order
 from ._runs import flat_end
@@ -268,7 +269,8 @@ def _limit(owner: str, limit: Any) -> tuple[np.ndarray, str]:
         return _flat(owner, limit), "the limit given"
     with precision_of(limit):
         tolerance = _RTOL if limit.dtype == np.float64 else 1e-6
-        solution = solve(limit, solver="Dopri8", rtol=tolerance, atol=tolerance)
+        absolute = tolerance * state_size(limit)
+        solution = solve(limit, solver="Dopri8", rtol=tolerance, atol=absolute)
         return flat_end(solution), f"its differential equation, solved to {tolerance:g}"
 
 

@@ -234,10 +234,13 @@ def _equilibrium(
     shares = jnp.asarray(0.5 ** np.arange(_HALVINGS), guess.dtype)
 
     def damped(_: int, u: Array) -> Array:
-        step = jnp.linalg.solve(jax.jacfwd(fixed)(u), fixed(u))
-        # Along Newton's step as far as the field falls most.
+        value = fixed(u)
+        step = jnp.linalg.solve(jax.jacfwd(fixed)(u), value)
+        # Along Newton's step as far as the field falls most, beside its size here: in
+        # float32 squares overflow from 2e19.
         tried = u - shares[:, None] * step
-        sizes = jnp.linalg.norm(jax.vmap(fixed)(tried), axis=1)
+        unit = jnp.maximum(jnp.max(jnp.abs(value)), jnp.finfo(u.dtype).tiny)
+        sizes = jnp.linalg.norm(jax.vmap(fixed)(tried) / unit, axis=1)
         return tried[jnp.argmin(jnp.where(jnp.isfinite(sizes), sizes, jnp.inf))]
 
     # Not optimistix: its dogleg method refuses float32 while JAX is in 64 bits.
