@@ -98,7 +98,8 @@ def underdamped_langevin(
                 f"{shapes[0]}, got shape {np.shape(value)}."
             )
         # As it is in the precision of the state, where it may be too large or small.
-        held = jnp.asarray(value, x.dtype)
+        with np.errstate(over="ignore", under="ignore"):
+            held = jnp.asarray(value, x.dtype)
         if is_concrete(value) and not np.all(np.isfinite(held) & (held > 0)):
             raise ValueError(
                 f"underdamped_langevin: `{name}` must be positive and finite in the "
