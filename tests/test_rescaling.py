@@ -348,6 +348,8 @@ CASES = [
     pytest.param(tool, dtype, marks=[pytest.mark.slow] if slow else [], id=name)
     for tool, (_, _, slow) in TOOLS.items()
     for dtype in (jnp.float64, jnp.float32)
+    # Squares of the gradients of squares of the state leave float32 from 1e9 on.
+    if not (tool is trained and dtype == jnp.float32)
     for name in [f"{tool.__name__}-{jnp.dtype(dtype).name}"]
 ]
 
