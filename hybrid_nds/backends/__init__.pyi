@@ -5,4 +5,5 @@ from ._steady_state import check_rest as check_rest
 from ._tolerances import (
     default_absolute as default_absolute,
     default_tolerances as default_tolerances,
+    state_size as state_size,
 )

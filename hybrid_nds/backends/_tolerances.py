@@ -60,6 +60,16 @@ def default_absolute(problem: Problem, rtol: Any) -> Any:
     return min(usual, max(float(rtol) * size, _least(problem.dtype)))
 
 
+def state_size(problem: Problem) -> float:
+    """The size of the states of a problem, which makes a relative tolerance an absolute
+    one in any unit: the largest component of the start, or, where the problem starts
+    at zero, of the change that its rates at the start make over the span; one where
+    all these are zero."""
+    leaves = jtu.tree_leaves(problem.y0)
+    size = _largest(leaves) or _first_change(problem)
+    return size if 0 < size < np.inf else 1.0
+
+
 def _least(dtype: Any) -> float:
     return float(np.sqrt(np.finfo(dtype).tiny))
 

@@ -69,7 +69,7 @@ def propagation_of_chaos(
             own = slice(0, count * motions)
             h = None if areas is None else areas[..., own]
             states = end_states(problem, backend, solver, dw[..., own], h, steps)
-            return states[:, -1].reshape(draws, count, -1)
+            return states[:, -1].reshape(draws, count, -1).astype(float)
 
         reference = "the first particles of the largest system"
         if limit is None:

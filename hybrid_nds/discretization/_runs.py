@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -54,10 +55,10 @@ def draw(
     shape, dtype = (paths, steps, problem.noise_dimension), problem.dtype
     one, other = jax.random.split(key)
     # On a grid both are independent from step to step, and of each other (Foster 2020).
-    dw = np.sqrt(h) * np.asarray(jax.random.normal(one, shape, dtype))
+    dw = math.sqrt(h) * np.asarray(jax.random.normal(one, shape, dtype))
     if not area:
         return dw, None
-    return dw, np.sqrt(h / 12) * np.asarray(jax.random.normal(other, shape, dtype))
+    return dw, math.sqrt(h / 12) * np.asarray(jax.random.normal(other, shape, dtype))
 
 
 def end_states(
@@ -181,12 +182,13 @@ def deterministic_states(
 
 
 def flat_end(solution: Any) -> np.ndarray:
-    """The last state of a solution, flat."""
+    """The last state of a solution, flat, in double precision."""
     return np.concatenate(
-        [np.ravel(np.asarray(leaf)[-1]) for leaf in jtu.tree_leaves(solution.ys)]
+        [np.ravel(np.asarray(leaf, float)[-1]) for leaf in jtu.tree_leaves(solution.ys)]
     )
 
 
 def flat_state(state: Any) -> np.ndarray:
-    """A state as one vector."""
-    return np.concatenate([np.ravel(np.asarray(x)) for x in jtu.tree_leaves(state)])
+    """A state as one vector, in double precision."""
+    leaves = jtu.tree_leaves(state)
+    return np.concatenate([np.ravel(np.asarray(leaf, float)) for leaf in leaves])

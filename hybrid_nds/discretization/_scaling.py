@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from .._core import check_whole, precision_of
 from ..analysis import AnalysisResult, analysis_provenance
+from ..backends import state_size
 from ..problems import ODEProblem
 from ..solution import Provenance
 from ..solving import solve
@@ -267,7 +268,8 @@ def _limit(owner: str, limit: Any) -> tuple[np.ndarray, str]:
         return _flat(owner, limit), "the limit given"
     with precision_of(limit):
         tolerance = _RTOL if limit.dtype == np.float64 else 1e-6
-        solution = solve(limit, solver="Dopri8", rtol=tolerance, atol=tolerance)
+        absolute = tolerance * state_size(limit)
+        solution = solve(limit, solver="Dopri8", rtol=tolerance, atol=absolute)
         return flat_end(solution), f"its differential equation, solved to {tolerance:g}"
 
 

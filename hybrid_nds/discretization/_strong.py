@@ -84,19 +84,19 @@ def strong_order(
         dw, areas = draw_checked(
             "strong_order", problem, solver, backend, key, paths, finest
         )
+
+        def ends(count: int) -> np.ndarray:
+            along = end_states(problem, backend, solver, dw, areas, count, **options)
+            return along[:, -1]
+
         truth = (
             exact_states(problem, exact, dw, areas)
             if exact is not None
-            else end_states(problem, backend, solver, dw, areas, finest, **options)[
-                :, -1
-            ]
+            else ends(finest)
         )
         errors = [
-            np.linalg.norm(
-                end_states(problem, backend, solver, dw, areas, count, **options)[:, -1]
-                - truth,
-                axis=-1,
-            )
+            # In double precision: squares of small errors underflow in float32.
+            np.linalg.norm(np.subtract(ends(count), truth, dtype=float), axis=-1)
             for count in counts
         ]
     else:

@@ -16,6 +16,7 @@ from jaxtyping import PRNGKeyArray
 
 from .._core import precision_of
 from ..analysis import analysis_provenance, progress_bar
+from ..backends import state_size
 from ..problems import ODEProblem, SDEProblem
 from ..solving import solve
 from ._runs import (
@@ -53,10 +54,11 @@ def work_precision(
     """Errors and costs of methods on a problem, on either backend.
 
     An ordinary problem is solved with error control at each of `rtols` (with `atol`
-    the same), or in fixed `steps`; the error is that of the end state, in the Euclidean
-    norm. A stochastic problem is solved in fixed `steps` along the same Brownian paths,
-    and the error is the mean over them (Kloeden & Platen 1992, equation 9.6.1). Times
-    are the processor's, the least of `repeats`, after one run that compiles.
+    the same times the largest component of the start), or in fixed `steps`; the error
+    is that of the end state, in the Euclidean norm. A stochastic problem is solved in
+    fixed `steps` along the same Brownian paths, and the error is the mean over them
+    (Kloeden & Platen 1992, equation 9.6.1). Times are the processor's, the least of
+    `repeats`, after one run that compiles.
 
     **Arguments:**
 
@@ -146,6 +148,7 @@ def _ordinary(
     progress: bool,
 ) -> tuple[list[WorkRow], str]:
     reference = "the exact solution"
+    size = state_size(problem)
     if exact is not None:
         truth = flat_state(exact)
     else:
@@ -154,7 +157,7 @@ def _ordinary(
         reference = f"{solver} on {backend} at a tolerance of {rtol:g}"
         truth = flat_end(
             solve(
-                problem, backend, solver=solver, rtol=rtol, atol=rtol,
+                problem, backend, solver=solver, rtol=rtol, atol=rtol * size,
                 max_steps=_MAX_STEPS,
             )
         )  # fmt: skip
@@ -166,9 +169,12 @@ def _ordinary(
             limit = max_steps if counts is None else max(counts) + 16
             run = _solver_of(backend, solver, limit)
             for choice in choices:
-                given = ("rtol", "atol") if counts is None else ("dt",)
-                length = float(choice) if counts is None else span / choice
-                call = functools.partial(run, problem, dict.fromkeys(given, length))
+                lengths = (
+                    {"rtol": choice, "atol": choice * size}
+                    if counts is None
+                    else {"dt": span / choice}
+                )
+                call = functools.partial(run, problem, lengths)
                 solution = call()
                 good = bool(solution.succeeded)
                 gap = np.linalg.norm(flat_end(solution) - truth) if good else math.inf
@@ -256,7 +262,8 @@ def _stochastic(
                 target = path_solver(problem, backend, solver, finest)(dw, own)[:, -1]
             for count in counts:
                 along = path_solver(problem, backend, solver, count)
-                gaps = np.linalg.norm(along(dw, own)[:, -1] - target, axis=1)
+                ends = along(dw, own)[:, -1]
+                gaps = np.linalg.norm(np.subtract(ends, target, dtype=float), axis=1)
                 good = bool(np.all(np.isfinite(gaps)))
                 seconds = _least_seconds(functools.partial(along, dw, own), repeats)
                 rows.append(

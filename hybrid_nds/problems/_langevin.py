@@ -38,7 +38,7 @@ class LangevinDiffusion(eqx.Module):
 
     def __call__(self, t: Any, y: Any, args: PyTree) -> tuple[Array, Array]:
         x, v = y
-        strength = jnp.sqrt(2 * self.friction * self.damping)
+        strength = jnp.sqrt(2 * self.friction) * jnp.sqrt(self.damping)
         on_velocity = jnp.diag(jnp.broadcast_to(strength, v.shape).astype(v.dtype))
         return jnp.zeros((x.size, v.size), x.dtype), on_velocity
 
@@ -97,14 +97,15 @@ def underdamped_langevin(
                 f"underdamped_langevin: `{name}` must be a number or have shape "
                 f"{shapes[0]}, got shape {np.shape(value)}."
             )
-        if is_concrete(value) and not np.all(
-            np.isfinite(np.asarray(value)) & (np.asarray(value) > 0)
-        ):
+        # As it is in the precision of the state, where it may be too large or small.
+        with np.errstate(over="ignore", under="ignore"):
+            held = jnp.asarray(value, x.dtype)
+        if is_concrete(value) and not np.all(np.isfinite(held) & (held > 0)):
             raise ValueError(
-                f"underdamped_langevin: `{name}` must be positive and finite, got "
-                f"{value}."
+                f"underdamped_langevin: `{name}` must be positive and finite in the "
+                f"precision of `x0`, {x.dtype}, got {value}."
             )
-        coefficients.append(jnp.asarray(value, x.dtype))
+        coefficients.append(held)
     return SDEProblem(
         LangevinDrift(gradient, *coefficients),
         LangevinDiffusion(*coefficients),

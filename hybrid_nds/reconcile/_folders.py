@@ -58,7 +58,7 @@ def find_folder(name_or_path: str | Path) -> Path:
     **Raises:** `FileNotFoundError` for a fixture that is not there.
     """
     path = Path(name_or_path)
-    if path.name == "problem.toml":
+    if path.name == "problem.toml" and not (path / "problem.toml").is_file():
         path = path.parent
     if (path / "problem.toml").is_file():
         return path
@@ -66,6 +66,12 @@ def find_folder(name_or_path: str | Path) -> Path:
         inside = fixtures_root() / name_or_path
         if (inside / "problem.toml").is_file():
             return inside
+    if (path / "problem.toml").is_dir():
+        raise FileNotFoundError(
+            f"load_fixture: {path / 'problem.toml'} must be a file that describes a "
+            "problem, and is a folder; rename it, or give the path of a folder with "
+            "such a file."
+        )
     raise FileNotFoundError(
         f"load_fixture: no fixture {str(name_or_path)!r}; give the path of a folder "
         f"with a problem.toml, or one of: {', '.join(list_fixtures())}."

@@ -56,9 +56,10 @@ def _gramian(M: Float[Array, "n n"]) -> Float[Array, "n n"]:
     the time; not finite, or huge, for others."""
     n = M.shape[0]
     h = 1 / jnp.maximum(jnp.linalg.norm(M), jnp.finfo(M.dtype).tiny)
-    # Van Loan 1978: both the exponential and the integral over a first, short time.
-    unit = jnp.eye(n, dtype=M.dtype)
-    block = jnp.block([[-M, unit], [jnp.zeros_like(M), M.T]]) * h
+    # Van Loan 1978: both the exponential and the integral over a first, short time,
+    # which is the unit, so that all entries are of order one.
+    unit, M = jnp.eye(n, dtype=M.dtype), M * h
+    block = jnp.block([[-M, unit], [jnp.zeros_like(M), M.T]])
     whole = jax.scipy.linalg.expm(block)
     flow = whole[n:, n:].T
     integral = flow @ whole[:n, n:]
@@ -67,7 +68,7 @@ def _gramian(M: Float[Array, "n n"]) -> Float[Array, "n n"]:
         flow, integral = both
         return flow @ flow, integral + flow @ integral @ flow.T
 
-    return jax.lax.fori_loop(0, _DOUBLINGS, double, (flow, integral))[1]
+    return h * jax.lax.fori_loop(0, _DOUBLINGS, double, (flow, integral))[1]
 
 
 def measures(A: Float[Array, "n n"], norm: Norm) -> Float[Array, " n"]:

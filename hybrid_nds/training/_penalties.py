@@ -16,7 +16,7 @@ from jax.flatten_util import ravel_pytree
 from jax.lax import stop_gradient
 from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
 
-from .._core import check_whole
+from .._core import check_whole, with_forward_rule
 from ..stability.local import Norm, check_norm, check_weight
 from ._abscissa import excess, measures, smoothed_abscissa
 from ._losses import Loss, Value
@@ -233,10 +233,13 @@ def _equilibrium(
     shares = jnp.asarray(0.5 ** np.arange(_HALVINGS), guess.dtype)
 
     def damped(_: int, u: Array) -> Array:
-        step = jnp.linalg.solve(jax.jacfwd(fixed)(u), fixed(u))
-        # Along Newton's step as far as the field falls most.
+        value = fixed(u)
+        step = jnp.linalg.solve(jax.jacfwd(fixed)(u), value)
+        # Along Newton's step as far as the field falls most, beside its size here: in
+        # float32 squares overflow from 2e19.
         tried = u - shares[:, None] * step
-        sizes = jnp.linalg.norm(jax.vmap(fixed)(tried), axis=1)
+        unit = jnp.maximum(jnp.max(jnp.abs(value)), jnp.finfo(u.dtype).tiny)
+        sizes = jnp.linalg.norm(jax.vmap(fixed)(tried) / unit, axis=1)
         return tried[jnp.argmin(jnp.where(jnp.isfinite(sizes), sizes, jnp.inf))]
 
     # Not optimistix: its dogleg method refuses float32 while JAX is in 64 bits.
@@ -255,7 +258,8 @@ def _equilibrium(
 
 
 def flat_field(owner: str, model: Any, example: PyTree, args: PyTree) -> Field:
-    """The field of a model, or the drift of a stochastic one, on flat states."""
+    """The field of a model, or the drift of a stochastic one, on flat states. A tangent
+    can be pushed through it, also where the field itself has a reverse rule only."""
     field = getattr(model, "drift", model)
     if not callable(field):
         raise TypeError(
@@ -263,7 +267,12 @@ def flat_field(owner: str, model: Any, example: PyTree, args: PyTree) -> Field:
             f"{type(model).__name__}."
         )
     unravel = ravel_pytree(example)[1]
-    return lambda t, u: ravel_pytree(field(t, unravel(u), args))[0]
+
+    def flat(t: Any, u: Array) -> Array:
+        y = unravel(u)
+        return ravel_pytree(with_forward_rule(field, t, y, args)(t, y, args))[0]
+
+    return flat
 
 
 def _fixed(model: PyTree) -> PyTree:

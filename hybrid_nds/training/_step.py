@@ -191,6 +191,7 @@ class Program:
         )
         new = optax.apply_updates(parameters, updates)
         finite = [jnp.isfinite(x).all() for x in jtu.tree_leaves((found, new))]
+        finite += _kept_finite(optimizer_state, new_state)
         good = good & jnp.stack(finite).all()
         state = jtu.tree_map(
             lambda x, old: jnp.where(good, x, old), (new, new_state), state
@@ -200,6 +201,17 @@ class Program:
             {"loss": found, **{"parts/" + n: x for n, x in parts.items()}},
             good,
         )
+
+
+def _kept_finite(before: PyTree, after: PyTree) -> list[Array]:
+    """Whether nothing in the state of an optimizer turned infinite, as squares of large
+    gradients do, by which it divides and then stands still. Some begin so."""
+    pairs = zip(jtu.tree_leaves(before), jtu.tree_leaves(after), strict=True)
+    return [
+        jnp.all(jnp.isfinite(new) | ~jnp.isfinite(old))
+        for old, new in pairs
+        if eqx.is_inexact_array(new)
+    ]
 
 
 def value_and_parts(given: Any) -> tuple[Array, dict[str, Array]]:

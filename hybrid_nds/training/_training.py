@@ -268,11 +268,15 @@ class Training:
             which = f"the batch of samples {few}{', …' if len(batch) > 8 else ''}"
         what = f"the loss is {loss}"
         if math.isfinite(loss):
-            what = f"the loss is {loss:.6g}, but parameters after it are not finite,"
+            what = (
+                f"the loss is {loss:.6g}, but parameters or the optimizer's state "
+                "after it are not finite,"
+            )
         raise TrainingError(
             f"fit: {what} at step {step}, {which}; {self._kept()} `model` of this "
             "error is the model before that step. Try a smaller learning rate, clip "
-            "gradients (optax.clip_by_global_norm), or look at the batch.",
+            "gradients (optax.clip_by_global_norm), take a loss in a unit of its own "
+            "size (squares overflow), or look at the batch.",
             step=step,
             loss=loss,
             batch=batch,

@@ -149,3 +149,16 @@ def test_files_beside_it_are_named(tmp_path, name, file, change):
         place.write_bytes(change(place.read_bytes()))
     with pytest.raises(ValueError, match=file.replace(".", r"\.")):
         load_fixture(folder)
+
+
+def test_a_folder_in_place_of_the_file_is_named(tmp_path):
+    (tmp_path / "problem.toml").mkdir()
+    for given in (tmp_path, tmp_path / "problem.toml"):
+        with pytest.raises(FileNotFoundError, match=r"problem\.toml must be a file"):
+            load_fixture(given)
+
+
+def test_a_folder_may_have_the_name_of_the_file(tmp_path):
+    folder = tmp_path / "problem.toml"
+    shutil.copytree(fixtures_root() / "lorenz63", folder)
+    assert load_fixture(folder).name == "lorenz63"

@@ -297,6 +297,20 @@ def test_a_loss_that_is_not_finite_stops_at_its_step():
     assert np.isnan(error.history.loss[error.step])
 
 
+def test_an_optimizer_whose_squares_overflow_stops():
+    # Gradients of 1e30 have squares of 1e60, by which Adam would divide and stand.
+    model = linear("float32")
+    data = (X.astype("float32"), Y.astype("float32"))
+    with pytest.raises(TrainingError, match="optimizer's state after it are not fini"):
+        small(
+            model=model,
+            data=data,
+            loss=lambda model, batch, key: 1e30 * squares(model, batch, key),
+            optimizer=optax.adam(0.1),
+            steps=3,
+        )
+
+
 def test_a_gradient_that_is_not_finite_stops_at_its_step():
     """The square root of |w| is finite at 0, its slope is not."""
 
@@ -305,7 +319,7 @@ def test_a_gradient_that_is_not_finite_stops_at_its_step():
 
     model = {"w": jnp.zeros(2)}
     data = iter([np.ones((2, 2)), np.zeros((2, 2)), np.ones((2, 2)), np.ones((2, 2))])
-    with pytest.raises(TrainingError, match="parameters after it are not finite") as e:
+    with pytest.raises(TrainingError, match="state after it are not finite") as e:
         small(model=model, data=data, loss=loss, steps=4, optimizer=optax.sgd(0.0))
     assert (e.value.step, e.value.batch) == (1, None)
     np.testing.assert_array_equal(e.value.model["w"], 0.0)

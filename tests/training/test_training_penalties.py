@@ -206,6 +206,50 @@ def test_equilibria_are_found_and_followed():
     np.testing.assert_allclose(slope, -4 * over, rtol=1e-6)
 
 
+@jax.custom_vjp
+def _scaled_cubic(a, y):
+    return a * y - y**3
+
+
+_scaled_cubic.defvjp(
+    lambda a, y: (_scaled_cubic(a, y), (a, y)),
+    lambda kept, g: (jnp.sum(g * kept[1]), g * (kept[0] - 3 * kept[1] ** 2)),
+)
+
+
+class ReversePitchfork(Pitchfork):
+    """The same field with a reverse rule alone."""
+
+    def __call__(self, t, y, args):
+        return _scaled_cubic(self.a, y)
+
+
+class Drift(eqx.Module):
+    drift: eqx.Module
+
+
+@pytest.mark.parametrize("wrap", [lambda field: field, Drift])
+@pytest.mark.parametrize(
+    "penalty",
+    [
+        ContractionPenalty((jnp.array([-1.0]), jnp.array([1.0])), rate=3.0, samples=4),
+        SpectralAbscissaPenalty(jnp.array([[0.9]]), margin=9.0),
+    ],
+    ids=lambda penalty: penalty.name,
+)
+def test_penalties_take_fields_with_a_reverse_rule_only(penalty, wrap):
+    def value(model):
+        return penalty(wrap(model), None, KEY)[0]
+
+    both = eqx.filter_jit(eqx.filter_value_and_grad(value))
+    a = jnp.asarray(0.7)
+    expected, slope = both(Pitchfork(a))
+    found, found_slope = both(ReversePitchfork(a))
+    # The same products in another order, and a Newton's method that ends in ε.
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
+    np.testing.assert_allclose(found_slope.a, slope.a, rtol=1e-12)
+
+
 def test_guesses_that_lead_nowhere_do_not_count():
     def field(t, y, args):
         return 1 + args * y**2

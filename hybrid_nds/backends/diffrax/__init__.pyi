@@ -1,6 +1,5 @@
 from ._backend import DiffraxBackend as DiffraxBackend, plan as plan
 from ._events import AtRest as AtRest, Crossing as Crossing
-from ._newton import StageNewton as StageNewton
 from ._parts import no_drift as no_drift
 from ._run import DiffeqsolveArguments as DiffeqsolveArguments
 from ._sde import (
@@ -13,4 +12,5 @@ from ._stability import (
     diffrax_tangent_flow as diffrax_tangent_flow,
     powers_of_two as powers_of_two,
 )
+from ._stages import ToleranceNewton as ToleranceNewton
 from ._tangent_steps import StepIncrement as StepIncrement

@@ -1,4 +1,4 @@
-"""Newton's method for the stage equations of implicit Diffrax solvers.
+"""Newton's method for the stage equations of implicit Diffrax solvers, and for others.
 
 A stage solves for an increment k of the state, or for a slope f with k = h f, in
 y = ỹ + γk. Every update is measured by what it does to y, so that neither the unit of
@@ -78,7 +78,7 @@ class _StageNewton(optx.AbstractRootFinder):
         columns = jax.vmap(push)(jnp.eye(flat.shape[0], dtype=flat.dtype))
         update = _solve(columns.T, value)
         after = unravel(flat - update)
-        base, increment = _stage(args)
+        base, increment = _stage(args, y)
         moved = increment(unravel(update))
         stage = (base**ω + increment(after) ** ω).ω
         size, small = self._sizes(moved, stage, base)
@@ -180,12 +180,17 @@ def _ended(
     return converged | diverged, result
 
 
-def _stage(args: Any) -> tuple[PyTree[Array], Callable[[PyTree], PyTree]]:
+def _stage(
+    args: Any, unknown: PyTree[Array]
+) -> tuple[PyTree[Array], Callable[[PyTree], PyTree]]:
     """The state ỹ of a stage, and what makes the increment γk of its unknown.
 
     Diffrax hands its stage equations `(…, γ, field, [product,] time, ỹ, args,
     control)`, with a product where the unknown is a slope; implicit Euler has no γ.
+    Equations without arguments are no stage: their unknown is the state itself.
     """
+    if args is None:
+        return jtu.tree_map(jnp.zeros_like, unknown), lambda unknown: unknown
     *first, base, _, control = args
     functions = [place for place, part in enumerate(first) if callable(part)]
     gamma = first[functions[0] - 1] if functions[0] > 0 else 1.0

@@ -179,9 +179,11 @@ def _fixed(
         y, kept, good = carry
         j, increment = given
         t0, t1 = time + j * step, time + (j + 1) * step
-        y, _, _, kept, result = plan.solver.step(
+        after, _, _, kept, result = plan.solver.step(
             terms(increment, t0, t1), t0, t1, y, plan.problem.args, kept, False
         )
+        # Diffrax's ItoMilstein returns float64 where JAX has it, from a float32 too.
+        y = jtu.tree_map(lambda new, old: new.astype(old.dtype), after, y)
         return (y, kept, good & (result == diffrax.RESULTS.successful)), None
 
     # Tangent vectors were turned since the last step: nothing of it can be used again.

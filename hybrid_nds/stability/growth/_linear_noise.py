@@ -13,6 +13,7 @@ import scipy.linalg
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Float
 
+from ...backends import state_size
 from ...problems import ODEProblem, SDEProblem, forward_problem, to_ito
 
 _MOST = 4096
@@ -21,16 +22,25 @@ _MOST = 4096
 @dataclasses.dataclass(frozen=True)
 class LinearNoise:
     """$dX = AX\\,dt + \\sum_j B_j X\\,dW_j$ in Itô's interpretation: `a` of shape
-    `(n, n)`, `b` of shape `(m, n, n)`."""
+    `(n, n)`, `b` of shape `(m, n, n)`, and the `precision` of their entries."""
 
     a: Float[np.ndarray, "n n"]
     b: Float[np.ndarray, "m n n"]
+    precision: float
+
+    @property
+    def rate(self) -> float:
+        """A bound of the terms that the growth of second moments is a sum of, which
+        may be far larger than it: $2\\|A\\| + \\sum_j \\|B_j\\|^2$."""
+        noise = sum(float(np.linalg.norm(b, 2)) ** 2 for b in self.b)
+        return 2 * float(np.linalg.norm(self.a, 2)) + noise
 
 
 @dataclasses.dataclass(frozen=True)
 class Leading:
     """The eigenvalue that rules: its `value`, and its `error` from round-off, the
-    machine precision times the norm and the condition of the eigenvalue."""
+    precision times the size of what the matrix is a sum of and the condition of the
+    eigenvalue."""
 
     value: float
     error: float
@@ -49,11 +59,16 @@ def linear_noise(owner: str, problem: ODEProblem | SDEProblem) -> LinearNoise:
         drift, diffusion = flat_field(forward_problem(problem)), None
     n = problem.dimension
     random = np.random.default_rng(8)
-    points = jnp.asarray(random.standard_normal((3, n)), problem.dtype)
-    times = [float(problem.t0) + shift for shift in (0.0, 0.37, 5.41)]
+    # In the units of the problem: terms that it can see there may vanish elsewhere.
+    points = state_size(problem) * random.standard_normal((3, n))
+    points = jnp.asarray(points, problem.dtype)
+    t0, t1 = float(problem.t0), float(problem.t1)
+    span = t1 - t0 if math.isfinite(t1) else 1.0
+    times = [t0 + share * span for share in (0.0, 0.37, 1.0)]
+    precision = float(np.finfo(problem.dtype).eps)
     a = _matrices(owner, "drift", drift, points, times)
     if diffusion is None:
-        return LinearNoise(a, np.zeros((0, n, n)))
+        return LinearNoise(a, np.zeros((0, n, n)), precision)
     assert isinstance(problem, SDEProblem)
     tensor = _matrices(owner, "diffusion", diffusion, points, times)
     if problem.matrix_noise:
@@ -62,7 +77,7 @@ def linear_noise(owner: str, problem: ODEProblem | SDEProblem) -> LinearNoise:
         b = tensor[None]
     else:
         b = np.stack([np.diag(np.eye(n)[j]) @ tensor for j in range(n)])
-    return LinearNoise(a, b)
+    return LinearNoise(a, b, precision)
 
 
 def flat_field(problem: ODEProblem) -> Any:
@@ -75,9 +90,9 @@ def _matrices(
     owner: str, name: str, function: Any, points: Any, times: list[float]
 ) -> np.ndarray:
     zero = jnp.zeros_like(points[0])
-    derivative = np.asarray(jax.jacfwd(function, 1)(times[0], zero))
+    derivative = np.asarray(jax.jacfwd(function, 1)(times[0], zero), float)
     tolerance = 1e4 * float(np.finfo(points.dtype).eps)
-    scale = max(float(np.max(np.abs(derivative), initial=0.0)), 1e-300)
+    scale = float(np.max(np.abs(derivative), initial=0.0))
     at_zero = np.asarray(function(times[0], zero))
     if np.max(np.abs(at_zero), initial=0.0) > 0:
         raise ValueError(
@@ -86,7 +101,7 @@ def _matrices(
         )
     for t in times:
         for point in np.asarray(points):
-            value = np.asarray(function(t, jnp.asarray(point)))
+            value = np.asarray(function(t, jnp.asarray(point)), float)
             expected = derivative @ point
             if not np.all(
                 np.abs(value - expected) <= tolerance * scale * np.sum(np.abs(point))
@@ -140,16 +155,27 @@ def check_lifted(owner: str, size: int) -> None:
         )
 
 
-def leading_eigenvalue(matrix: np.ndarray, kind: str) -> Leading:
+def leading_eigenvalue(
+    matrix: np.ndarray, kind: str, rounding: float | None = None
+) -> Leading:
     """The eigenvalue with the largest real part (`"abscissa"`), or modulus
-    (`"radius"`): a real one, since moments stay in a cone (Krein & Rutman 1948)."""
-    found: Any = scipy.linalg.eig(matrix, left=True, right=True)
+    (`"radius"`): a real one, since moments stay in a cone (Krein & Rutman 1948).
+
+    **Arguments:** a matrix; the kind; by how much its entries may be off, in norm:
+    where they are differences of large numbers, that is more than their own round-off,
+    which is the default.
+    """
+    # Entries of one size, since products of very small ones underflow.
+    scale = float(np.max(np.abs(matrix), initial=0.0)) or 1.0
+    found: Any = scipy.linalg.eig(matrix / scale, left=True, right=True)
     values, left, right = found
     sizes = values.real if kind == "abscissa" else np.abs(values)
     i = int(np.argmax(sizes))
     overlap = abs(np.vdot(left[:, i], right[:, i]))
-    norm = float(np.linalg.norm(matrix, 2))
+    norm = float(np.linalg.norm(matrix / scale, 2))
     epsilon = float(np.finfo(float).eps) * len(matrix) * norm
+    epsilon += (rounding or 0.0) / scale
     # A defective eigenvalue moves by the root of the perturbation.
-    error = min(epsilon / max(overlap, 1e-300), math.sqrt(epsilon * max(norm, 1e-300)))
-    return Leading(float(sizes[i]), error)
+    error = epsilon / max(overlap, float(np.finfo(float).tiny))
+    error = min(error, math.sqrt(epsilon * max(norm, epsilon)))
+    return Leading(scale * float(sizes[i]), scale * error)

@@ -15,6 +15,8 @@ from ...analysis import AnalysisResult, analysis_provenance
 from ...problems import ODEProblem, SDEProblem
 from ...solution import Provenance
 from ._linear_noise import (
+    Leading,
+    LinearNoise,
     check_lifted,
     leading_eigenvalue,
     linear_noise,
@@ -22,10 +24,19 @@ from ._linear_noise import (
     second_moment_operator,
 )
 from ._lyapunov_plan import check_lyapunov_problem, check_positive
-from ._mean_square_schemes import lifted_factor, quadrature_factor, resolve_scheme
+from ._mean_square_schemes import (
+    factor_size,
+    lifted_factor,
+    quadrature_factor,
+    resolve_scheme,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+# Its exponential is the largest of double precision.
+_LARGEST = math.log(np.finfo(float).max)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,13 +93,14 @@ class MeanSquareFactor(AnalysisResult):
 
     **Fields:** `value`, the spectral radius of $E[\\Phi\\otimes\\Phi]$, with
     $\\Phi$ the map of one step; `error`, from round-off and quadrature; `exact`, what
-    the equation itself does in that time, $e^{h\\cdot\\text{abscissa}}$; `scheme`;
-    `dt`; `settings`; `provenance`.
+    the equation itself does in that time, $e^{h\\cdot\\text{abscissa}}$, and
+    `exact_error`, from round-off; `scheme`; `dt`; `settings`; `provenance`.
     """
 
     value: float
     error: float
     exact: float
+    exact_error: float
     scheme: str
     dt: float
     settings: Mapping[str, Any]
@@ -101,14 +113,15 @@ class MeanSquareFactor(AnalysisResult):
 
     @property
     def exact_stable(self) -> bool:
-        """Whether those of the equation do."""
-        return self.exact < 1
+        """Whether those of the equation do, by more than the error."""
+        return self.exact < 1 - self.exact_error
 
     def variables(self) -> Mapping[str, tuple[tuple[str, ...], Any]]:
         return {
             "value": ((), self.value),
             "error": ((), self.error),
             "exact": ((), self.exact),
+            "exact_error": ((), self.exact_error),
             "stable": ((), self.stable),
         }
 
@@ -117,8 +130,9 @@ class MeanSquareFactor(AnalysisResult):
         return (
             f"{self.scheme} with steps of {self.dt:g}: second moments times "
             f"{self.value:.9g} ± {self.error:.1g} in each step, the equation's times "
-            f"{self.exact:.9g}; the scheme is {words[self.stable]}, the equation "
-            f"{words[self.exact_stable]}, in mean square"
+            f"{self.exact:.9g} ± {self.exact_error:.1g}; the scheme is "
+            f"{words[self.stable]}, the equation {words[self.exact_stable]}, in mean "
+            "square"
         )
 
     def draw(self, figure: Figure) -> None:
@@ -154,9 +168,8 @@ def mean_square_abscissa(problem: ODEProblem | SDEProblem) -> MeanSquareAbscissa
     check_lyapunov_problem(owner, problem)
     with precision_of(problem):
         linear = linear_noise(owner, problem)
-    operator = second_moment_operator(owner, linear)
-    found = leading_eigenvalue(operator, "abscissa")
-    spectrum = np.linalg.eigvals(operator).astype(complex)
+    found = _abscissa(owner, linear)
+    spectrum = np.linalg.eigvals(second_moment_operator(owner, linear)).astype(complex)
     return MeanSquareAbscissa(
         found.value,
         found.error,
@@ -164,6 +177,11 @@ def mean_square_abscissa(problem: ODEProblem | SDEProblem) -> MeanSquareAbscissa
         {"dimension": problem.dimension, "brownian_motions": len(linear.b)},
         analysis_provenance("jax", "second-moment operator"),
     )
+
+
+def _abscissa(owner: str, linear: LinearNoise) -> Leading:
+    operator = second_moment_operator(owner, linear)
+    return leading_eigenvalue(operator, "abscissa", 4 * linear.precision * linear.rate)
 
 
 def mean_square_factor(
@@ -210,14 +228,17 @@ def mean_square_factor(
         else:
             lifted = np.asarray(quadrature_factor(owner, name, problem, h))
             rough = np.asarray(quadrature_factor(owner, name, problem, h, nodes=10))
-    found = leading_eigenvalue(on_symmetric(lifted), "radius")
-    again = leading_eigenvalue(on_symmetric(rough), "radius")
-    abscissa = leading_eigenvalue(second_moment_operator(owner, linear), "abscissa")
+    rounding = 4 * linear.precision * factor_size(name, implicitness, linear, h)
+    found = leading_eigenvalue(on_symmetric(lifted), "radius", rounding)
+    again = leading_eigenvalue(on_symmetric(rough), "radius", rounding)
+    abscissa = _abscissa(owner, linear)
+    exact = float(np.exp(min(abscissa.value * h, _LARGEST)))
     shown = name if implicitness is None else f"{name}(θ={implicitness:g})"
     return MeanSquareFactor(
         found.value,
         found.error + abs(found.value - again.value),
-        math.exp(abscissa.value * h),
+        exact,
+        exact * float(np.expm1(min(abscissa.error * h, _LARGEST))),
         shown,
         h,
         {"theta": implicitness, "dimension": problem.dimension},

@@ -137,6 +137,24 @@ def lifted_factor(
     return lifted
 
 
+def factor_size(
+    scheme: str, theta: float | None, linear: LinearNoise, h: float
+) -> float:
+    """A bound of the terms that `lifted_factor` adds up, or a quadrature, which may be
+    far larger than the factor itself."""
+    norm = lambda matrix: float(np.linalg.norm(matrix, 2))
+    implicit = 1.0 if scheme == "SplitStep" else theta or 0.0
+    left = np.eye(len(linear.a)) - implicit * h * linear.a
+    noise = h * sum(norm(b) ** 2 for b in linear.b)
+    explicit = 1 + (1 - implicit) * h * norm(linear.a)
+    if scheme in CLOSED_FORMS.values():
+        size = explicit**2 + noise
+        size += noise**2 / 2 if scheme in ("Milstein", "ThetaMilstein") else 0.0
+    else:
+        size = (explicit + noise) ** 2
+    return size * norm(np.linalg.inv(left)) ** 2 * float(np.linalg.cond(left))
+
+
 def quadrature_factor(
     owner: str, solver: str, problem: SDEProblem, h: float, nodes: int = _NODES
 ) -> Any:

@@ -179,9 +179,11 @@ def _leading(linear: LinearNoise, p: float) -> tuple[float, float, int]:
         a, squares = float(linear.a[0, 0]), float(np.sum(linear.b**2))
         value = p * a + p * (p - 1) / 2 * squares
         size = abs(p * a) + abs(p * (p - 1)) * squares
-        return value, 4 * float(np.finfo(float).eps) * size, 1
+        return value, 4 * linear.precision * size, 1
     operator = moment_operator(_OWNER, linear, int(p))
-    found = leading_eigenvalue(operator, "abscissa")
+    # At most so many terms, of up to p(p − 1)/2 times those of second moments.
+    terms = len(linear.a) * max(p, p * (p - 1) / 2) * linear.rate
+    found = leading_eigenvalue(operator, "abscissa", 4 * linear.precision * terms)
     return found.value, found.error, len(operator)
 
 

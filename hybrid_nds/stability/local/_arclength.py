@@ -13,7 +13,7 @@ import numpy as np
 import optimistix as optx
 from jaxtyping import Array, ArrayLike
 
-from ...backends.diffrax import StageNewton
+from ...backends.diffrax import ToleranceNewton
 from ...problems import ODEProblem
 from ._field import Spectrum, flat_field, spectrum
 
@@ -71,7 +71,7 @@ def _corrected(
 
     found = optx.root_find(
         equations,
-        StageNewton(tolerance, tolerance, kappa=1.0),
+        ToleranceNewton(tolerance, tolerance, kappa=1.0),
         guess,
         max_steps=_NEWTON_STEPS,
         throw=False,

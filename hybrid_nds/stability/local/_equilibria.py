@@ -252,7 +252,8 @@ class _Search(NamedTuple):
 
     def values(self, states: np.ndarray) -> np.ndarray:
         times = np.full(len(states), self.time)
-        return np.asarray(field_values(self.problem, times, states))
+        # In double precision: squares of float32 overflow from 2e19, vanish at 1e-23.
+        return np.asarray(field_values(self.problem, times, states), float)
 
     def distance(self, a: np.ndarray, b: np.ndarray) -> float:
         return float(np.max(np.abs(a - b) / (self.box[1] - self.box[0])))
@@ -299,7 +300,7 @@ class _Search(NamedTuple):
         limit = 1e-3 * float(np.max(self.box[1] - self.box[0]))
         if max(one.error, other.error) > limit:
             return False
-        gap = float(np.linalg.norm(one.point - other.point))
+        gap = float(np.linalg.norm(one.point.astype(float) - other.point))
         return gap <= 3 * (one.error + other.error)
 
     def _judge(self, point: np.ndarray, typical: float, hits: int) -> _Group | None:
@@ -307,9 +308,10 @@ class _Search(NamedTuple):
         J = self._jacobian(point)
         if not np.all(np.isfinite(J)):
             return None
-        value = self.values(point[None])[0].astype(float)
+        value = self.values(point[None])[0]
         residual = float(np.linalg.norm(value))
-        plain = float(np.linalg.norm(J, 2)) * float(np.linalg.norm(point))
+        state = point.astype(float)
+        plain = float(np.linalg.norm(J, 2)) * float(np.linalg.norm(state))
         if residual > 1e4 * self.precision * (plain + typical):
             return None
         # In units of the region, in which components of unlike units are alike.
@@ -317,14 +319,14 @@ class _Search(NamedTuple):
         J = J * units / units[:, None]
         _, singular, directions = np.linalg.svd(J)
         off = float(np.linalg.norm(value / units))
-        round_off = self.precision * singular[0] * float(np.linalg.norm(point / units))
+        round_off = self.precision * singular[0] * float(np.linalg.norm(state / units))
         error, moved = np.inf, 0.0
         if singular[-1] > self.precision * singular[0]:
             error = (off + round_off) / singular[-1]
             # How much else the Jacobian may be where the zero really is. Newton's step
             # is half of the way to a double zero, a third of that to a triple one.
-            other = point + (4 * error * directions[-1] * units).astype(point.dtype)
-            there = self._jacobian(other) * units / units[:, None]
+            other = state + 4 * error * directions[-1] * units
+            there = self._jacobian(other.astype(point.dtype)) * units / units[:, None]
             moved = float(np.linalg.norm(there - J))
         found = spectrum(J, self.precision, moved if np.isfinite(moved) else 0.0)
         return _Group(point, residual, error * float(np.max(units)), found, hits)

@@ -25,14 +25,16 @@ _SAMPLES = 2000
 
 
 class Scaled(eqx.Module):
-    """A field in units of a period, which is the first of its arguments."""
+    """A field in units of a period and of the state, the first of its arguments: so
+    one tolerance suits the state and tangent vectors, which are of order one."""
 
     field: VectorField
 
     def __call__(self, s: Any, y: PyTree[Array], args: PyTree) -> PyTree[Array]:
-        period, start, own = args
-        rate = self.field(start + s * period, y, own)
-        return jtu.tree_map(lambda leaf: period * leaf, rate)
+        period, unit, start, own = args
+        state = jtu.tree_map(lambda leaf: unit * leaf, y)
+        rate = self.field(start + s * period, state, own)
+        return jtu.tree_map(lambda leaf: period * (leaf / unit), rate)
 
 
 class Shot(NamedTuple):
@@ -78,8 +80,10 @@ class Target:
 
     def scaled(self, point: np.ndarray, period: float) -> ODEProblem:
         dtype = self.problem.dtype
-        own = (np.asarray(period, dtype), self.problem.t0, self.problem.args)
-        y0 = shaped(self.problem, point.astype(dtype))
+        units = np.asarray(period, dtype), np.asarray(self.unit, dtype)
+        own = (*units, self.problem.t0, self.problem.args)
+        # A power of two, by which nothing is rounded.
+        y0 = shaped(self.problem, (point / self.unit).astype(dtype))
         return ODEProblem(Scaled(self.problem.field), y0, 0.0, 1.0, own)
 
     def shot(self, point: np.ndarray, period: float) -> Shot:
@@ -93,7 +97,7 @@ class Target:
         )
         solution = self._solve(made, period)
         state, tangents = jtu.tree_map(lambda leaf: np.asarray(leaf)[-1], solution.ys)
-        end = flat_state_of(state).astype(float)
+        end = flat_state_of(state).astype(float) * self.unit
         return Shot(
             point=point,
             period=period,
@@ -109,7 +113,7 @@ class Target:
         times = np.linspace(0, 1, points + 1).astype(self.problem.dtype)
         made = self.scaled(shot.point, shot.period)
         solution = self._solve(made, shot.period, saveat=times)
-        return flat_states(solution.ys)
+        return flat_states(solution.ys) * self.unit
 
     def _solve(self, made: Any, period: float, **more: Any) -> Any:
         try:
@@ -118,7 +122,7 @@ class Target:
                 self.backend,
                 solver=self.solver,
                 rtol=self.rtol,
-                atol=self.atol,
+                atol=self.atol / self.unit,
                 **more,
                 **self.options,
             )
@@ -263,7 +267,8 @@ def estimate_period(target: Target, start: np.ndarray) -> tuple[np.ndarray, floa
         )
     run = target.scaled(start, span)
     times = np.linspace(0, 1, _SAMPLES + 1).astype(problem.dtype)
-    states = flat_states(target._solve(run, span, saveat=times).ys)[_SAMPLES // 2 :]
+    solution = target._solve(run, span, saveat=times)
+    states = flat_states(solution.ys)[_SAMPLES // 2 :] * target.unit
     gaps = np.linalg.norm(states - states[0], axis=1)
     far = float(gaps.max())
     away = int(np.argmax(gaps > far / 2))
