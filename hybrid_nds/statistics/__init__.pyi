@@ -4,5 +4,6 @@ from ._chains import (
     effective_samples as effective_samples,
     r_hat_limit as r_hat_limit,
     split_r_hat as split_r_hat,
+    tail_index as tail_index,
 )
 from ._jackknife import jackknife_error as jackknife_error

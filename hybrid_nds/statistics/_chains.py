@@ -1,66 +1,70 @@
-"""What several chains say of one law: how many samples they are worth, whether they
-agree."""
+"""Chains of one distribution: effective sample sizes, agreement, tails."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
-import scipy.special
 import scipy.stats
 from jaxtyping import Float
 
-from ._correlation import autocovariances, correlation_time
+from ._correlation import correlation_time
 
 _R_HAT = 1.01
 _ALARM = 1e-3
+# To a tail of fewer weights no shape is fitted.
+_FEWEST = 5
 
 
 def effective_samples(series: Float[np.ndarray, "chains samples"]) -> float:
-    """How many independent samples tell the mean as well as these do.
-
-    Autocorrelations over all chains, their disagreement included, are summed by Geyer's
-    initial monotone sequence (Geyer 1992, section 3.3; Vehtari et al. 2021, equations
-    8–10).
+    """The effective sample size of the mean: how many independent samples tell it as
+    well as these do (Vehtari et al. 2021, equations 8–10; by arviz-stats).
 
     **Returns:** a number no greater than $N \\log_{10} N$ for $N$ samples in all; NaN
     for samples that are all alike.
     """
-    chains, samples = series.shape
-    covariance = autocovariances(series)
-    within = float(np.mean(covariance[:, 0])) * samples / (samples - 1)
+    from arviz_stats.base.array import array_stats
+
     scale = float(np.max(np.abs(series)))
-    if within <= (64 * np.finfo(float).eps * scale) ** 2:
+    if float(np.var(series)) <= (64 * np.finfo(float).eps * scale) ** 2:
         return math.nan
-    between = float(np.var(series.mean(axis=1), ddof=1)) if chains > 1 else 0.0
-    total = within * (samples - 1) / samples + between
-    rho = 1 - (within - covariance.mean(axis=0)) / total
-    rho[0] = 1.0
-    pairs = rho[: samples - samples % 2].reshape(-1, 2).sum(axis=1)
-    negative = np.flatnonzero(pairs <= 0)
-    pairs = pairs[: negative[0]] if negative.size else pairs
-    pairs = np.minimum.accumulate(pairs)
-    number = chains * samples
-    time = max(2 * float(pairs.sum()) - 1, 1 / math.log10(max(number, 10)))
-    return number / time
+    found: Any = array_stats.ess(series, method="mean")
+    return float(found)
 
 
 def split_r_hat(series: Float[np.ndarray, "chains samples"]) -> float:
-    """The factor by which the spread of the samples would shrink if the chains ran on:
-    $\\hat R$ over the halves of the chains.
+    """The potential scale reduction factor $\\hat R$, rank-normalized and split: by how
+    much the spread of the samples would shrink if the chains ran on (Vehtari et al.
+    2021, equations 4 and 14, and section 4; by arviz-stats).
 
-    Of the ranks' normal scores and of their distances from the median, the larger
-    (Vehtari et al. 2021, equations 4 and 14, and section 4). Near one where all chains
-    have seen the same law.
-
-    **Returns:** NaN for samples that are all alike.
+    **Returns:** near one where all chains sample one distribution; infinite for chains
+    that stand still apart from each other; NaN for samples that are all alike.
     """
-    half = series.shape[1] // 2
-    halves = np.concatenate([series[:, :half], series[:, -half:]])
-    if np.all(halves == halves.flat[0]):
+    from arviz_stats.base.array import array_stats
+
+    if np.all(series == series.flat[0]):
         return math.nan
-    folded = np.abs(halves - np.median(halves))
-    return max(_r_hat(_scores(halves)), _r_hat(_scores(folded)))
+    if np.all(series == series[:, :1]):
+        return math.inf
+    found: Any = array_stats.rhat(series, method="rank")
+    return float(found)
+
+
+def tail_index(logarithms: Float[np.ndarray, " samples"]) -> float:
+    """The shape of the generalized Pareto distribution of the largest weights (Zhang &
+    Stephens 2009; Vehtari et al. 2024; by arviz-stats), zero where there are too few of
+    different size.
+
+    **Arguments:** the logarithms of the weights.
+    """
+    from arviz_stats.base.array import array_stats
+
+    weights = np.exp(logarithms - np.max(logarithms))
+    if len(np.unique(weights)) < 2 * _FEWEST:
+        return 0.0
+    found: Any = array_stats.pareto_khat(weights[None], r_eff=1.0, tail="right")
+    return float(found)
 
 
 def r_hat_limit(series: Float[np.ndarray, "chains samples"]) -> float:
@@ -72,19 +76,3 @@ def r_hat_limit(series: Float[np.ndarray, "chains samples"]) -> float:
     each = samples / 2 / correlation_time(series)
     quantile = float(scipy.stats.chi2.isf(_ALARM, halves - 1)) / (halves - 1)
     return max(_R_HAT, math.sqrt(1 + quantile / each))
-
-
-def _scores(values: np.ndarray) -> np.ndarray:
-    """Normal scores of the ranks (Blom 1958)."""
-    ranks = scipy.stats.rankdata(values).reshape(values.shape)
-    return scipy.special.ndtri((ranks - 0.375) / (values.size + 0.25))
-
-
-def _r_hat(series: np.ndarray) -> float:
-    samples = series.shape[1]
-    within = float(np.mean(np.var(series, axis=1, ddof=1)))
-    between = samples * float(np.var(series.mean(axis=1), ddof=1))
-    if within <= (64 * np.finfo(float).eps) ** 2 * between or within == 0:
-        # Chains that do not move: apart, or all in one place.
-        return math.inf if between > 0 else math.nan
-    return math.sqrt((samples - 1) / samples + between / (samples * within))

@@ -266,7 +266,12 @@ def test_adaptive_split_steps_on_diagonal_noise_are_warned_of(julia):
     [
         (ValueError, "general", {"solver": "PL1WM"}, "loses terms"),
         (ValueError, "diagonal", {"rhs": "native"}, "`rhs` must be one of"),
-        (ValueError, "diagonal", {"newton_tolerance": 0.1}, "solves no equations"),
+        (
+            ValueError,
+            "diagonal",
+            {"newton_tolerance": 0.1},
+            "takes no `newton_tolerance`",
+        ),
         (
             ValueError,
             "diagonal",

@@ -17,7 +17,8 @@ from hybrid_nds.stability import (
     mean_square_abscissa,
     moment_exponent,
 )
-from hybrid_nds.stability.growth._moment_sampling import sampled_growth, tail_index
+from hybrid_nds.stability.growth._moment_sampling import sampled_growth
+from hybrid_nds.statistics import tail_index
 
 
 def _scalar(a, sigma):

@@ -10,6 +10,8 @@ import scipy.stats
 from jaxtyping import Float
 from scipy.special import logsumexp
 
+from ...statistics import tail_index
+
 # Above it the weights look as if they had no mean (Vehtari et al. 2024, section 3).
 MOST_TAIL_INDEX = 0.7
 
@@ -70,28 +72,6 @@ def sampled_growth(
         float(np.std(whole, ddof=1)) / math.sqrt(samples),
         (late - early) / max(apart, 1e-12 * abs(rate), np.finfo(float).tiny),
     )
-
-
-def tail_index(logarithms: Float[np.ndarray, " samples"]) -> float:
-    """The shape of a generalized Pareto law fitted to the largest weights, by the
-    estimator of Zhang & Stephens (2009), with as many as Vehtari et al. (2024) take."""
-    samples = len(logarithms)
-    count = math.ceil(min(0.2 * samples, 3 * math.sqrt(samples)))
-    ordered = np.sort(np.exp(logarithms - np.max(logarithms)))
-    excess = ordered[-count:] - ordered[-count - 1]
-    excess = excess[excess > 0]
-    if len(excess) < 5:
-        return 0.0
-    points = 30 + int(math.sqrt(len(excess)))
-    quartile = excess[int(len(excess) / 4 + 0.5) - 1]
-    inverse = 1 / excess[-1] + (
-        1 - np.sqrt(points / (np.arange(1, points + 1) - 0.5))
-    ) / (3 * quartile)
-    shapes = np.mean(np.log1p(-inverse[:, None] * excess), axis=1)
-    likelihood = len(excess) * (np.log(-inverse / shapes) - shapes - 1)
-    weights = np.exp(likelihood - np.asarray(logsumexp(likelihood)))
-    best = float(np.sum(inverse * weights))
-    return float(np.mean(np.log1p(-best * excess)))
 
 
 def least_effective(samples: int) -> float:
