@@ -6,6 +6,14 @@ from ._arrays import (
     require_real_scalar as require_real_scalar,
 )
 from ._compile import QUICKLY as QUICKLY
+from ._figures import (
+    BAD as BAD,
+    COLORS as COLORS,
+    GOOD as GOOD,
+    QUIET as QUIET,
+    Panels as Panels,
+    drawn as drawn,
+)
 from ._files import (
     atomic_file as atomic_file,
     check_writable_file as check_writable_file,
@@ -20,10 +28,28 @@ from ._forward_mode import (
     with_forward_rule as with_forward_rule,
 )
 from ._lru import LRU as LRU
+from ._members import (
+    Along as Along,
+    Axis as Axis,
+    Records as Records,
+    Unit as Unit,
+    names_of as names_of,
+)
 from ._page import data_uri as data_uri, render_page as render_page
 from ._precision import (
     double_precision as double_precision,
     precision_of as precision_of,
+)
+from ._result import (
+    DrawnResult as DrawnResult,
+    Result as Result,
+    Variable as Variable,
+    derived_attributes as derived_attributes,
+    derived_record as derived_record,
+    derived_variables as derived_variables,
+    plain as plain,
+    record_variables as record_variables,
+    require_concrete as require_concrete,
 )
 from ._transport import (
     PortableError as PortableError,

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import abc
-import dataclasses
 import importlib.metadata
-import json
-import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-import jax
 import numpy as np
 
-from .._core import PortableError, PortableResult, save_figure
+from .._core import DrawnResult, PortableError, PortableResult
 from ..solution import Provenance
-
-if TYPE_CHECKING:
-    import xarray
-    from matplotlib.figure import Figure
 
 _PACKAGES = ("hybrid_nds", "jax", "diffrax")
 
 
-class AnalysisResult(PortableResult, abc.ABC):
+class AnalysisResult(PortableResult, DrawnResult):
     """A small typed result: figures with their errors, settings, provenance.
 
-    Every analysis has a frozen dataclass of its own that implements `variables`,
-    `summary` and `draw`; what is done with them is here.
+    Every analysis has a frozen dataclass of its own that implements `summary` and
+    `draw`, and whose annotations tell the shapes of its arrays.
 
     **Fields** that all of them have: `settings`, what the figures depend on beside the
     problem, by name; `provenance`, a [`Provenance`][hybrid_nds.Provenance].
@@ -41,18 +32,6 @@ class AnalysisResult(PortableResult, abc.ABC):
     the bound on their error: `("mean", "low", "high")`, `("period", "period_error")`.
     Without them it has no [`interval`][hybrid_nds.analysis.AnalysisResult.interval].
     """
-
-    @abc.abstractmethod
-    def variables(self) -> Mapping[str, tuple[tuple[str, ...], Any]]:
-        """The figures: by name, the names of their axes and the numbers."""
-
-    @abc.abstractmethod
-    def summary(self) -> str:
-        """A few lines for people: every figure with its error."""
-
-    @abc.abstractmethod
-    def draw(self, figure: Figure) -> None:
-        """Draw the result into an empty figure."""
 
     def interval(self) -> tuple[np.ndarray, np.ndarray]:
         """The figures it is about, and half the widths of their intervals.
@@ -74,48 +53,9 @@ class AnalysisResult(PortableResult, abc.ABC):
         half = ends[0] if len(ends) == 1 else (ends[1] - ends[0]) / 2
         return values, half if getattr(self, "converged", True) else half * np.nan
 
-    def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
-        """The result as a figure.
-
-        **Arguments:** `path`, where to write it (PNG, or by its suffix), whole or not
-        at all; `None` writes none.
-
-        **Returns:** the matplotlib figure.
-        """
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(6.4, 4.2), layout="constrained")
-        self.draw(figure)
-        save_figure(figure, path)
-        return figure
-
-    def to_xarray(self) -> xarray.Dataset:
-        """The result as a dataset, with settings and provenance as attributes.
-
-        **Raises:** `ImportError` without xarray.
-        """
-        try:
-            import xarray
-        except ImportError as error:
-            raise ImportError(
-                "to_xarray needs xarray: pip install 'hybrid_nds[xarray]'."
-            ) from error
-        attributes = {name: _plain(value) for name, value in self.settings.items()}
-        attributes["provenance"] = json.dumps(self.provenance.as_dict())
-        data = {n: (axes, np.asarray(x)) for n, (axes, x) in self.variables().items()}
-        return xarray.Dataset(data, attrs=attributes)
-
     def to_dict(self) -> dict[str, Any]:
         """The result as plain, JSON-ready data."""
-        return {
-            "analysis": type(self).__name__,
-            "settings": {n: _plain(value) for n, value in self.settings.items()},
-            "provenance": self.provenance.as_dict(),
-            **{n: np.asarray(x).tolist() for n, (_, x) in self.variables().items()},
-        }
-
-    def __str__(self) -> str:
-        return self.summary()
+        return {"analysis": type(self).__name__, **super().to_dict()}
 
 
 def analysis_provenance(
@@ -139,17 +79,6 @@ def analysis_provenance(
     return Provenance(
         backend, method, tuple(sorted(found.items())), rtol, atol, dt, field
     )
-
-
-def _plain(value: Any) -> Any:
-    """A setting as a number, a text, or a list of them."""
-    if isinstance(value, jax.Array | np.ndarray | np.generic):
-        return np.asarray(value).tolist()
-    if isinstance(value, str | int | float | list):
-        return value
-    if dataclasses.is_dataclass(value) or value is None:
-        return str(value)
-    return list(value) if isinstance(value, tuple) else str(value)
 
 
 class AnalysisError(PortableError, RuntimeError):

@@ -5,15 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import scipy.stats
 from jaxtyping import Float
-from matplotlib.figure import Figure
 
-from .._core import save_figure
+from .._core import Along, Axis, DrawnResult, Panels
 
 _METHOD = (
     "Least squares of log error over log step. The interval adds the variance from the "
@@ -25,7 +23,7 @@ _METHOD = (
 
 
 @dataclasses.dataclass(frozen=True)
-class OrderEstimate:
+class OrderEstimate(DrawnResult):
     """A measured order of convergence.
 
     **Fields:**
@@ -49,9 +47,9 @@ class OrderEstimate:
     low: float
     high: float
     level: float
-    steps: tuple[float, ...]
-    errors: tuple[float, ...]
-    standard_errors: tuple[float, ...]
+    steps: Axis[Annotated[tuple[float, ...], Along("step")]]
+    errors: Annotated[tuple[float, ...], Along("step")]
+    standard_errors: Annotated[tuple[float, ...], Along("step")]
     paths: int
     reference: str
 
@@ -68,40 +66,20 @@ class OrderEstimate:
         """How the interval was made, with its sources."""
         return _METHOD
 
-    def to_dict(self) -> dict[str, Any]:
-        """The estimate as plain, JSON-ready data."""
-        return dataclasses.asdict(self) | {
-            "resolved": self.resolved,
-            "method": self.method,
-        }
-
-    def plot(self, path: str | Path | None = None) -> Figure:
-        """Errors over steps on logarithmic axes, with the fitted slope.
-
-        **Arguments:** `path`, where to save the figure; `None` saves none.
-
-        **Returns:** the matplotlib figure.
-        """
-        figure = Figure(figsize=(5, 4), layout="constrained")
-        axes = figure.subplots()
-        steps, errors = np.array(self.steps), np.array(self.errors)
-        bars = 2 * np.array(self.standard_errors)
-        axes.errorbar(steps, errors, np.minimum(bars, 0.99 * errors), fmt="o")
-        middle = np.exp(np.mean(np.log(errors)) - self.order * np.mean(np.log(steps)))
-        axes.loglog(
-            steps,
-            middle * steps**self.order,
-            label=f"slope {self.order:.3f}, {self.level:.4g} interval "
-            f"[{self.low:.3f}, {self.high:.3f}]",
+    def draw(self, panels: Panels) -> None:
+        axes = panels.subplots()
+        label = (
+            f"slope {self.order:.3f}, {self.level:.4g} interval [{self.low:.3f}, "
+            f"{self.high:.3f}]"
+        )
+        draw_slope(
+            axes, self.steps, self.errors, self.standard_errors, self.order, label
         )
         axes.set_xlabel("step")
         axes.set_ylabel(f"{self.kind} error")
         axes.set_title(f"{self.solver} on {self.backend}")
-        axes.legend()
-        save_figure(figure, path, 110)
-        return figure
 
-    def __str__(self) -> str:
+    def summary(self) -> str:
         lines = [
             f"{self.kind} order of {self.solver} on {self.backend}: {self.order:.3f}, "
             f"{self.level:.4g} interval [{self.low:.3f}, {self.high:.3f}]",
@@ -114,6 +92,24 @@ class OrderEstimate:
         if not self.resolved:
             lines.append("Some errors are within twice their own sampling error.")
         return "\n".join(lines)
+
+
+def draw_slope(
+    axes: Any,
+    sizes: Sequence[float] | np.ndarray,
+    errors: Sequence[float] | np.ndarray,
+    standard_errors: Sequence[float] | np.ndarray,
+    slope: float,
+    label: str,
+) -> None:
+    """Errors over sizes on logarithmic axes, with the line of a slope through them."""
+    sizes, errors = np.asarray(sizes, float), np.asarray(errors)
+    # A bar to below zero has no place on a logarithmic axis.
+    bars = np.minimum(2 * np.asarray(standard_errors), 0.99 * errors)
+    axes.errorbar(sizes, errors, bars, fmt="o", capsize=2)
+    middle = np.exp(np.mean(np.log(errors)) - slope * np.mean(np.log(sizes)))
+    axes.loglog(sizes, middle * sizes**slope, label=label)
+    axes.legend()
 
 
 def fit_order(

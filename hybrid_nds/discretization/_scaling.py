@@ -12,17 +12,16 @@ import jax.numpy as jnp
 import jax.random as jr
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import PRNGKeyArray
-from matplotlib.figure import Figure
+from jaxtyping import Float, Int, PRNGKeyArray
 
-from .._core import check_whole, precision_of
+from .._core import Axis, Panels, check_whole, precision_of
 from ..analysis import AnalysisResult, analysis_provenance
 from ..backends import state_size
 from ..problems import ODEProblem
 from ..solution import Provenance
 from ..solving import solve
 from ._draws import over_draws
-from ._estimate import OrderEstimate, fit_order
+from ._estimate import OrderEstimate, draw_slope, fit_order
 from ._runs import flat_end
 
 _RTOL = 1e-12
@@ -53,22 +52,13 @@ class Scaling(AnalysisResult):
     low: float
     high: float
     level: float
-    sizes: np.ndarray
-    errors: np.ndarray
-    standard_errors: np.ndarray
+    sizes: Axis[Int[np.ndarray, " size"]]
+    errors: Float[np.ndarray, " size"]
+    standard_errors: Float[np.ndarray, " size"]
     draws: int
     reference: str
     settings: Mapping[str, Any]
     provenance: Provenance
-
-    def variables(self) -> Mapping[str, tuple[tuple[str, ...], Any]]:
-        return {
-            "slope": ((), self.slope),
-            "interval": (("end",), np.array([self.low, self.high])),
-            "sizes": (("size",), self.sizes),
-            "errors": (("size",), self.errors),
-            "standard_errors": (("size",), self.standard_errors),
-        }
 
     def summary(self) -> str:
         drawn = f"; {self.draws} draws" if self.draws > 1 else ""
@@ -82,21 +72,14 @@ class Scaling(AnalysisResult):
         lines += [f"{n:>12d}{e:>12.3e}{s:>12.1e}" for n, e, s in rows]
         return "\n".join(lines)
 
-    def draw(self, figure: Figure) -> None:
-        axes = figure.subplots()
-        bars = np.minimum(2 * self.standard_errors, 0.99 * self.errors)
-        axes.errorbar(self.sizes, self.errors, bars, fmt="o")
-        middle = np.exp(
-            np.mean(np.log(self.errors)) - self.slope * np.mean(np.log(self.sizes))
-        )
-        axes.loglog(
-            self.sizes,
-            middle * self.sizes**self.slope,
-            label=f"slope {self.slope:.3f} in [{self.low:.3f}, {self.high:.3f}]",
+    def draw(self, panels: Panels) -> None:
+        axes = panels.subplots()
+        label = f"slope {self.slope:.3f} in [{self.low:.3f}, {self.high:.3f}]"
+        draw_slope(
+            axes, self.sizes, self.errors, self.standard_errors, self.slope, label
         )
         axes.set_xlabel(self.quantity)
         axes.set_ylabel("error" if self.draws == 1 else "root mean square error")
-        axes.legend(frameon=False)
 
 
 def depth_scaling(

@@ -5,11 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-import numpy as np
-from matplotlib.figure import Figure
-
+from .._core import Panels, Records, Unit
 from ..analysis import AnalysisResult
 from ..solution import Provenance
 
@@ -31,7 +29,7 @@ class WorkRow:
     error: float
     standard_error: float
     steps: float
-    seconds: float
+    seconds: Annotated[float, Unit("s")]
 
     @property
     def method(self) -> str:
@@ -56,7 +54,7 @@ class WorkPrecision(AnalysisResult):
     `provenance`.
     """
 
-    rows: tuple[WorkRow, ...]
+    rows: Annotated[tuple[WorkRow, ...], Records("row", "")]
     reference: str
     paths: int
     settings: Mapping[str, Any]
@@ -79,14 +77,6 @@ class WorkPrecision(AnalysisResult):
             )
         return min(reached, key=lambda row: row.seconds)
 
-    def variables(self) -> Mapping[str, tuple[tuple[str, ...], Any]]:
-        def column(name: str) -> np.ndarray:
-            return np.array([getattr(row, name) for row in self.rows])
-
-        names = ("backend", "solver", "setting", "error", "standard_error", "steps")
-        found = {name: (("row",), column(name)) for name in (*names, "seconds")}
-        return found
-
     def summary(self) -> str:
         mean = f", means over {self.paths} paths" if self.paths > 1 else ""
         lines = [
@@ -102,9 +92,8 @@ class WorkPrecision(AnalysisResult):
             )
         return "\n".join(lines)
 
-    def draw(self, figure: Figure) -> None:
-        left, right = figure.subplots(1, 2, sharey=True)
-        figure.set_size_inches(9, 4.2)
+    def draw(self, panels: Panels) -> None:
+        left, right = panels.subplots(1, 2, sharey=True, size=(9, 4.2))
         for method in dict.fromkeys(row.method for row in self.rows):
             own = [r for r in self.rows if r.method == method]
             own = [r for r in own if math.isfinite(r.error) and r.error > 0]
@@ -115,4 +104,4 @@ class WorkPrecision(AnalysisResult):
         left.set_xlabel("processor time of one solve, seconds")
         right.set_xlabel("steps")
         left.set_ylabel("error")
-        left.legend(frameon=False, fontsize=8)
+        left.legend()

@@ -7,9 +7,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Float, Int, PyTree
 from scipy import special
 
+from .._core import COLORS, Axis, DrawnResult, Panels
 from ._layout import Layout, State
 from ._reduction import Observable
 
@@ -82,16 +83,16 @@ class ExitFlags:
 
 
 @dataclasses.dataclass(frozen=True)
-class ExitResult:
+class ExitResult(DrawnResult):
     """First exits, counted at the saved times.
 
     **Fields:** the times; the number of trajectories; how many were seen outside for
     the first time at each time.
     """
 
-    ts: np.ndarray
+    ts: Axis[Float[np.ndarray, " time"]]
     count: int
-    exits: np.ndarray
+    exits: Int[np.ndarray, " time"]
 
     @property
     def exited(self) -> int:
@@ -99,7 +100,7 @@ class ExitResult:
         return int(self.exits.sum())
 
     @property
-    def probability(self) -> np.ndarray:
+    def probability(self) -> Float[np.ndarray, " time"]:
         """The share of the trajectories that had left by each time, `(times,)`."""
         return np.cumsum(self.exits) / max(self.count, 1)
 
@@ -112,6 +113,30 @@ class ExitResult:
         if not self.exited:
             return float("nan")
         return float(np.sum(self.ts * self.exits) / self.exited)
+
+    def summary(self) -> str:
+        return (
+            f"{self.exited} of {self.count} trajectories left by t = "
+            f"{self.ts[-1]:.6g}, those at {self.mean_time:.6g} in the mean"
+        )
+
+    def draw(self, panels: Panels) -> None:
+        axes = panels.subplots()
+        low, high = self.interval()
+        axes.plot(self.ts, self.probability, color=COLORS[0], label="share that left")
+        axes.fill_between(
+            self.ts,
+            low,
+            high,
+            color=COLORS[0],
+            alpha=0.25,
+            lw=0,
+            label="0.95 interval of each",
+        )
+        axes.set_xlabel("time")
+        axes.set_ylabel("share that left the region")
+        axes.set_ylim(bottom=0)
+        axes.legend()
 
     def interval(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
         """A confidence interval for `probability`, exact (Clopper & Pearson 1934).

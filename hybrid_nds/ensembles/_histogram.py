@@ -6,10 +6,13 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import ArrayLike, PyTree
+from jaxtyping import ArrayLike, Float, Int, PyTree
 
+from .._core import Axis, DrawnResult, Panels
 from ._layout import Layout, State
+from ._plot import draw_density, each, label_last, pick
 from ._reduction import Observable, check_observable
 
 
@@ -92,7 +95,7 @@ class Histogram:
 
 
 @dataclasses.dataclass(frozen=True)
-class HistogramResult:
+class HistogramResult(DrawnResult):
     """Counts at every saved time; arrays have the state's structure.
 
     **Fields:** the times; the number of trajectories; the edges; counts and density,
@@ -101,10 +104,27 @@ class HistogramResult:
     trajectories within the edges.
     """
 
-    ts: np.ndarray
+    ts: Axis[Float[np.ndarray, " time"]]
     count: int
-    edges: np.ndarray
-    counts: PyTree[np.ndarray]
-    density: PyTree[np.ndarray]
-    below: PyTree[np.ndarray]
-    above: PyTree[np.ndarray]
+    edges: Float[np.ndarray, " edge"]
+    counts: PyTree[Int[np.ndarray, "time bin ..."]]
+    density: PyTree[Float[np.ndarray, "time bin ..."]]
+    below: PyTree[Int[np.ndarray, "time ..."]]
+    above: PyTree[Int[np.ndarray, "time ..."]]
+
+    def summary(self) -> str:
+        out = sum(
+            int(np.sum(leaf[-1])) for leaf in jtu.tree_leaves((self.below, self.above))
+        )
+        return (
+            f"histogram of {self.count} trajectories in {len(self.edges) - 1} bins "
+            f"from {self.edges[0]:.6g} to {self.edges[-1]:.6g}; {out} values outside "
+            f"at t = {self.ts[-1]:.6g}"
+        )
+
+    def draw(self, panels: Panels) -> None:
+        for axes, k in each(self.density, 2, panels):
+            draw_density(axes, self.edges, pick(self.density, k, 2)[-1])
+            if len(panels.axes) > 1:
+                axes.set_ylabel(f"density\nof component {k}")
+        label_last(panels.axes, f"state at t = {self.ts[-1]:.4g}")

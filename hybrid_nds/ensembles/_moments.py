@@ -6,11 +6,16 @@ import dataclasses
 from math import comb
 from typing import Any
 
+import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Float, PyTree
 
+from .._core import Axis, DrawnResult, Panels
 from ._layout import Layout, State
+from ._plot import draw_band, each, label_last, pick
 from ._reduction import Observable, check_observable
+
+_SHOWN = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +143,7 @@ class Moments:
 
 
 @dataclasses.dataclass(frozen=True)
-class MomentsResult:
+class MomentsResult(DrawnResult):
     """Moments at every saved time; arrays have the state's structure, led by times.
 
     **Fields:** the times; the number of trajectories that took part; the mean; the
@@ -148,11 +153,32 @@ class MomentsResult:
     of `ravel_pytree`, where it was asked for. NaN where there were too few.
     """
 
-    ts: np.ndarray
+    ts: Axis[Float[np.ndarray, " time"]]
     count: int
-    mean: PyTree[np.ndarray]
-    variance: PyTree[np.ndarray]
-    standard_error: PyTree[np.ndarray]
-    central_moments: dict[int, PyTree[np.ndarray]]
-    variance_standard_error: PyTree[np.ndarray] | None
-    covariance: np.ndarray | None
+    mean: PyTree[Float[np.ndarray, "time ..."]]
+    variance: PyTree[Float[np.ndarray, "time ..."]]
+    standard_error: PyTree[Float[np.ndarray, "time ..."]]
+    central_moments: dict[int, PyTree[Float[np.ndarray, "time ..."]]]
+    variance_standard_error: PyTree[Float[np.ndarray, "time ..."]] | None
+    covariance: Float[np.ndarray, "time row column"] | None
+
+    def summary(self) -> str:
+        mean, error = (
+            np.concatenate([x[-1].ravel() for x in jtu.tree_leaves(tree)])
+            for tree in (self.mean, self.standard_error)
+        )
+        lines = [f"moments of {self.count} trajectories, at t = {self.ts[-1]:.6g}:"]
+        lines += [
+            f"  component {k}: mean {m:.6g} ± {e:.2g}"
+            for k, (m, e) in enumerate(zip(mean[:_SHOWN], error, strict=False))
+        ]
+        if len(mean) > _SHOWN:
+            lines.append(f"  … and {len(mean) - _SHOWN} more")
+        return "\n".join(lines)
+
+    def draw(self, panels: Panels) -> None:
+        for axes, k in each(self.mean, 1, panels):
+            deviation = np.sqrt(pick(self.variance, k, 1))
+            draw_band(axes, self.ts, pick(self.mean, k, 1), deviation)
+        label_last(panels.axes, "time")
+        panels.axes[0].legend()

@@ -1,118 +1,118 @@
-"""Pictures of an ensemble."""
+"""Pictures of many trajectories, of one component at a time."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Float, PyTree
 
-from ._histogram import HistogramResult
-from ._moments import MomentsResult
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from .._core import COLORS, QUIET, Panels
 
 _PATHS = 30
-_KINDS = ("band", "paths", "histogram")
+_SHOWN = 6
 
 
-class Drawable(Protocol):
-    """What pictures want of an ensemble."""
-
-    @property
-    def ts(self) -> np.ndarray: ...
-    @property
-    def ys(self) -> PyTree[np.ndarray] | None: ...
-    @property
-    def reduced(self) -> Any: ...
-    @property
-    def succeeded(self) -> np.ndarray: ...
-
-
-def draw(ensemble: Drawable, component: int, kind: str, ax: Any) -> Axes:
-    """Draw one component of an ensemble.
-
-    **Arguments:** the ensemble; the component; one of `"band"`, `"paths"` and
-    `"histogram"`; Matplotlib's axes, or `None` for new ones.
-
-    **Returns:** the axes.
-
-    **Raises:** `ValueError` where the ensemble has not kept what the picture shows.
-    """
-    if kind not in _KINDS:
-        raise ValueError(
-            f"Ensemble.plot: `kind` must be one of {', '.join(_KINDS)}, got {kind!r}."
-        )
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        _, ax = plt.subplots()
-    {"band": _band, "paths": _paths, "histogram": _histogram}[kind](
-        ensemble, component, ax
+def draw_band(
+    axes: Any,
+    ts: Float[np.ndarray, " time"],
+    mean: Float[np.ndarray, " time"],
+    deviation: Float[np.ndarray, " time"],
+    label: str = "mean ± standard deviation",
+) -> None:
+    """A mean over time, within a standard deviation on both sides."""
+    (line,) = axes.plot(ts, mean, label=label)
+    color = line.get_color()
+    if len(ts) == 1:
+        axes.errorbar(ts, mean, deviation, fmt="o", capsize=3, color=color)
+    axes.fill_between(
+        ts, mean - deviation, mean + deviation, color=color, alpha=0.25, lw=0
     )
-    return ax
+    axes.set_xlabel("time")
 
 
-def _band(ensemble: Drawable, component: int, ax: Axes) -> None:
-    if ensemble.ys is not None:
-        values = _flat(ensemble.ys, component, 2)[ensemble.succeeded]
-        mean, deviation = values.mean(axis=0), values.std(axis=0, ddof=1)
-    else:
-        found = _one(ensemble, MomentsResult, "Moments()")
-        mean = _flat(found.mean, component, 1)
-        deviation = np.sqrt(_flat(found.variance, component, 1))
-    ts = ensemble.ts
-    ax.fill_between(ts, mean - deviation, mean + deviation, alpha=0.3, lw=0)
-    ax.plot(ts, mean, label="mean ± standard deviation")
-    ax.set_xlabel("t")
-    ax.set_ylabel(f"component {component}")
-    ax.legend()
+def draw_paths(
+    axes: Any,
+    ts: Float[np.ndarray, " time"],
+    values: Float[np.ndarray, "trajectory time"],
+) -> None:
+    """Some trajectories over time."""
+    axes.plot(ts, values[:_PATHS].T, lw=0.8, alpha=0.7)
+    axes.set_xlabel("time")
 
 
-def _paths(ensemble: Drawable, component: int, ax: Axes) -> None:
-    if ensemble.ys is None:
-        raise ValueError(
-            'Ensemble.plot: kind="paths" needs states, which `reduce` did not keep; '
-            'take kind="band", or an ensemble without `reduce`.'
+def draw_quantiles(
+    axes: Any,
+    ts: Float[np.ndarray, " time"],
+    probabilities: Float[np.ndarray, " probability"],
+    values: Float[np.ndarray, "time probability"],
+) -> None:
+    """Quantiles over time, the outer ones paler."""
+    for p, line in sorted(zip(probabilities, values.T, strict=True), key=_probability):
+        alpha = 0.35 + 1.3 * min(p, 1 - p)
+        axes.plot(ts, line, color=COLORS[0], alpha=alpha)
+        axes.annotate(
+            f"{p:g}",
+            (ts[-1], line[-1]),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+            color=QUIET,
         )
-    values = _flat(ensemble.ys, component, 2)[ensemble.succeeded][:_PATHS]
-    ax.plot(ensemble.ts, values.T, lw=0.8, alpha=0.7)
-    ax.set_xlabel("t")
-    ax.set_ylabel(f"component {component}")
+    axes.set_xlabel("time")
 
 
-def _histogram(ensemble: Drawable, component: int, ax: Axes) -> None:
-    if ensemble.ys is not None:
-        values = _flat(ensemble.ys, component, 2)[ensemble.succeeded, -1]
-        ax.hist(values, bins="auto", density=True)
-    else:
-        found = _one(ensemble, HistogramResult, "Histogram(edges)")
-        density = _flat(found.density, component, 2)[-1]
-        ax.stairs(density, found.edges, fill=True)
-    ax.set_xlabel(f"component {component} at t = {ensemble.ts[-1]:.4g}")
-    ax.set_ylabel("density")
+def _probability(pair: tuple[float, np.ndarray]) -> float:
+    return float(pair[0])
 
 
-def _one(ensemble: Drawable, kind: type, wanted: str) -> Any:
-    reduced = ensemble.reduced
-    many = list(reduced.values()) if isinstance(reduced, dict) else [reduced]
-    found = [one for one in many if isinstance(one, kind)]
-    if not found:
-        raise ValueError(
-            f"Ensemble.plot: this picture needs {wanted} among the reductions, or an "
-            "ensemble without `reduce`."
-        )
-    return found[0]
+def draw_density(
+    axes: Any, edges: Float[np.ndarray, " edge"], density: Float[np.ndarray, " bin"]
+) -> None:
+    """A histogram, normalized."""
+    axes.stairs(density, edges, fill=True, color=COLORS[0], alpha=0.8)
+    axes.set_ylabel("density")
 
 
-def _flat(tree: PyTree, component: int, axes: int) -> np.ndarray:
-    leaves = [leaf.reshape(*leaf.shape[:axes], -1) for leaf in jtu.tree_leaves(tree)]
-    flat = np.concatenate(leaves, axis=-1)
+def pick(tree: PyTree, component: int, lead: int) -> np.ndarray:
+    """One component of a state with axes in front.
+
+    **Arguments:** the arrays; the component, in the order of `ravel_pytree`; how many
+    axes lead those of the state.
+
+    **Raises:** `ValueError` for a component that is not there.
+    """
+    flat = _flat(tree, lead)
     if not 0 <= component < flat.shape[-1]:
         raise ValueError(
             f"Ensemble.plot: `component` must be from 0 to {flat.shape[-1] - 1}, got "
             f"{component}."
         )
     return flat[..., component]
+
+
+def each(tree: PyTree, lead: int, panels: Panels) -> Any:
+    """Panels one above the other, each with its component of a state.
+
+    **Returns:** pairs of axes and component, for the first few components.
+    """
+    count = min(_flat(tree, lead).shape[-1], _SHOWN)
+    size = (6.4, 1.2 + (3.0 if count == 1 else 1.7 * count))
+    found = np.ravel(panels.subplots(count, sharex=True, size=size))
+    for k, axes in enumerate(found):
+        axes.set_ylabel(f"component {k}")
+    return [(axes, k) for k, axes in enumerate(found)]
+
+
+def label_last(axes: Any, label: str) -> None:
+    """Label the time axis of the lowest panel alone."""
+    for one in axes:
+        one.set_xlabel("")
+    axes[-1].set_xlabel(label)
+
+
+def _flat(tree: PyTree, lead: int) -> np.ndarray:
+    leaves = [leaf.reshape(*leaf.shape[:lead], -1) for leaf in jtu.tree_leaves(tree)]
+    return np.concatenate(leaves, axis=-1)

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import ArrayLike, PyTree
+from jaxtyping import ArrayLike, Float, PyTree
 
+from .._core import Axis, DrawnResult, Panels
 from ._layout import Layout, State
+from ._plot import draw_quantiles, each, label_last, pick
 from ._reduction import Observable, check_observable
 
 
@@ -190,7 +192,7 @@ def _compact(state: State) -> State:
 
 
 @dataclasses.dataclass(frozen=True)
-class QuantilesResult:
+class QuantilesResult(DrawnResult):
     """Quantiles at every saved time.
 
     **Fields:** the times; the number of trajectories; the probabilities; the values,
@@ -199,8 +201,26 @@ class QuantilesResult:
     p − rank_error and p + rank_error. Zero means exact.
     """
 
-    ts: np.ndarray
+    ts: Axis[Float[np.ndarray, " time"]]
     count: int
-    probabilities: np.ndarray
-    values: PyTree[np.ndarray]
+    probabilities: Axis[Float[np.ndarray, " probability"]]
+    values: PyTree[Float[np.ndarray, "time probability ..."]]
     rank_error: float
+
+    def summary(self) -> str:
+        lines = [
+            f"quantiles of {self.count} trajectories, ranks off by up to "
+            f"{self.rank_error:.2g}; of component 0 at t = {self.ts[-1]:.6g}:"
+        ]
+        last = pick(self.values, 0, 2)[-1]
+        lines += [
+            f"  {p:g}: {x:.6g}" for p, x in zip(self.probabilities, last, strict=True)
+        ]
+        return "\n".join(lines)
+
+    def draw(self, panels: Panels) -> None:
+        for axes, k in each(self.values, 2, panels):
+            values = pick(self.values, k, 2)
+            draw_quantiles(axes, self.ts, self.probabilities, values)
+        label_last(panels.axes, "time")
+        panels.axes[0].set_title(f"quantiles of {self.count} trajectories")

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Bool, Float, Int, PyTree
 
-from .._core import PortableError
+from .._core import (
+    Axis,
+    Panels,
+    PortableError,
+    Records,
+    Result,
+    Variable,
+    derived_variables,
+    drawn,
+    plain,
+)
 from ..solution import Outcome, Provenance
+from ._histogram import HistogramResult
+from ._moments import MomentsResult
+from ._plot import draw_band, draw_density, draw_paths, pick
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +62,7 @@ class EnsembleError(PortableError, RuntimeError):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Ensemble:
+class Ensemble(Result):
     """The trajectories of an ensemble, or what they were reduced to.
 
     **Fields:**
@@ -69,18 +83,18 @@ class Ensemble:
         Julia's own; empty for an ordinary differential equation.
     """
 
-    ts: np.ndarray
-    ys: PyTree[np.ndarray] | None
+    ts: Axis[Float[np.ndarray, " time"]]
+    ys: PyTree[Float[np.ndarray, "trajectory time ..."]] | None
     reduced: Any
     n: int
-    outcomes: np.ndarray
-    failures: tuple[Failure, ...]
+    outcomes: Int[np.ndarray, " trajectory"]
+    failures: Annotated[tuple[Failure, ...], Records("failure")]
     provenance: Provenance | None
     runner: str
     paths: str
 
     @property
-    def succeeded(self) -> np.ndarray:
+    def succeeded(self) -> Bool[np.ndarray, " trajectory"]:
         """Which trajectories reached their end, shape `(n,)`."""
         failed = np.array([one.index for one in self.failures], np.int64)
         flags = np.ones(self.n, bool)
@@ -88,6 +102,9 @@ class Ensemble:
         return flags
 
     def __repr__(self) -> str:
+        return self.summary()
+
+    def summary(self) -> str:
         good = self.n - len(self.failures)
         where = f"t from {self.ts[0]:.6g} to {self.ts[-1]:.6g}, {self.ts.size} saved"
         if self.ts.size == 1:
@@ -118,55 +135,108 @@ class Ensemble:
 
         NaN stays NaN, which JSON proper does not have.
         """
-        return {
-            "n": self.n,
-            "ts": self.ts.tolist(),
-            "ys": _plain(self.ys),
-            "reduced": _plain(self.reduced),
-            "outcomes": {
-                name: int(count)
-                for name, count in zip(
-                    _NAMES,
-                    np.bincount(self.outcomes, minlength=len(_NAMES)),
-                    strict=True,
-                )
-                if count
-            },
-            "failures": [dataclasses.asdict(one) for one in self.failures],
-            "provenance": self.provenance and self.provenance.as_dict(),
-            "runner": self.runner,
-            "paths": self.paths,
-        }
+        counts = np.bincount(self.outcomes, minlength=len(_NAMES)).tolist()
+        pairs = zip(_NAMES, counts, strict=True)
+        outcomes = {name: count for name, count in pairs if count}
+        reduced = plain(self.reduced)
+        return super().to_dict() | {"outcomes": outcomes, "reduced": reduced}
 
-    def plot(self, component: int = 0, *, kind: str = "band", ax: Any = None) -> Axes:
+    def variables(self) -> Mapping[str, Variable]:
+        """The numbers: by name, the names of their dimensions and the values.
+
+        Those of a reduction have its own names; those of one of several reductions,
+        its name, a point and theirs.
+        """
+        found = dict(derived_variables(self))
+        many = self.reduced if isinstance(self.reduced, Mapping) else {"": self.reduced}
+        for name, one in many.items():
+            if isinstance(one, Result):
+                start = f"{name}." if name else ""
+                for inner, variable in one.variables().items():
+                    if inner != "ts":
+                        found[start + inner] = variable
+        return found
+
+    def plot(
+        self,
+        component: int = 0,
+        *,
+        kind: str = "band",
+        ax: Any = None,
+        path: str | os.PathLike[str] | None = None,
+    ) -> Axes:
         """Draw one component of the state.
 
         **Arguments:** the component, in the order of `ravel_pytree`; `"band"` for mean
         and standard deviation, `"paths"` for some trajectories, `"histogram"` for the
-        last time; Matplotlib's axes, new ones by default.
+        last time; matplotlib's axes, new ones of pyplot by default; where to write the
+        figure, if anywhere.
 
         **Returns:** the axes.
 
         **Raises:** `ValueError` where the ensemble has not kept what the picture shows.
         """
-        from ._plot import draw
+        kinds = {"band": self._band, "paths": self._paths, "histogram": self._histogram}
+        if kind not in kinds:
+            raise ValueError(
+                f"Ensemble.plot: `kind` must be one of {', '.join(kinds)}, got "
+                f"{kind!r}."
+            )
+        # What is missing is told before an empty figure is there.
+        put = kinds[kind](component)
 
-        return draw(self, component, kind, ax)
+        def draw(panels: Panels) -> None:
+            axes = panels.subplots()
+            axes.set_xlabel(f"component {component} at t = {self.ts[-1]:.4g}")
+            axes.set_ylabel(f"component {component}")
+            put(axes)
+
+        return drawn("Ensemble", draw, ax=ax, path=path, managed=True).axes[0]
+
+    def _band(self, component: int) -> Callable[[Axes], None]:
+        if self.ys is not None:
+            values = pick(self.ys, component, 2)[self.succeeded]
+            mean, deviation = values.mean(axis=0), values.std(axis=0, ddof=1)
+        else:
+            found = self._reduction(MomentsResult, "Moments()")
+            mean = pick(found.mean, component, 1)
+            deviation = np.sqrt(pick(found.variance, component, 1))
+
+        def put(axes: Axes) -> None:
+            draw_band(axes, self.ts, mean, deviation)
+            axes.legend()
+
+        return put
+
+    def _paths(self, component: int) -> Callable[[Axes], None]:
+        if self.ys is None:
+            raise ValueError(
+                'Ensemble.plot: kind="paths" needs states, which `reduce` did not '
+                'keep; take kind="band", or an ensemble without `reduce`.'
+            )
+        values = pick(self.ys, component, 2)[self.succeeded]
+        return lambda axes: draw_paths(axes, self.ts, values)
+
+    def _histogram(self, component: int) -> Callable[[Axes], None]:
+        if self.ys is not None:
+            values = pick(self.ys, component, 2)[self.succeeded, -1]
+            density, edges = np.histogram(values, bins="auto", density=True)
+        else:
+            found = self._reduction(HistogramResult, "Histogram(edges)")
+            density, edges = pick(found.density, component, 2)[-1], found.edges
+        return lambda axes: draw_density(axes, edges, density)
+
+    def _reduction(self, kind: type, wanted: str) -> Any:
+        many = self.reduced if isinstance(self.reduced, dict) else {"": self.reduced}
+        found = [one for one in many.values() if isinstance(one, kind)]
+        if not found:
+            raise ValueError(
+                f"Ensemble.plot: this picture needs {wanted} among the reductions, or "
+                "an ensemble without `reduce`."
+            )
+        return found[0]
 
 
 def _shapes(tree: PyTree) -> str:
     shapes = jtu.tree_map(lambda leaf: f"{leaf.dtype}{list(leaf.shape)}", tree)
     return str(shapes).replace("'", "")
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = [field.name for field in dataclasses.fields(value)]
-        return {name: _plain(getattr(value, name)) for name in names}
-    if isinstance(value, Mapping):
-        return {str(name): _plain(one) for name, one in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(one) for one in value]
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    return value

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import scipy.stats as stats
 
+from .._core import BAD, GOOD, QUIET, Along, DrawnResult, Panels, Records
 from ._discrepancies import gaussian_kernel, median_distance, negative_distance
 from ._permutation import divisions, pair_statistics, permutation_level
-from ._plot import plot_intervals
 from ._samples import generator, normalized, thinned, two_samples
 
 _LEAST = 20
@@ -73,7 +73,7 @@ class LawTest:
 
 
 @dataclasses.dataclass(frozen=True)
-class LawComparison:
+class LawComparison(DrawnResult):
     """Whether two samples can be of one law.
 
     **Fields:**
@@ -88,11 +88,11 @@ class LawComparison:
     """
 
     level: float
-    tests: tuple[LawTest, ...]
-    intervals: tuple[MomentInterval, ...]
+    tests: Annotated[tuple[LawTest, ...], Records("test")]
+    intervals: Annotated[tuple[MomentInterval, ...], Records("moment")]
     shift: LawShift
     power: float
-    samples: tuple[int, int]
+    samples: Annotated[tuple[int, int], Along("sample_set")]
 
     @property
     def same(self) -> bool:
@@ -123,7 +123,7 @@ class LawComparison:
         names = ", ".join(test.name for test in self.undecided)
         return f"not compared (no number from {names or 'any test'})"
 
-    def __str__(self) -> str:
+    def summary(self) -> str:
         n, m = self.samples
         words = [
             f"The laws are {self._verdict} at level {self.level:g} ({n} against {m} "
@@ -145,18 +145,19 @@ class LawComparison:
             )
         return "\n".join(words)
 
-    def to_dict(self) -> dict[str, Any]:
-        """The comparison as plain, JSON-ready data."""
-        return dataclasses.asdict(self) | {"same": self.same}
-
-    def plot(self, path: Any = None) -> Any:
-        """The moments' differences with their intervals, in standard errors.
-
-        **Arguments:** `path`, where to save the figure; `None` saves none.
-
-        **Returns:** the matplotlib figure.
-        """
-        return plot_intervals(self.intervals, self.level, self.same, path)
+    def draw(self, panels: Panels) -> None:
+        rows = len(self.intervals)
+        axes = panels.subplots(size=(6.4, 1.2 + 0.34 * rows))
+        for row, one in enumerate(self.intervals):
+            color = GOOD if one.low <= 0 <= one.high else BAD
+            ends = [one.low / one.standard_error, one.high / one.standard_error]
+            axes.plot(ends, [row, row], color=color, linewidth=2.2)
+            axes.plot(one.difference / one.standard_error, row, "o", color=color)
+        axes.axvline(0, color=QUIET, linewidth=0.8)
+        axes.set_yticks(range(rows), [one.name for one in self.intervals])
+        axes.set_ylim(rows - 0.5, -0.5)
+        axes.set_xlabel("difference, in standard errors")
+        axes.set_title(f"Laws {self._verdict} at level {self.level:g}")
 
 
 def compare_laws(

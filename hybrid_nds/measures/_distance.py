@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
+
+from .._core import COLORS, QUIET, Along, DrawnResult, Panels
 
 
 @dataclasses.dataclass(frozen=True)
-class Distance:
+class Distance(DrawnResult):
     """A distance between two laws, estimated from samples.
 
     **Fields:**
@@ -25,13 +27,13 @@ class Distance:
     name: str
     value: float
     p_value: float | None
-    samples: tuple[int, int]
+    samples: Annotated[tuple[int, int], Along("sample_set")]
     settings: Mapping[str, Any]
 
     def __float__(self) -> float:
         return self.value
 
-    def __str__(self) -> str:
+    def summary(self) -> str:
         level = "" if self.p_value is None else f", p = {self.p_value:.3g}"
         settings = ", ".join(
             f"{k} = {v:.4g}" if isinstance(v, float) else f"{k} = {v}"
@@ -41,6 +43,14 @@ class Distance:
         n, m = self.samples
         return f"{self.name} = {self.value:.6g}{level}, {n} against {m} samples{words}"
 
-    def to_dict(self) -> dict[str, Any]:
-        """The distance as plain, JSON-ready data."""
-        return dataclasses.asdict(self) | {"settings": dict(self.settings)}
+    def draw(self, panels: Panels) -> None:
+        axes = panels.subplots(size=(6.4, 1.6))
+        axes.plot([0, self.value], [0, 0], linewidth=2.2, color=COLORS[0])
+        axes.plot(self.value, 0, "o", markersize=7, color=COLORS[0])
+        axes.axvline(0, color=QUIET, linewidth=0.8)
+        axes.set_yticks([])
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel(self.name)
+        n, m = self.samples
+        level = "" if self.p_value is None else f", p = {self.p_value:.3g}"
+        axes.set_title(f"{self.value:.4g}{level}, {n} against {m} samples")

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from .._core import atomic_file, data_uri, render_page, write_text
 from ._names import RUNGS, TITLES, julia_words
-from ._report import RESOLUTION, Figure, Report, RungResult
+from ._report import Figure, Report, RungResult
 
 # The same words as in the README.
 _MEANINGS = (
@@ -77,7 +77,7 @@ def write_reports(
 def draw(report: Report) -> bytes:
     """The plot of a report, as PNG."""
     file = io.BytesIO()
-    report.plot().savefig(file, format="png", dpi=RESOLUTION)
+    report.plot().savefig(file, format="png", dpi=130)
     return file.getvalue()
 
 

@@ -6,17 +6,23 @@ import dataclasses
 import itertools
 import json
 import math
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
 
-from matplotlib.figure import Figure as Canvas
+import numpy as np
 
-from .._core import save_figure
+from .._core import (
+    BAD,
+    GOOD,
+    DrawnResult,
+    Panels,
+    Records,
+    Unit,
+    Variable,
+    record_variables,
+)
 from ._names import RUNGS as RUNGS, TITLES as TITLES, julia_words as julia_words
 
-# Of plots, in dots an inch.
-RESOLUTION = 130
 Verdict = Literal["passed", "failed", "not compared", "not applicable"]
 
 
@@ -61,7 +67,7 @@ class Figure:
 
 
 @dataclasses.dataclass(frozen=True)
-class RungResult:
+class RungResult(DrawnResult):
     """One rung of one problem.
 
     **Fields:** its name; its figures; the reason why there are none, or why none is a
@@ -70,9 +76,9 @@ class RungResult:
     """
 
     rung: str
-    figures: tuple[Figure, ...] = ()
+    figures: Annotated[tuple[Figure, ...], Records("figure", "")] = ()
     reason: str = ""
-    seconds: float | None = None
+    seconds: Annotated[float | None, Unit("s")] = None
     applies: bool = True
 
     @property
@@ -92,9 +98,23 @@ class RungResult:
         telling = [f for f in self.figures if f.independent or not f.holds]
         return max(telling or self.figures, key=lambda f: f.share, default=None)
 
+    def summary(self) -> str:
+        """A few lines for people: the verdict and every figure with its limit."""
+        lines = [f"{self.rung} {TITLES[self.rung]}: {self.verdict}"]
+        lines += [f"  {self.reason}"] if self.reason else []
+        for f in self.figures:
+            word = "" if f.holds else ": DOES NOT HOLD"
+            lines.append(f"  {f.claim}: {f.measured:.2e} of {f.limit:.2e}{word}")
+        return "\n".join(lines)
+
+    def draw(self, panels: Panels) -> None:
+        axes = panels.subplots(size=(5.4, 1.6))
+        _plot_shares(axes, [self])
+        axes.set_title(f"{self.rung} {TITLES[self.rung]}: {self.verdict}")
+
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class Report(DrawnResult):
     """How far two solver stacks agree on one problem, rung by rung.
 
     **Fields:** the problem's name; a rung result a rung; where the Julia side comes
@@ -102,7 +122,7 @@ class Report:
     """
 
     name: str
-    rungs: tuple[RungResult, ...]
+    rungs: Annotated[tuple[RungResult, ...], Records("rung")]
     julia: str
     versions: tuple[tuple[str, str], ...]
 
@@ -133,26 +153,14 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain, JSON-ready data."""
-        return {
-            "schema": 1,
-            "name": self.name,
-            "passed": self.passed,
-            "verdict": self.verdict,
-            "julia": self.julia,
-            "versions": dict(self.versions),
-            "rungs": [
-                {
-                    "rung": r.rung,
-                    "verdict": r.verdict,
-                    "reason": r.reason,
-                    "seconds": r.seconds,
-                    "figures": [
-                        dataclasses.asdict(f) | {"holds": f.holds} for f in r.figures
-                    ],
-                }
-                for r in self.rungs
-            ],
-        }
+        return {"schema": 1, **super().to_dict()}
+
+    def variables(self) -> Mapping[str, Variable]:
+        """The figures of all rungs, a column each property, and their rungs."""
+        rungs = [r.rung for r in self.rungs for _ in r.figures]
+        figures = [f for r in self.rungs for f in r.figures]
+        columns = record_variables(figures, "figure", "")
+        return {"rung": Variable(("figure",), np.array(rungs, str)), **columns}
 
     def to_json(self) -> str:
         """The report as JSON; numbers that are not finite become strings."""
@@ -185,28 +193,20 @@ class Report:
             lines += [""] + [f"- {words}" for words in _derivations(r.figures)]
         return "\n".join(lines) + "\n"
 
-    def plot(self, path: str | Path | None = None) -> Canvas:
-        """Each figure as a share of its limit, and the ladder of tolerances.
-
-        **Arguments:** `path`, where to write the figure as PNG, atomically.
-
-        **Returns:** the matplotlib figure.
-        """
+    def draw(self, panels: Panels) -> None:
         ladder = [f for r in self.rungs for f in r.figures if f.at is not None]
         rungs = [r for r in self.rungs if r.figures]
         # Narrow, so that a page on a phone shows it near its size.
         heights = [0.9 + 0.25 * len(rungs)] + ([4.4] if ladder else [])
-        canvas = Canvas(figsize=(5.4, sum(heights) + 0.3), layout="constrained")
-        axes = canvas.subplots(len(heights), squeeze=False, height_ratios=heights)[:, 0]
+        size = (5.4, sum(heights) + 0.3)
+        found = panels.subplots(len(heights), size=size, height_ratios=heights)
+        axes = [*np.ravel(found)]
         _plot_shares(axes[0], rungs)
+        axes[0].set_title(f"{self.name}: {self.verdict}", parse_math=False)
         if ladder:
             _plot_ladder(axes[1], ladder)
-        title = f"{self.name}: {self.verdict}"
-        canvas.suptitle(title, fontsize=11, parse_math=False)
-        save_figure(canvas, path, RESOLUTION)
-        return canvas
 
-    def __str__(self) -> str:
+    def summary(self) -> str:
         from rich.console import Console
         from rich.table import Table
 
@@ -251,7 +251,7 @@ def _plot_shares(axes: Any, rungs: Sequence[RungResult]) -> None:
     for row, result in enumerate(rungs):
         for one in result.figures:
             share = min(max(one.share, least), most)
-            marker, colour = ("o", "tab:green") if one.holds else ("x", "tab:red")
+            marker, colour = ("o", GOOD) if one.holds else ("x", BAD)
             axes.plot(share, row, marker, color=colour)
             highest = max(highest, share)
     axes.set_xscale("log")
@@ -280,4 +280,4 @@ def _plot_ladder(axes: Any, ladder: Sequence[Figure]) -> None:
     axes.set_xlabel("relative tolerance")
     axes.set_ylabel("largest error\nrelative to |y| + scale")
     # Below the axes the legend hides no line.
-    axes.figure.legend(loc="outside lower center", ncols=1, fontsize=9)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16))

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import equinox as eqx
 import jax
 import jax.core
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Float, PyTree
 
-from .._core import PortableError
+from .._core import (
+    Along,
+    Axis,
+    PortableError,
+    Result,
+    Variable,
+    derived_attributes,
+    derived_record,
+    derived_variables,
+    drawn,
+    require_concrete,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 class Outcome(eqx.Enumeration):  # pyright: ignore
@@ -109,7 +124,7 @@ class SolveError(PortableError, RuntimeError):
         self.outcome = solution.outcome
 
 
-class Solution(eqx.Module):
+class Solution(Result, eqx.Module):
     """The solution of a problem at the times that were asked for.
 
     **Fields:**
@@ -129,15 +144,15 @@ class Solution(eqx.Module):
     - `message`: the backend's own words on a failure, empty if it has none.
     """
 
-    ts: Array
-    ys: PyTree[Array]
+    ts: Axis[Float[Array, " time"]]
+    ys: PyTree[Float[Array, "time ..."]]
     stats: Mapping[str, Any]
     outcome: Any
-    event_index: Any
+    event_index: Annotated[Any, Along("")]
     provenance: Provenance = eqx.field(static=True)
     interpolation: Callable[[Any], Any] | None = None
-    end_time: Any = None
-    end_state: PyTree[Array] = None
+    end_time: Annotated[Any, Along("")] = None
+    end_state: PyTree[Float[Array, "*_"]] = None
     message: str = eqx.field(static=True, default="")
 
     @property
@@ -170,3 +185,103 @@ class Solution(eqx.Module):
                 'saveat="dense".'
             )
         return self.interpolation(t)
+
+    def variables(self) -> Mapping[str, Variable]:
+        """The numbers: by name, the names of their dimensions and the values.
+
+        A batch of solutions, as `eqx.filter_vmap` gives it, has `batch` for its first
+        dimension, or `batch_0`, `batch_1`, …
+
+        **Raises:** `TypeError` for a solve that saved at several sets of times.
+        """
+        batch = self._batch("to_xarray")
+        names = self._outcomes
+        outcome = Variable(batch[: names.ndim], names)
+        found = derived_variables(self, batch) | {"outcome": outcome}
+        first = np.asarray(self.ts).reshape(-1, self.ts.shape[-1])[0]
+        if batch and np.array_equal(np.broadcast_to(first, self.ts.shape), self.ts):
+            found["time"] = Variable(("time",), first, axis=True)
+        return found
+
+    def attributes(self) -> Mapping[str, Any]:
+        """What stands beside the numbers: counts, message, provenance."""
+        return derived_attributes(self, derived=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The solution as plain, JSON-ready data; NaN stays, which JSON proper has not.
+
+        **Raises:** `TypeError` for a solution that is traced.
+        """
+        fields = derived_record(self, "to_dict", derived=False)
+        return fields | {"outcome": self._outcomes.tolist()}
+
+    @property
+    def _outcomes(self) -> np.ndarray:
+        """The name of the outcome, of a batch one each."""
+        return np.array(tuple(Outcome._name_to_item))[np.asarray(self.outcome._value)]
+
+    def summary(self) -> str:
+        """A few lines for people: how it ended, where, and how it was solved."""
+        where = self.provenance
+        how = f"{where.solver} of {where.backend}"
+        try:
+            batch = self._batch("summary")
+        except TypeError:
+            return f"Solution by {how}: {eqx.tree_pformat(self)}"
+        shape = " × ".join(str(n) for n in self.ts.shape[:-1])
+        lines = [f"{shape} solutions by {how}" if batch else f"Solution by {how}"]
+        last = np.asarray(self.end_time if self.end_time is not None else self.ts)
+        ends = np.unique(last if self.end_time is not None else last[..., -1:])
+        span = f"{ends[0]:.6g}" + (f" to {ends[-1]:.6g}" if ends.size > 1 else "")
+        lines[0] += f": {', '.join(np.unique(self._outcomes))} at t = {span}"
+        lines.append(f"  {self.ts.shape[-1]} saved times")
+        lines += [
+            f"  {name} {_flat_range(value)}" for name, value in self.stats.items()
+        ]
+        return "\n".join([*lines, self.message] if self.message else lines)
+
+    def plot(
+        self,
+        component: int | Sequence[int] | None = None,
+        *,
+        ax: Any = None,
+        path: str | os.PathLike[str] | None = None,
+    ) -> Axes:
+        """Draw the state over time; of a batch every member.
+
+        **Arguments:**
+
+        - `component`: one or several of the state, in the order of `ravel_pytree`;
+            `None` for all.
+        - `ax`: matplotlib's axes, new ones of pyplot by default.
+        - `path`: where to write the figure (PNG, or by its suffix), whole or not at
+            all.
+
+        **Returns:** the axes.
+
+        **Raises:** `TypeError` for a solution that is traced, or has several sets of
+        times; `ValueError` for a component that is not there.
+        """
+        from ._plot import draw
+
+        require_concrete(self, "plot")
+        self._batch("plot")
+        put = lambda panels: draw(self, component, panels)
+        return drawn("Solution", put, ax=ax, path=path, managed=True).axes[0]
+
+    def _batch(self, function: str) -> tuple[str, ...]:
+        """The dimensions before that of time."""
+        require_concrete(self, function)
+        if not hasattr(self.ts, "ndim"):
+            raise TypeError(
+                f"Solution.{function}: the solve saved at several sets of times "
+                "(`subs` of diffrax.SaveAt); take them one by one from `ts` and `ys`."
+            )
+        more = self.ts.ndim - 1
+        return ("batch",) if more == 1 else tuple(f"batch_{i}" for i in range(more))
+
+
+def _flat_range(value: Any) -> str:
+    """A count, or the least and the largest of a batch."""
+    low, high = np.min(value), np.max(value)
+    return f"{low}" if low == high else f"{low} to {high}"

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .._core import save_figure
+import numpy as np
+
+from .._core import DrawnResult, Panels, Variable, names_of, record_variables
 from ._findings import Findings
 from ._study import Study
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 
 @dataclasses.dataclass(frozen=True)
-class StudyResult:
+class StudyResult(DrawnResult):
     """The findings of one study by backend, and what they depend on.
 
     **Fields:** `study`; `preset`, `"custom"` for a configuration of one's own;
@@ -44,27 +42,38 @@ class StudyResult:
         whole = self.ran and not self.errors
         return whole and all(found.passed for found in self.findings.values())
 
-    def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
-        """The figure of the study.
-
-        **Arguments:** `path`, where to write it (PNG, or by its suffix), whole or not
-        at all; `None` writes none.
-
-        **Returns:** the matplotlib figure.
-
-        **Raises:** `ValueError` where no backend has findings.
-        """
-        from matplotlib.figure import Figure
-
+    def draw(self, panels: Panels) -> None:
         if not self.findings:
             raise ValueError(
                 f"study {self.study.name!r} has no findings to draw; it ran on no "
                 "backend."
             )
-        figure = Figure(figsize=(6.4, 4.2), layout="constrained")
-        self.study.draw(figure, self.config, self.findings)
-        save_figure(figure, path)
-        return figure
+        self.study.draw(panels.whole(), self.config, self.findings)
+
+    def variables(self) -> Mapping[str, Variable]:
+        """The claims, a column each property, and the arrays of the figure.
+
+        Claims have the dimension `claim`, with their backends in a column; an array
+        `name` of a backend's figure is `backend.name`.
+        """
+        backends = [b for b, found in self.findings.items() for _ in found.claims]
+        claims = [claim for found in self.findings.values() for claim in found.claims]
+        columns = record_variables(claims, "claim", "")
+        data = {
+            f"{b}.{name}": Variable(names_of(None, x.ndim, f"{b}.{name}"), x)
+            for b, found in self.findings.items()
+            for name, x in found.data.items()
+        }
+        of = {"backend": Variable(("claim",), np.array(backends, str))}
+        return of | columns | data
+
+    def attributes(self) -> Mapping[str, Any]:
+        """What stands beside the numbers: the study, its configuration, versions."""
+        return {
+            "study": self.study.name,
+            "config": json.dumps(dataclasses.asdict(self.config), default=str),
+            **super().attributes(),
+        }
 
     def rows(self) -> list[tuple[str, dict[str, Any]]]:
         """Claims with one statement side by side: statement, and claims by backend."""
@@ -99,7 +108,7 @@ class StudyResult:
             },
         }
 
-    def __str__(self) -> str:
+    def summary(self) -> str:
         lines = [f"{self.study.title} ({self.study.name}, {self.preset})"]
         for backend, found in self.findings.items():
             for claim in found.claims:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Int
 
+from .._core import COLORS, Axis, DrawnResult, Panels
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -16,7 +18,7 @@ _PARTS, _LOSS, _VALIDATION = "parts/", "loss", "validation"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class History:
+class History(DrawnResult):
     """The losses of a training.
 
     **Fields:**
@@ -28,11 +30,11 @@ class History:
         `validation_loss`: there.
     """
 
-    steps: Int[np.ndarray, " steps"]
-    loss: Float[np.ndarray, " steps"]
-    parts: Mapping[str, Float[np.ndarray, " steps"]]
-    validation_steps: Int[np.ndarray, " validations"]
-    validation_loss: Float[np.ndarray, " validations"]
+    steps: Axis[Int[np.ndarray, " step"]]
+    loss: Float[np.ndarray, " step"]
+    parts: Mapping[str, Float[np.ndarray, " step"]]
+    validation_steps: Axis[Int[np.ndarray, " validation_step"]]
+    validation_loss: Float[np.ndarray, " validation_step"]
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -63,13 +65,40 @@ class History:
             table.add_row(*cells)
         return table
 
-    def __str__(self) -> str:
+    def summary(self) -> str:
         from rich.console import Console
 
         console = Console(width=100, color_system=None, force_terminal=False)
         with console.capture() as shown:
             console.print(self.table())
         return shown.get()
+
+    def draw(self, panels: Panels) -> None:
+        axes = panels.subplots()
+        steps, mean = _smoothed(self.steps, self.loss)
+        pale = 0.35 if len(steps) < len(self) else 1.0
+        axes.plot(self.steps, self.loss, color=COLORS[0], alpha=pale, label="loss")
+        if pale < 1:
+            axes.plot(steps, mean, color=COLORS[0], label="loss, running mean")
+        for k, (name, values) in enumerate(self.parts.items()):
+            color = COLORS[(k + 2) % len(COLORS)]
+            axes.plot(self.steps, values, color=color, lw=0.8, label=name)
+        if len(self.validation_steps):
+            options = {"color": COLORS[1], "marker": ".", "label": "validation"}
+            axes.plot(self.validation_steps, self.validation_loss, **options)
+        shown = [self.loss, self.validation_loss, *self.parts.values()]
+        if all(np.all(values > 0) for values in shown):
+            axes.set_yscale("log")
+        axes.set_xlabel("step")
+        axes.set_ylabel("loss")
+        axes.legend()
+
+
+def _smoothed(steps: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A running mean over a fiftieth of the steps."""
+    window = max(len(loss) // 50, 1)
+    mean = np.convolve(loss, np.full(window, 1 / window), "valid")
+    return steps[window // 2 :][: len(mean)], mean
 
 
 class Recorder:

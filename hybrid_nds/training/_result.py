@@ -5,18 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import PyTree
 
-from .._core import PortableError
+from .._core import COLORS, Panels, PortableError
 from ..analysis import AnalysisResult
 from ..solution import Provenance
 from ._history import History
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -47,19 +44,6 @@ class Fit(AnalysisResult):
     settings: Mapping[str, Any]
     provenance: Provenance
 
-    def variables(self) -> Mapping[str, tuple[tuple[str, ...], Any]]:
-        history = self.history
-        found = {
-            "step": (("step",), history.steps),
-            "loss": (("step",), history.loss),
-            "best_step": ((), self.best_step),
-        }
-        if len(history.validation_steps):
-            axes = ("validation_step",)
-            found["validation_step"] = (axes, history.validation_steps)
-            found["validation_loss"] = (axes, history.validation_loss)
-        return found | {n: (("step",), x) for n, x in history.parts.items()}
-
     def summary(self) -> str:
         early = ", stopped early" if self.stopped_early else ""
         lines = [f"{self.steps} steps{early}"]
@@ -74,36 +58,12 @@ class Fit(AnalysisResult):
             )
         return "\n".join(lines)
 
-    def draw(self, figure: Figure) -> None:
-        axes = figure.subplots()
-        history = self.history
-        steps, mean = _smoothed(history.steps, history.loss)
-        pale = 0.35 if len(steps) < len(history) else 1.0
-        axes.plot(history.steps, history.loss, color="C0", alpha=pale, label="loss")
-        if pale < 1:
-            axes.plot(steps, mean, color="C0", label="loss, running mean")
-        for k, (name, values) in enumerate(history.parts.items()):
-            axes.plot(history.steps, values, f"C{k + 2}", lw=0.8, label=name)
-        if len(history.validation_steps):
-            axes.plot(
-                history.validation_steps,
-                history.validation_loss,
-                "C1.-",
-                label="validation",
-            )
-            axes.axvline(self.best_step, color="C1", ls=":", label="best model")
-        drawn = [history.loss, history.validation_loss, *history.parts.values()]
-        if all(np.all(values > 0) for values in drawn):
-            axes.set_yscale("log")
-        axes.set_xlabel("step")
-        axes.legend(frameon=False)
-
-
-def _smoothed(steps: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A running mean over a fiftieth of the steps."""
-    window = max(len(loss) // 50, 1)
-    mean = np.convolve(loss, np.full(window, 1 / window), "valid")
-    return steps[window // 2 :][: len(mean)], mean
+    def draw(self, panels: Panels) -> None:
+        self.history.draw(panels)
+        if len(self.history.validation_steps):
+            axes = panels.axes[0]
+            axes.axvline(self.best_step, color=COLORS[1], ls=":", label="best model")
+            axes.legend()
 
 
 class TrainingError(PortableError, RuntimeError):

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtyping import Float
 
 from hybrid_nds._core import atomic_file
 from hybrid_nds.analysis import (
@@ -21,18 +22,15 @@ from hybrid_nds.solution import Provenance
 
 @dataclasses.dataclass(frozen=True)
 class Slopes(AnalysisResult):
-    values: np.ndarray
+    values: Float[np.ndarray, " index"]
     settings: Mapping[str, Any]
-    provenance: Any
-
-    def variables(self):
-        return {"values": (("index",), self.values)}
+    provenance: Provenance
 
     def summary(self):
         return f"{len(self.values)} slopes"
 
-    def draw(self, figure):
-        figure.subplots().plot(self.values)
+    def draw(self, panels):
+        panels.subplots().plot(self.values)
 
 
 @pytest.fixture

@@ -356,7 +356,8 @@ def test_a_branch_prints_plots_and_turns_into_data(tmp_path):
     branch = continue_equilibria(family(fold, jnp.array([0.7])), 0.5, (-1.0, 1.0))
     assert "fold at" in str(branch)
     data = json.loads(json.dumps(branch.to_dict()))
-    assert data["kinds"] == ["fold"]
+    assert [one["kind"] for one in data["bifurcations"]] == ["fold"]
+    assert list(branch.to_xarray()["bifurcation_kind"]) == ["fold"]
     assert branch.to_xarray()["points"].dims == ("place", "component")
     branch.plot(tmp_path / "b.png")
     with pytest.raises(ValueError, match="`kind` must be one of"):

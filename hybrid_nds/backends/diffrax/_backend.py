@@ -152,6 +152,11 @@ class DenseOutput(eqx.Module):
     t0: Array
     t1: Array
 
+    @property
+    def span(self) -> tuple[Array, Array]:
+        """Where it starts and ends."""
+        return self.t0, self.t1
+
     def __call__(self, t: Any) -> PyTree[Array]:
         if all(is_concrete(x) for x in (t, self.t0, self.t1)):
             low, high = sorted((float(self.t0), float(self.t1)))

@@ -123,7 +123,7 @@ class JuliaDense:
         self._prepared = prepared
         self._solution = prepared.solution
         self._weights = prepared.callback_leaves
-        self._span = float(raw.start_time), float(raw.end_times[0])
+        self.span = float(raw.start_time), float(raw.end_times[0])
 
     def __call__(self, t: Any) -> PyTree[np.ndarray]:
         if not is_concrete(t):
@@ -132,7 +132,7 @@ class JuliaDense:
                 "cannot be traced by JAX."
             )
         times = np.asarray(t, self._prepared.dtype)
-        low, high = sorted(self._span)
+        low, high = sorted(self.span)
         outside = times[(times < low) | (times > high) | np.isnan(times)]
         if outside.size:
             raise ValueError(

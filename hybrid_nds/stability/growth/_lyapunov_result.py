@@ -5,18 +5,16 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float
 
+from ..._core import QUIET, Axis, Panels
 from ...analysis import AnalysisResult
 from ...solution import Provenance
 from ...statistics import batch_means, running_means
 from ._kaplan_yorke import dimension_error, kaplan_yorke
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _SHOWN = 12
 
@@ -45,41 +43,23 @@ class LyapunovSpectrum(AnalysisResult):
 
     estimate: ClassVar = ("exponents", "low", "high")
 
-    exponents: Float[np.ndarray, " k"]
-    standard_errors: Float[np.ndarray, " k"]
-    low: Float[np.ndarray, " k"]
-    high: Float[np.ndarray, " k"]
+    exponents: Float[np.ndarray, " exponent"]
+    standard_errors: Float[np.ndarray, " exponent"]
+    low: Float[np.ndarray, " exponent"]
+    high: Float[np.ndarray, " exponent"]
     level: float
     sum: float
     sum_error: float
     dimension: float
     dimension_error: float
-    finite_time: Float[np.ndarray, "windows k"]
+    finite_time: Float[np.ndarray, "segment exponent"]
     window: float
-    trace_times: Float[np.ndarray, " times"]
-    trace: Float[np.ndarray, "times k"]
+    trace_times: Axis[Float[np.ndarray, " time"]]
+    trace: Float[np.ndarray, "time exponent"]
     converged: bool
     notes: tuple[str, ...]
     settings: Mapping[str, Any]
     provenance: Provenance
-
-    def variables(self) -> Mapping[str, tuple[tuple[str, ...], Any]]:
-        return {
-            "exponents": (("exponent",), self.exponents),
-            "standard_errors": (("exponent",), self.standard_errors),
-            "low": (("exponent",), self.low),
-            "high": (("exponent",), self.high),
-            "level": ((), self.level),
-            "sum": ((), self.sum),
-            "sum_error": ((), self.sum_error),
-            "dimension": ((), self.dimension),
-            "dimension_error": ((), self.dimension_error),
-            "finite_time": (("window", "exponent"), self.finite_time),
-            "window_length": ((), self.window),
-            "trace_times": (("time",), self.trace_times),
-            "trace": (("time", "exponent"), self.trace),
-            "converged": ((), self.converged),
-        }
 
     def summary(self) -> str:
         k = len(self.exponents)
@@ -117,16 +97,16 @@ class LyapunovSpectrum(AnalysisResult):
                 lines.append(f"  up to {self.trace_times[i]:>10.4g}: {values}")
         return "\n".join(lines)
 
-    def draw(self, figure: Figure) -> None:
-        left, right = figure.subplots(1, 2, width_ratios=(2, 3))
+    def draw(self, panels: Panels) -> None:
+        left, right = panels.subplots(1, 2, width_ratios=(2, 3))
         index = np.arange(1, len(self.exponents) + 1)
         bars = (self.exponents - self.low, self.high - self.exponents)
         left.errorbar(index, self.exponents, bars, fmt="o", markersize=4, capsize=2)
-        left.axhline(0, color="0.5", linewidth=0.8)
+        left.axhline(0, color=QUIET, linewidth=0.8)
         left.set_xlabel("exponent")
         left.xaxis.get_major_locator().set_params(integer=True)
         left.set_xlim(0.4, len(index) + 0.6)
-        left.set_title("Lyapunov exponents", fontsize=10, loc="left")
+        left.set_title("Lyapunov exponents")
         few = index[: min(len(index), 6)]
         for i in few:
             line = right.plot(
@@ -152,8 +132,8 @@ class LyapunovSpectrum(AnalysisResult):
         right.set_xlabel("time")
         right.set_ylabel("running mean less the result")
         verdict = "up to each time" if self.converged else "NOT CONVERGED"
-        right.set_title(verdict, fontsize=10, loc="left")
-        right.legend(fontsize=8, ncols=2)
+        right.set_title(verdict)
+        right.legend(ncols=2)
 
 
 def spectrum_of(

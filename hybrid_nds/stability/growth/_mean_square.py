@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import ArrayLike, Complex
 
-from ..._core import precision_of
+from ..._core import BAD, QUIET, Panels, precision_of
 from ...analysis import AnalysisResult, analysis_provenance
 from ...problems import ODEProblem, SDEProblem
 from ...solution import Provenance
@@ -31,10 +31,6 @@ from ._mean_square_schemes import (
     resolve_scheme,
 )
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-
 # Its exponential is the largest of double precision.
 _LARGEST = math.log(np.finfo(float).max)
 
@@ -50,7 +46,7 @@ class MeanSquareAbscissa(AnalysisResult):
 
     value: float
     error: float
-    spectrum: Complex[np.ndarray, " eigenvalues"]
+    spectrum: Complex[np.ndarray, " eigenvalue"]
     settings: Mapping[str, Any]
     provenance: Provenance
 
@@ -59,15 +55,6 @@ class MeanSquareAbscissa(AnalysisResult):
         """Whether second moments decay, by more than the error."""
         return self.value < -self.error
 
-    def variables(self) -> Mapping[str, tuple[tuple[str, ...], Any]]:
-        return {
-            "value": ((), self.value),
-            "error": ((), self.error),
-            "stable": ((), self.stable),
-            "spectrum_real": (("eigenvalue",), np.real(self.spectrum)),
-            "spectrum_imaginary": (("eigenvalue",), np.imag(self.spectrum)),
-        }
-
     def summary(self) -> str:
         word = "decays: mean-square stable" if self.stable else "does not decay"
         return (
@@ -75,16 +62,14 @@ class MeanSquareAbscissa(AnalysisResult):
             f"moment {word}"
         )
 
-    def draw(self, figure: Figure) -> None:
-        axes = figure.subplots()
-        axes.axvline(0, color="0.6", linewidth=0.8)
+    def draw(self, panels: Panels) -> None:
+        axes = panels.subplots()
+        axes.axvline(0, color=QUIET, linewidth=0.8)
         axes.plot(np.real(self.spectrum), np.imag(self.spectrum), "o", markersize=4)
-        axes.plot([self.value], [0], "o", color="#d55e00", markersize=6)
+        axes.plot([self.value], [0], "o", color=BAD, markersize=6)
         axes.set_xlabel("real part")
         axes.set_ylabel("imaginary part")
-        axes.set_title(
-            f"second moments: abscissa {self.value:.5g}", fontsize=10, loc="left"
-        )
+        axes.set_title(f"second moments: abscissa {self.value:.5g}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,15 +101,6 @@ class MeanSquareFactor(AnalysisResult):
         """Whether those of the equation do, by more than the error."""
         return self.exact < 1 - self.exact_error
 
-    def variables(self) -> Mapping[str, tuple[tuple[str, ...], Any]]:
-        return {
-            "value": ((), self.value),
-            "error": ((), self.error),
-            "exact": ((), self.exact),
-            "exact_error": ((), self.exact_error),
-            "stable": ((), self.stable),
-        }
-
     def summary(self) -> str:
         words = {True: "stable", False: "not stable"}
         return (
@@ -135,13 +111,13 @@ class MeanSquareFactor(AnalysisResult):
             "square"
         )
 
-    def draw(self, figure: Figure) -> None:
-        axes = figure.subplots()
+    def draw(self, panels: Panels) -> None:
+        axes = panels.subplots()
         steps = np.arange(31)
         times = steps * self.dt
         for name, base in ((self.scheme, self.value), ("equation", self.exact)):
             axes.plot(times, steps * math.log10(max(base, 1e-300)), label=name)
-        axes.axhline(0, color="0.6", linewidth=0.8)
+        axes.axhline(0, color=QUIET, linewidth=0.8)
         axes.set_xlabel("time")
         axes.set_ylabel("log$_{10}$ of the second moment")
         axes.legend()

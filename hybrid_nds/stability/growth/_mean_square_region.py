@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import ArrayLike, Float
+from jaxtyping import ArrayLike, Bool, Float
 
-from ..._core import double_precision
+from ..._core import BAD, QUIET, Axis, Panels, double_precision
 from ...analysis import AnalysisResult, analysis_provenance
 from ...problems import SDEProblem
 from ...solution import Provenance
 from ._mean_square_schemes import quadrature_factor, resolve_scheme, scalar_factor
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _OWNER = "mean_square_stability"
 
@@ -34,34 +31,23 @@ class MeanSquareRegion(AnalysisResult):
     `provenance`.
     """
 
-    lambda_h: Float[np.ndarray, " columns"]
-    sigma2_h: Float[np.ndarray, " rows"]
-    factor: Float[np.ndarray, "rows columns"]
-    error: Float[np.ndarray, "rows columns"]
+    lambda_h: Axis[Float[np.ndarray, " lambda_h"]]
+    sigma2_h: Axis[Float[np.ndarray, " sigma2_h"]]
+    factor: Float[np.ndarray, "sigma2_h lambda_h"]
+    error: Float[np.ndarray, "sigma2_h lambda_h"]
     scheme: str
     settings: Mapping[str, Any]
     provenance: Provenance
 
     @property
-    def stable(self) -> np.ndarray:
+    def stable(self) -> Bool[np.ndarray, "sigma2_h lambda_h"]:
         """Where the scheme is: a factor below one, by more than its error."""
         return self.factor < 1 - self.error
 
     @property
-    def exact_stable(self) -> np.ndarray:
+    def exact_stable(self) -> Bool[np.ndarray, "sigma2_h lambda_h"]:
         """Where the equation itself is: $2\\lambda + \\sigma^2 < 0$."""
         return 2 * self.lambda_h[None, :] + self.sigma2_h[:, None] < 0
-
-    def variables(self) -> Mapping[str, tuple[tuple[str, ...], Any]]:
-        axes = ("sigma2_h", "lambda_h")
-        return {
-            "lambda_h": (("lambda_h",), self.lambda_h),
-            "sigma2_h": (("sigma2_h",), self.sigma2_h),
-            "factor": (axes, self.factor),
-            "error": (axes, self.error),
-            "stable": (axes, self.stable),
-            "exact_stable": (axes, self.exact_stable),
-        }
 
     def summary(self) -> str:
         stable, exact = self.stable, self.exact_stable
@@ -81,16 +67,16 @@ class MeanSquareRegion(AnalysisResult):
             "that the equation has not."
         )
 
-    def draw(self, figure: Figure) -> None:
-        axes = figure.subplots()
+    def draw(self, panels: Panels) -> None:
+        axes = panels.subplots()
         if min(self.factor.shape) < 2:
             flat = self.sigma2_h if self.factor.shape[0] > 1 else self.lambda_h
             axes.plot(flat, self.factor.ravel(), "o-", markersize=3)
-            axes.axhline(1, color="0.5", linewidth=0.8)
+            axes.axhline(1, color=QUIET, linewidth=0.8)
             name = r"$\sigma^2 h$" if self.factor.shape[0] > 1 else r"$\lambda h$"
             axes.set_xlabel(name)
             axes.set_ylabel("factor")
-            axes.set_title(self.scheme, fontsize=10, loc="left")
+            axes.set_title(self.scheme)
             return
         levels = [-1.0, 0.5, 1.5]
         axes.contourf(
@@ -109,15 +95,15 @@ class MeanSquareRegion(AnalysisResult):
             self.lambda_h,
             np.clip(-2 * self.lambda_h, None, 1.2 * self.sigma2_h.max()),
             "--",
-            color="#d55e00",
+            color=BAD,
             label="the equation is stable below",
         )
         axes.set_xlim(self.lambda_h.min(), self.lambda_h.max())
         axes.set_ylim(self.sigma2_h.min(), self.sigma2_h.max())
         axes.set_xlabel(r"$\lambda h$")
         axes.set_ylabel(r"$\sigma^2 h$")
-        axes.set_title(f"{self.scheme}: stable in mean square", fontsize=10, loc="left")
-        axes.legend(fontsize=8)
+        axes.set_title(f"{self.scheme}: stable in mean square")
+        axes.legend()
 
 
 def mean_square_stability(

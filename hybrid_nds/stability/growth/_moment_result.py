@@ -5,16 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float
 
+from ..._core import BAD, Axis, Panels
 from ...analysis import AnalysisResult
 from ...solution import Provenance
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,9 +43,9 @@ class MomentExponent(AnalysisResult):
     high: float
     level: float
     method: str
-    times: Float[np.ndarray, " times"]
-    logarithms: Float[np.ndarray, " times"]
-    effective: Float[np.ndarray, " times"]
+    times: Axis[Float[np.ndarray, " time"]]
+    logarithms: Float[np.ndarray, " time"]
+    effective: Float[np.ndarray, " time"]
     tail_index: float
     trajectories: int
     converged: bool
@@ -59,22 +57,6 @@ class MomentExponent(AnalysisResult):
     def stable(self) -> bool:
         """Whether the moment decays: the whole interval lies below zero."""
         return self.high < 0
-
-    def variables(self) -> Mapping[str, tuple[tuple[str, ...], Any]]:
-        return {
-            "p": ((), self.p),
-            "value": ((), self.value),
-            "standard_error": ((), self.standard_error),
-            "low": ((), self.low),
-            "high": ((), self.high),
-            "level": ((), self.level),
-            "times": (("time",), self.times),
-            "logarithms": (("time",), self.logarithms),
-            "effective": (("time",), self.effective),
-            "tail_index": ((), self.tail_index),
-            "trajectories": ((), self.trajectories),
-            "converged": ((), self.converged),
-        }
 
     def summary(self) -> str:
         lines = [
@@ -98,16 +80,16 @@ class MomentExponent(AnalysisResult):
             )
         return "\n".join(lines)
 
-    def draw(self, figure: Figure) -> None:
+    def draw(self, panels: Panels) -> None:
         if self.method == "exact":
-            axes = figure.subplots()
+            axes = panels.subplots()
             times = np.linspace(0, 1 / max(abs(self.value), 1e-12), 2)
             axes.plot(times, self.value * times)
             axes.set_xlabel("time")
             axes.set_ylabel(f"log E|v|$^{{{self.p:g}}}$, less its start")
-            axes.set_title(f"exact: {self.value:.6g}", fontsize=10, loc="left")
+            axes.set_title(f"exact: {self.value:.6g}")
             return
-        upper, lower = figure.subplots(2, 1, sharex=True)
+        upper, lower = panels.subplots(2, 1, sharex=True)
         upper.plot(self.times, self.logarithms, linewidth=1.2, label="sampled")
         shift = self.logarithms[-1] - self.value * self.times[-1]
         upper.plot(
@@ -119,11 +101,11 @@ class MomentExponent(AnalysisResult):
         )
         upper.axvspan(0, self.settings["transient"], color="0.9", linewidth=0)
         upper.set_ylabel(f"log E|v|$^{{{self.p:g}}}$")
-        upper.legend(fontsize=8)
+        upper.legend()
         verdict = "" if self.converged else ": NOT CONVERGED"
-        upper.set_title(f"moment exponent{verdict}", fontsize=10, loc="left")
+        upper.set_title(f"moment exponent{verdict}")
         lower.semilogy(self.times, self.effective, linewidth=1.2)
-        lower.axhline(self.settings["least_effective"], color="#d55e00", linewidth=0.9)
+        lower.axhline(self.settings["least_effective"], color=BAD, linewidth=0.9)
         lower.set_ylabel("trajectories\nthat carry it")
         lower.set_xlabel("time")
         low = 0.5 * min(self.settings["least_effective"], self.effective.min())

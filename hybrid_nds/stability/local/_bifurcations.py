@@ -40,7 +40,7 @@ class Bifurcation:
     kind: str
     parameter: float
     parameter_error: float
-    point: Float[np.ndarray, " n"]
+    point: Float[np.ndarray, " component"]
     index: int
     frequency: float = 0.0
     lyapunov_coefficient: float | None = None

@@ -6,13 +6,13 @@ import dataclasses
 import math
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Complex, Float, Int, PyTree
 
-from ..._core import check_whole, precision_of
+from ..._core import Panels, Records, check_whole, precision_of
 from ...analysis import (
     AnalysisError,
     AnalysisResult,
@@ -33,9 +33,6 @@ from ._field import (
     shaped,
 )
 from ._saved_branch import SavedBranch
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _ENDS = {
     "interval": "the end of the interval",
@@ -65,20 +62,20 @@ class Branch(AnalysisResult):
     - `ended`: why the branch ends, at its first point and at its last.
     """
 
-    parameters: Float[np.ndarray, " m"]
-    points: Float[np.ndarray, "m n"]
+    parameters: Float[np.ndarray, " place"]
+    points: Float[np.ndarray, "place component"]
     states: PyTree[np.ndarray]
-    errors: Float[np.ndarray, " m"]
-    eigenvalues: Complex[np.ndarray, "m n"]
-    eigenvalue_errors: Float[np.ndarray, "m n"]
-    unstable: Int[np.ndarray, " m"]
-    bifurcations: tuple[Bifurcation, ...]
+    errors: Float[np.ndarray, " place"]
+    eigenvalues: Complex[np.ndarray, "place eigenvalue"]
+    eigenvalue_errors: Float[np.ndarray, "place eigenvalue"]
+    unstable: Int[np.ndarray, " place"]
+    bifurcations: Annotated[tuple[Bifurcation, ...], Records("bifurcation")]
     ended: tuple[str, str]
     settings: Mapping[str, Any]
     provenance: Provenance
 
     @property
-    def stable(self) -> Bool[np.ndarray, " m"]:
+    def stable(self) -> Bool[np.ndarray, " place"]:
         """Whether all real parts are negative, beyond their errors."""
         return np.all(np.real(self.eigenvalues) + self.eigenvalue_errors < 0, axis=1)
 
@@ -90,33 +87,6 @@ class Branch(AnalysisResult):
                 f"{kind!r}."
             )
         return tuple(one for one in self.bifurcations if one.kind == kind)
-
-    def variables(self) -> Mapping[str, tuple[tuple[str, ...], Any]]:
-        each, all_of = ("place",), ("place", "eigenvalue")
-        points = np.array([one.point for one in self.bifurcations])
-        found = ("bifurcation",)
-        return {
-            "parameters": (each, self.parameters),
-            "points": (("place", "component"), self.points),
-            "errors": (each, self.errors),
-            "real": (all_of, np.real(self.eigenvalues)),
-            "imaginary": (all_of, np.imag(self.eigenvalues)),
-            "eigenvalue_errors": (all_of, self.eigenvalue_errors),
-            "unstable": (each, self.unstable),
-            "kinds": (found, np.array([b.kind for b in self.bifurcations], str)),
-            "bifurcation_parameters": (
-                found,
-                np.array([b.parameter for b in self.bifurcations], float),
-            ),
-            "bifurcation_errors": (
-                found,
-                np.array([b.parameter_error for b in self.bifurcations], float),
-            ),
-            "bifurcation_points": (
-                ("bifurcation", "component"),
-                points.reshape(len(points), self.points.shape[1]),
-            ),
-        }
 
     def summary(self) -> str:
         first, last = self.parameters[0], self.parameters[-1]
@@ -136,8 +106,8 @@ class Branch(AnalysisResult):
             lines.append("  no bifurcation")
         return "\n".join(lines)
 
-    def draw(self, figure: Figure) -> None:
-        axes = figure.subplots()
+    def draw(self, panels: Panels) -> None:
+        axes = panels.subplots()
         heights = self.points[:, 0]
         for wanted, style, word in ((True, "-", "stable"), (False, "--", "unstable")):
             # Each piece reaches to the next point, so that the curve has no gaps.

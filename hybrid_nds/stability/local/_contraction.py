@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -14,7 +14,7 @@ import numpy as np
 import scipy.optimize
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..._core import check_whole, precision_of, require_precision
+from ..._core import Panels, check_whole, precision_of, require_precision
 from ...analysis import AnalysisError, AnalysisResult, analysis_provenance
 from ...problems import ODEProblem
 from ...solution import Provenance
@@ -29,9 +29,6 @@ from ._field import (
     uniform_points,
 )
 from ._matrix_measure import Norm, check_norm, check_weight, measure
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +53,8 @@ class ContractionRate(AnalysisResult):
     sampled_rate: float
     exceeding_fraction: float
     level: float
-    measures: Float[np.ndarray, " samples"]
-    worst_point: Float[np.ndarray, " n"]
+    measures: Float[np.ndarray, " sample"]
+    worst_point: Float[np.ndarray, " component"]
     worst_state: PyTree[np.ndarray]
     worst_time: float
     settings: Mapping[str, Any]
@@ -81,17 +78,6 @@ class ContractionRate(AnalysisResult):
             raise ValueError("ContractionRate.bound: `t` must be 0 or more.")
         return np.exp(self.rate * passed) * np.asarray(distance, float)
 
-    def variables(self) -> Mapping[str, tuple[tuple[str, ...], Any]]:
-        return {
-            "rate": ((), self.rate),
-            "sampled_rate": ((), self.sampled_rate),
-            "exceeding_fraction": ((), self.exceeding_fraction),
-            "level": ((), self.level),
-            "measures": (("sample",), self.measures),
-            "worst_point": (("component",), self.worst_point),
-            "worst_time": ((), self.worst_time),
-        }
-
     def summary(self) -> str:
         norm = self.settings["norm"]
         word = "contracting" if self.rate < 0 else "no contraction"
@@ -107,8 +93,8 @@ class ContractionRate(AnalysisResult):
             f"{self.exceeding_fraction:.2g} of the region exceeds the largest sample"
         )
 
-    def draw(self, figure: Figure) -> None:
-        axes = figure.subplots()
+    def draw(self, panels: Panels) -> None:
+        axes = panels.subplots()
         # Measures that are all equal but for round-off make no histogram.
         spread = float(np.ptp(self.measures))
         if spread > 1e-9 * np.max(np.abs(self.measures)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -13,7 +13,7 @@ import numpy as np
 import optimistix as optx
 from jaxtyping import Array, ArrayLike, Complex, Float, Int, PRNGKeyArray, PyTree
 
-from ..._core import check_whole, precision_of
+from ..._core import Along, Panels, check_whole, precision_of
 from ...analysis import AnalysisError, AnalysisResult, analysis_provenance
 from ...problems import ODEProblem
 from ...solution import Provenance
@@ -33,9 +33,6 @@ from ._field import (
     uniform_points,
 )
 from ._jacobian_spectrum import complex_text, draw_eigenvalues
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _SHOWN = 20
 _LAST = 40
@@ -65,15 +62,15 @@ class Equilibria(AnalysisResult):
         equilibrium, and how many of these to one outside the region.
     """
 
-    points: Float[np.ndarray, "k n"]
+    points: Float[np.ndarray, "equilibrium component"]
     states: PyTree[np.ndarray]
-    errors: Float[np.ndarray, " k"]
-    residuals: Float[np.ndarray, " k"]
-    eigenvalues: Complex[np.ndarray, "k n"]
-    eigenvalue_errors: Float[np.ndarray, "k n"]
-    kinds: tuple[str, ...]
-    unstable: Int[np.ndarray, " k"]
-    hits: Int[np.ndarray, " k"]
+    errors: Float[np.ndarray, " equilibrium"]
+    residuals: Float[np.ndarray, " equilibrium"]
+    eigenvalues: Complex[np.ndarray, "equilibrium eigenvalue"]
+    eigenvalue_errors: Float[np.ndarray, "equilibrium eigenvalue"]
+    kinds: Annotated[tuple[str, ...], Along("equilibrium")]
+    unstable: Int[np.ndarray, " equilibrium"]
+    hits: Int[np.ndarray, " equilibrium"]
     starts: int
     converged: int
     outside: int
@@ -81,7 +78,7 @@ class Equilibria(AnalysisResult):
     provenance: Provenance
 
     @property
-    def spectral_abscissas(self) -> Float[np.ndarray, " k"]:
+    def spectral_abscissas(self) -> Float[np.ndarray, " equilibrium"]:
         """The largest real part of an eigenvalue of each."""
         return np.real(self.eigenvalues[:, 0])
 
@@ -93,24 +90,6 @@ class Equilibria(AnalysisResult):
 
     def __len__(self) -> int:
         return len(self.points)
-
-    def variables(self) -> Mapping[str, tuple[tuple[str, ...], Any]]:
-        each, all_of = ("equilibrium",), ("equilibrium", "eigenvalue")
-        return {
-            "points": (("equilibrium", "component"), self.points),
-            "errors": (each, self.errors),
-            "residuals": (each, self.residuals),
-            "real": (all_of, np.real(self.eigenvalues)),
-            "imaginary": (all_of, np.imag(self.eigenvalues)),
-            "eigenvalue_errors": (all_of, self.eigenvalue_errors),
-            "kinds": (each, np.array(self.kinds)),
-            "unstable": (each, self.unstable),
-            "hits": (each, self.hits),
-            "starts": ((), self.starts),
-            "converged": ((), self.converged),
-            "outside": ((), self.outside),
-            "unseen": ((), self.unseen),
-        }
 
     def summary(self) -> str:
         word = "equilibrium" if len(self) == 1 else "equilibria"
@@ -130,13 +109,13 @@ class Equilibria(AnalysisResult):
             lines.append(f"  … and {len(self) - _SHOWN} more")
         return "\n".join(lines)
 
-    def draw(self, figure: Figure) -> None:
-        axes = figure.subplots()
+    def draw(self, panels: Panels) -> None:
+        axes = panels.subplots()
         for i in range(min(len(self), _SHOWN)):
             label = f"{point_text(self.points[i], 3)}, {self.kinds[i]}"
             draw_eigenvalues(axes, self.eigenvalues[i], label=label)
         axes.set_title("eigenvalues of the equilibria")
-        axes.legend(fontsize="small")
+        axes.legend()
 
 
 def equilibria(

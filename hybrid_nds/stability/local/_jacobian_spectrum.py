@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Complex, Float, PyTree
 
-from ..._core import precision_of
+from ..._core import Panels, precision_of
 from ...analysis import AnalysisError, AnalysisResult, analysis_provenance
 from ...problems import ODEProblem
 from ...solution import Provenance
@@ -17,7 +17,6 @@ from ._field import check_problem, flat_state, jacobians, spectrum
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _SHOWN = 8
 
@@ -36,12 +35,12 @@ class JacobianSpectrum(AnalysisResult):
     - `jacobian`: $J$, shape `(n, n)`, in the order of `ravel_pytree`.
     """
 
-    eigenvalues: Complex[np.ndarray, " n"]
-    eigenvalue_errors: Float[np.ndarray, " n"]
-    condition_numbers: Float[np.ndarray, " n"]
+    eigenvalues: Complex[np.ndarray, " eigenvalue"]
+    eigenvalue_errors: Float[np.ndarray, " eigenvalue"]
+    condition_numbers: Float[np.ndarray, " eigenvalue"]
     numerical_abscissa: float
     numerical_abscissa_error: float
-    jacobian: Float[np.ndarray, "n n"]
+    jacobian: Float[np.ndarray, "row column"]
     settings: Mapping[str, Any]
     provenance: Provenance
 
@@ -62,20 +61,6 @@ class JacobianSpectrum(AnalysisResult):
         """The largest modulus of an eigenvalue."""
         return float(np.max(np.abs(self.eigenvalues)))
 
-    def variables(self) -> Mapping[str, tuple[tuple[str, ...], Any]]:
-        return {
-            "real": (("eigenvalue",), np.real(self.eigenvalues)),
-            "imaginary": (("eigenvalue",), np.imag(self.eigenvalues)),
-            "eigenvalue_errors": (("eigenvalue",), self.eigenvalue_errors),
-            "condition_numbers": (("eigenvalue",), self.condition_numbers),
-            "spectral_abscissa": ((), self.spectral_abscissa),
-            "spectral_abscissa_error": ((), self.spectral_abscissa_error),
-            "spectral_radius": ((), self.spectral_radius),
-            "numerical_abscissa": ((), self.numerical_abscissa),
-            "numerical_abscissa_error": ((), self.numerical_abscissa_error),
-            "jacobian": (("row", "column"), self.jacobian),
-        }
-
     def summary(self) -> str:
         lines = [
             f"spectral abscissa {self.spectral_abscissa:.6g} ± "
@@ -95,8 +80,8 @@ class JacobianSpectrum(AnalysisResult):
             lines.append(f"… and {len(self.eigenvalues) - _SHOWN} more")
         return "\n".join(lines)
 
-    def draw(self, figure: Figure) -> None:
-        axes = figure.subplots()
+    def draw(self, panels: Panels) -> None:
+        axes = panels.subplots()
         draw_eigenvalues(axes, self.eigenvalues)
         label = f"numerical abscissa {self.numerical_abscissa:.4g}"
         axes.axvline(self.numerical_abscissa, color="C1", linestyle="--", label=label)

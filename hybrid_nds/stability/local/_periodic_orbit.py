@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Complex, Float, PyTree
 
-from ..._core import precision_of
+from ..._core import QUIET, Axis, Panels, precision_of
 from ...analysis import AnalysisError, AnalysisResult, analysis_provenance
 from ...problems import ODEProblem
 from ...solution import Provenance
@@ -24,9 +24,6 @@ from ._field import (
 )
 from ._jacobian_spectrum import complex_text, draw_eigenvalues
 from ._shooting import DEFAULT_SOLVERS, Shot, Target, estimate_period, shoot
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _SHOWN = 8
 # Of the orbit that is kept, so that half, a third, … of a period is a point of it.
@@ -57,21 +54,21 @@ class PeriodicOrbit(AnalysisResult):
 
     period: float
     period_error: float
-    point: Float[np.ndarray, " n"]
+    point: Float[np.ndarray, " component"]
     point_error: float
     state: PyTree[np.ndarray]
-    multipliers: Complex[np.ndarray, " k"]
-    multiplier_errors: Float[np.ndarray, " k"]
+    multipliers: Complex[np.ndarray, " multiplier"]
+    multiplier_errors: Float[np.ndarray, " multiplier"]
     trivial_multiplier: complex | None
-    monodromy: Float[np.ndarray, "n n"]
-    times: Float[np.ndarray, " m"]
-    orbit: Float[np.ndarray, "m n"]
-    residuals: Float[np.ndarray, " shots"]
+    monodromy: Float[np.ndarray, "row column"]
+    times: Axis[Float[np.ndarray, " time"]]
+    orbit: Float[np.ndarray, "time component"]
+    residuals: Float[np.ndarray, " shot"]
     settings: Mapping[str, Any]
     provenance: Provenance
 
     @property
-    def exponents(self) -> Complex[np.ndarray, " k"]:
+    def exponents(self) -> Complex[np.ndarray, " multiplier"]:
         """The Floquet exponents $\\log(m)/T$, their imaginary parts up to multiples of
         $2\\pi/T$."""
         # A multiplier of zero is one below round-off.
@@ -89,22 +86,6 @@ class PeriodicOrbit(AnalysisResult):
         stable = np.all(sizes + self.multiplier_errors < 1)
         return "stable" if stable else "undecided"
 
-    def variables(self) -> Mapping[str, tuple[tuple[str, ...], Any]]:
-        return {
-            "period": ((), self.period),
-            "period_error": ((), self.period_error),
-            "point": (("component",), self.point),
-            "point_error": ((), self.point_error),
-            "multipliers_real": (("multiplier",), np.real(self.multipliers)),
-            "multipliers_imaginary": (("multiplier",), np.imag(self.multipliers)),
-            "multiplier_errors": (("multiplier",), self.multiplier_errors),
-            "stability": ((), self.stability),
-            "monodromy": (("row", "column"), self.monodromy),
-            "times": (("time",), self.times),
-            "orbit": (("time", "component"), self.orbit),
-            "residuals": (("shot",), self.residuals),
-        }
-
     def summary(self) -> str:
         lines = [
             f"{self.stability} periodic orbit, period {self.period:.12g} ± "
@@ -121,8 +102,8 @@ class PeriodicOrbit(AnalysisResult):
             lines.append(f"  … and {len(self.multipliers) - _SHOWN} more")
         return "\n".join(lines)
 
-    def draw(self, figure: Figure) -> None:
-        left, right = figure.subplots(1, 2)
+    def draw(self, panels: Panels) -> None:
+        left, right = panels.subplots(1, 2)
         if self.orbit.shape[1] == 1:
             left.plot(self.times, self.orbit[:, 0])
             left.set_xlabel("time")
@@ -139,13 +120,14 @@ class PeriodicOrbit(AnalysisResult):
                 right, np.array([self.trivial_multiplier]), label="trivial"
             )
         angle = np.linspace(0, 2 * np.pi, 200)
-        right.plot(np.cos(angle), np.sin(angle), color="0.6", linewidth=1)
+        right.plot(np.cos(angle), np.sin(angle), color=QUIET, linewidth=1)
         right.set_aspect("equal")
         reach = 1.15 * max(1.0, float(np.max(np.abs(self.multipliers), initial=0)))
         right.set_xlim(-reach, reach)
         right.set_ylim(-reach, reach)
         right.set_title(self.stability)
-        right.legend(fontsize="small", loc="upper right")
+        # The circle leaves no corner free.
+        right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
 
 
 def periodic_orbit(

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import diffrax
 import equinox as eqx
@@ -16,7 +16,7 @@ import numpy as np
 import scipy.optimize
 from jaxtyping import Array, ArrayLike, Float
 
-from ..._core import check_whole, precision_of
+from ..._core import Panels, check_whole, precision_of
 from ...analysis import AnalysisError, AnalysisResult, analysis_provenance
 from ...backends import default_absolute, default_tolerances
 from ...problems import ODEProblem
@@ -28,9 +28,6 @@ from ._field import (
     spectrum,
 )
 from ._shooting import flat_states
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _IMPLICIT = {"diffrax": "Kvaerno5", "julia": "Rodas5P"}
 
@@ -62,14 +59,14 @@ class Stiffness(AnalysisResult):
     - `stability_limit`: of the explicit solver on the negative real axis.
     """
 
-    times: Float[np.ndarray, " m"]
-    ratios: Float[np.ndarray, " m"]
-    ratio_errors: Float[np.ndarray, " m"]
-    radii: Float[np.ndarray, " m"]
-    radius_errors: Float[np.ndarray, " m"]
-    implicit_step_radii: Float[np.ndarray, " m"]
-    explicit_times: Float[np.ndarray, " e"]
-    explicit_step_radii: Float[np.ndarray, " e"]
+    times: Float[np.ndarray, " step"]
+    ratios: Float[np.ndarray, " step"]
+    ratio_errors: Float[np.ndarray, " step"]
+    radii: Float[np.ndarray, " step"]
+    radius_errors: Float[np.ndarray, " step"]
+    implicit_step_radii: Float[np.ndarray, " step"]
+    explicit_times: Float[np.ndarray, " explicit_step"]
+    explicit_step_radii: Float[np.ndarray, " explicit_step"]
     implicit_steps: int
     explicit_steps: int
     explicit_finished: bool
@@ -100,32 +97,6 @@ class Stiffness(AnalysisResult):
         accuracy."""
         return self.stability_limited > 0.5
 
-    def variables(self) -> Mapping[str, tuple[tuple[str, ...], Any]]:
-        each, own = ("step",), ("explicit_step",)
-        scalars = (
-            "ratio",
-            "ratio_error",
-            "implicit_steps",
-            "explicit_steps",
-            "explicit_finished",
-            "stability_steps",
-            "stability_steps_error",
-            "stability_limited",
-            "stability_limit",
-            "stiff",
-        )
-        return {
-            "times": (each, self.times),
-            "ratios": (each, self.ratios),
-            "ratio_errors": (each, self.ratio_errors),
-            "radii": (each, self.radii),
-            "radius_errors": (each, self.radius_errors),
-            "implicit_step_radii": (each, self.implicit_step_radii),
-            "explicit_times": (own, self.explicit_times),
-            "explicit_step_radii": (own, self.explicit_step_radii),
-            **{name: ((), getattr(self, name)) for name in scalars},
-        }
-
     def summary(self) -> str:
         ratio = "stiffness ratio: nothing decays, so there is none"
         if math.isfinite(self.ratio):
@@ -144,11 +115,11 @@ class Stiffness(AnalysisResult):
             f"{self.stability_steps:.4g} ± {self.stability_steps_error:.1g} steps"
         )
 
-    def draw(self, figure: Figure) -> None:
-        upper, lower = figure.subplots(2, 1, sharex=True)
+    def draw(self, panels: Panels) -> None:
+        upper, lower = panels.subplots(2, 1, sharex=True)
         upper.semilogy(self.times, self.ratios, ".-", label="stiffness ratio")
         upper.semilogy(self.times, _shown(self.radii), ".-", label="spectral radius")
-        upper.legend(fontsize="small")
+        upper.legend()
         lower.semilogy(
             self.times,
             _shown(self.implicit_step_radii),
@@ -164,7 +135,7 @@ class Stiffness(AnalysisResult):
         lower.axhline(self.stability_limit, color="0.5", linestyle="--", label=limit)
         lower.set_xlabel("time")
         lower.set_ylabel("step × spectral radius")
-        lower.legend(fontsize="small")
+        lower.legend(loc="lower right", ncols=3)
 
 
 def stiffness(

@@ -17,10 +17,9 @@ import jax.random as jr
 import numpy as np
 import scipy.stats
 from jax.flatten_util import ravel_pytree
-from jaxtyping import PRNGKeyArray
-from matplotlib.figure import Figure
+from jaxtyping import Float, Int, PRNGKeyArray
 
-from ..._core import check_whole, precision_of
+from ..._core import Panels, check_whole, precision_of
 from ...analysis import AnalysisError, AnalysisResult, SavedProgress, progress_bar
 from ...ensembles import ensemble
 from ...problems import SDEProblem, arrays_text, digest, problem_fingerprint
@@ -57,27 +56,16 @@ class ExitTime(AnalysisResult):
     low: float
     high: float
     step_error: float
-    times: np.ndarray
-    through: np.ndarray
+    times: Float[np.ndarray, " trajectory"]
+    through: Int[np.ndarray, " trajectory"]
     settings: Mapping[str, Any]
     provenance: Provenance
 
     @property
-    def shares(self) -> np.ndarray:
+    def shares(self) -> Float[np.ndarray, " boundary"]:
         """The share of the trajectories that left by each boundary."""
         count = int(self.settings["boundaries"])
         return np.bincount(self.through, minlength=count) / self.times.size
-
-    def variables(self) -> Mapping[str, tuple[tuple[str, ...], Any]]:
-        return {
-            "mean": ((), self.mean),
-            "standard_error": ((), self.standard_error),
-            "interval": (("end",), np.array([self.low, self.high])),
-            "step_error": ((), self.step_error),
-            "times": (("trajectory",), self.times),
-            "through": (("trajectory",), self.through),
-            "shares": (("boundary",), self.shares),
-        }
 
     def summary(self) -> str:
         level = self.settings["level"]
@@ -93,8 +81,8 @@ class ExitTime(AnalysisResult):
             lines.append("left by: " + ", ".join(f"{s:.3f}" for s in self.shares))
         return "\n".join(lines)
 
-    def draw(self, figure: Figure) -> None:
-        axes = figure.subplots()
+    def draw(self, panels: Panels) -> None:
+        axes = panels.subplots()
         ordered = np.sort(self.times)
         staying = 1 - np.arange(1, ordered.size + 1) / ordered.size
         axes.semilogy(ordered[:-1], staying[:-1], label="share still inside")
@@ -107,7 +95,7 @@ class ExitTime(AnalysisResult):
         )
         axes.set_xlabel("time")
         axes.set_ylabel("share still inside")
-        axes.legend(frameon=False)
+        axes.legend()
 
 
 def mean_exit_time(

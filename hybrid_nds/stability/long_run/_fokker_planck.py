@@ -10,9 +10,9 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.figure import Figure
+from jaxtyping import Float
 
-from ..._core import precision_of
+from ..._core import Axis, Panels, precision_of
 from ...analysis import AnalysisResult, analysis_provenance
 from ...problems import SDEProblem, forward_problem, to_ito
 from ...solution import Provenance
@@ -50,27 +50,27 @@ class FokkerPlanck(AnalysisResult):
         [`AnalysisResult`][hybrid_nds.analysis.AnalysisResult].
     """
 
-    x: np.ndarray
-    edges: np.ndarray
-    times: np.ndarray
-    density: np.ndarray
-    density_errors: np.ndarray
-    mass: np.ndarray
-    stationary: np.ndarray | None
+    x: Axis[Float[np.ndarray, " cell"]]
+    edges: Float[np.ndarray, " edge"]
+    times: Axis[Float[np.ndarray, " time"]]
+    density: Float[np.ndarray, "time cell"]
+    density_errors: Float[np.ndarray, " time"]
+    mass: Float[np.ndarray, " time"]
+    stationary: Float[np.ndarray, " cell"] | None
     gap: float
     gap_error: float
-    exit_times: np.ndarray | None
-    exit_time_errors: np.ndarray | None
+    exit_times: Float[np.ndarray, " cell"] | None
+    exit_time_errors: Float[np.ndarray, " cell"] | None
     settings: Mapping[str, Any]
     provenance: Provenance
 
     @property
-    def mean(self) -> np.ndarray:
+    def mean(self) -> Float[np.ndarray, " time"]:
         """The mean of the law within the domain at each time, shape `(times,)`."""
         return self._moment(1)
 
     @property
-    def variance(self) -> np.ndarray:
+    def variance(self) -> Float[np.ndarray, " time"]:
         """The variance of the law within the domain at each time, `(times,)`."""
         return self._moment(2) - self.mean**2
 
@@ -79,21 +79,6 @@ class FokkerPlanck(AnalysisResult):
         left, right = self.edges[:-1], self.edges[1:]
         cells = (right ** (power + 1) - left ** (power + 1)) / (power + 1)
         return self.density @ cells / self.mass
-
-    def variables(self) -> Mapping[str, tuple[tuple[str, ...], Any]]:
-        found: dict[str, tuple[tuple[str, ...], Any]] = {
-            "x": (("cell",), self.x),
-            "times": (("time",), self.times),
-            "density": (("time", "cell"), self.density),
-            "density_errors": (("time",), self.density_errors),
-            "mass": (("time",), self.mass),
-            "gap": ((), self.gap),
-            "gap_error": ((), self.gap_error),
-        }
-        for name in ("stationary", "exit_times", "exit_time_errors"):
-            if getattr(self, name) is not None:
-                found[name] = (("cell",), getattr(self, name))
-        return found
 
     def summary(self) -> str:
         what = "gap" if self.stationary is not None else "slowest decay of the mass"
@@ -116,8 +101,8 @@ class FokkerPlanck(AnalysisResult):
         ]
         return "\n".join(lines)
 
-    def draw(self, figure: Figure) -> None:
-        axes = figure.subplots()
+    def draw(self, panels: Panels) -> None:
+        axes = panels.subplots()
         for t, p in zip(self.times, self.density, strict=True):
             axes.plot(self.x, p, label=f"t = {t:.4g}")
         if self.stationary is not None:
@@ -125,7 +110,7 @@ class FokkerPlanck(AnalysisResult):
         axes.set_xlabel("x")
         axes.set_ylabel("density")
         axes.set_ylim(bottom=0)
-        axes.legend(frameon=False)
+        axes.legend()
 
 
 def fokker_planck(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float
 
+from ..._core import Axis, Panels
 from ...analysis import AnalysisResult
 from ...solution import Provenance
 from ...statistics import (
@@ -20,9 +21,6 @@ from ...statistics import (
     split_r_hat,
 )
 from ._sampling import SamplePlan
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _FEWEST = 100
 _BINS = 60
@@ -60,64 +58,32 @@ class InvariantLaw(AnalysisResult):
 
     estimate: ClassVar = ("mean", "low", "high")
 
-    mean: Float[np.ndarray, " k"]
-    standard_errors: Float[np.ndarray, " k"]
-    low: Float[np.ndarray, " k"]
-    high: Float[np.ndarray, " k"]
+    mean: Float[np.ndarray, " observable"]
+    standard_errors: Float[np.ndarray, " observable"]
+    low: Float[np.ndarray, " observable"]
+    high: Float[np.ndarray, " observable"]
     level: float
-    covariance: Float[np.ndarray, "k k"]
-    covariance_errors: Float[np.ndarray, "k k"]
-    step_changes: Float[np.ndarray, " k"]
-    step_change_errors: Float[np.ndarray, " k"]
-    covariance_step_changes: Float[np.ndarray, "k k"]
-    covariance_step_change_errors: Float[np.ndarray, "k k"]
-    effective_samples: Float[np.ndarray, " k"]
-    r_hat: Float[np.ndarray, " k"]
-    chain_means: Float[np.ndarray, "chains k"]
+    covariance: Float[np.ndarray, "observable other"]
+    covariance_errors: Float[np.ndarray, "observable other"]
+    step_changes: Float[np.ndarray, " observable"]
+    step_change_errors: Float[np.ndarray, " observable"]
+    covariance_step_changes: Float[np.ndarray, "observable other"]
+    covariance_step_change_errors: Float[np.ndarray, "observable other"]
+    effective_samples: Float[np.ndarray, " observable"]
+    r_hat: Float[np.ndarray, " observable"]
+    chain_means: Float[np.ndarray, "chain observable"]
     correlation_time: float
     batch_length: float
     batches: int
-    edges: Float[np.ndarray, "k edges"]
-    density: Float[np.ndarray, "k bins"]
-    samples: Float[np.ndarray, "samples k"]
-    trace_times: Float[np.ndarray, " times"]
-    trace: Float[np.ndarray, "times k"]
+    edges: Float[np.ndarray, "observable edge"]
+    density: Float[np.ndarray, "observable bin"]
+    samples: Float[np.ndarray, "sample observable"]
+    trace_times: Axis[Float[np.ndarray, " time"]]
+    trace: Float[np.ndarray, "time observable"]
     converged: bool
     notes: tuple[str, ...]
     settings: Mapping[str, Any]
     provenance: Provenance
-
-    def variables(self) -> Mapping[str, tuple[tuple[str, ...], Any]]:
-        each = ("observable",)
-        square = ("observable", "other")
-        return {
-            "mean": (each, self.mean),
-            "standard_errors": (each, self.standard_errors),
-            "low": (each, self.low),
-            "high": (each, self.high),
-            "level": ((), self.level),
-            "covariance": (square, self.covariance),
-            "covariance_errors": (square, self.covariance_errors),
-            "step_changes": (each, self.step_changes),
-            "step_change_errors": (each, self.step_change_errors),
-            "covariance_step_changes": (square, self.covariance_step_changes),
-            "covariance_step_change_errors": (
-                square,
-                self.covariance_step_change_errors,
-            ),
-            "effective_samples": (each, self.effective_samples),
-            "r_hat": (each, self.r_hat),
-            "chain_means": (("chain", "observable"), self.chain_means),
-            "correlation_time": ((), self.correlation_time),
-            "batch_length": ((), self.batch_length),
-            "batches": ((), self.batches),
-            "edges": (("observable", "edge"), self.edges),
-            "density": (("observable", "bin"), self.density),
-            "samples": (("sample", "observable"), self.samples),
-            "trace_times": (("time",), self.trace_times),
-            "trace": (("time", "observable"), self.trace),
-            "converged": ((), self.converged),
-        }
 
     def summary(self) -> str:
         where, given = self.provenance, self.settings
@@ -157,8 +123,8 @@ class InvariantLaw(AnalysisResult):
             )
         return "\n".join(lines)
 
-    def draw(self, figure: Figure) -> None:
-        left, right = figure.subplots(1, 2)
+    def draw(self, panels: Panels) -> None:
+        left, right = panels.subplots(1, 2)
         for i in range(min(len(self.mean), 6)):
             color = f"C{i}"
             left.stairs(self.density[i], self.edges[i], linewidth=1.1, color=color)
@@ -199,7 +165,7 @@ class InvariantLaw(AnalysisResult):
             fontsize=9,
         )
         if len(self.mean) > 1:
-            right.legend(fontsize=8, ncols=2, frameon=False)
+            right.legend(ncols=2)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.stats
 from jaxtyping import Float
 
+from ..._core import Axis, Panels
 from ...analysis import AnalysisError, AnalysisResult
 from ...solution import Provenance
 from ...statistics import (
@@ -22,9 +23,6 @@ from ...statistics import (
 )
 from ._invariant_law_result import Twice
 from ._sampling import SamplePlan
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _SHOWN = 12
 # So many relaxation times forget a start, and make a chain.
@@ -56,46 +54,25 @@ class MixingRate(AnalysisResult):
 
     estimate: ClassVar = ("rates", "low", "high")
 
-    rates: Float[np.ndarray, " k"]
-    standard_errors: Float[np.ndarray, " k"]
-    low: Float[np.ndarray, " k"]
-    high: Float[np.ndarray, " k"]
+    rates: Float[np.ndarray, " observable"]
+    standard_errors: Float[np.ndarray, " observable"]
+    low: Float[np.ndarray, " observable"]
+    high: Float[np.ndarray, " observable"]
     level: float
-    step_changes: Float[np.ndarray, " k"]
-    step_change_errors: Float[np.ndarray, " k"]
-    amplitudes: Float[np.ndarray, " k"]
-    windows: Float[np.ndarray, "k 2"]
-    correlation_times: Float[np.ndarray, " k"]
-    effective_samples: Float[np.ndarray, " k"]
-    r_hat: Float[np.ndarray, " k"]
-    lags: Float[np.ndarray, " lags"]
-    autocorrelation: Float[np.ndarray, "lags k"]
-    autocorrelation_errors: Float[np.ndarray, "lags k"]
+    step_changes: Float[np.ndarray, " observable"]
+    step_change_errors: Float[np.ndarray, " observable"]
+    amplitudes: Float[np.ndarray, " observable"]
+    windows: Float[np.ndarray, "observable end=2"]
+    correlation_times: Float[np.ndarray, " observable"]
+    effective_samples: Float[np.ndarray, " observable"]
+    r_hat: Float[np.ndarray, " observable"]
+    lags: Axis[Float[np.ndarray, " lag"]]
+    autocorrelation: Float[np.ndarray, "lag observable"]
+    autocorrelation_errors: Float[np.ndarray, "lag observable"]
     converged: bool
     notes: tuple[str, ...]
     settings: Mapping[str, Any]
     provenance: Provenance
-
-    def variables(self) -> Mapping[str, tuple[tuple[str, ...], Any]]:
-        each, traced = ("observable",), ("lag", "observable")
-        return {
-            "rates": (each, self.rates),
-            "standard_errors": (each, self.standard_errors),
-            "low": (each, self.low),
-            "high": (each, self.high),
-            "level": ((), self.level),
-            "step_changes": (each, self.step_changes),
-            "step_change_errors": (each, self.step_change_errors),
-            "amplitudes": (each, self.amplitudes),
-            "windows": (("observable", "end"), self.windows),
-            "correlation_times": (each, self.correlation_times),
-            "effective_samples": (each, self.effective_samples),
-            "r_hat": (each, self.r_hat),
-            "lags": (("lag",), self.lags),
-            "autocorrelation": (traced, self.autocorrelation),
-            "autocorrelation_errors": (traced, self.autocorrelation_errors),
-            "converged": ((), self.converged),
-        }
 
     def summary(self) -> str:
         where, given = self.provenance, self.settings
@@ -127,8 +104,8 @@ class MixingRate(AnalysisResult):
             )
         return "\n".join(lines)
 
-    def draw(self, figure: Figure) -> None:
-        axes = figure.subplots()
+    def draw(self, panels: Panels) -> None:
+        axes = panels.subplots()
         end = 0.0
         for i in range(min(len(self.rates), 6)):
             last = float(self.windows[i, 1]) or 20 * float(self.lags[1])
@@ -160,8 +137,8 @@ class MixingRate(AnalysisResult):
         axes.set_xlabel("lag")
         verdict = "" if self.converged else ": NOT CONVERGED"
         axes.set_ylabel("autocorrelation")
-        axes.set_title(f"decay of correlations{verdict}", fontsize=10, loc="left")
-        axes.legend(frameon=False, fontsize=8)
+        axes.set_title(f"decay of correlations{verdict}")
+        axes.legend()
 
 
 def rates_of(
