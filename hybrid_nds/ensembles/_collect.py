@@ -6,12 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ..solution import Outcome
+from ..solution import OUTCOME_NAMES, SUCCESSES
 from ._layout import State
-from ._plan import SUCCESSES, BlockResult, Plan
+from ._plan import BlockResult, Plan
 from ._result import Failure
-
-_NAMES = tuple(Outcome._name_to_item)
 
 
 class Collector:
@@ -48,7 +46,7 @@ class Collector:
         span = self.plan.span(block.number)
         self.outcomes[span.start : span.stop] = block.outcomes
         for place in np.flatnonzero(~np.isin(block.outcomes, SUCCESSES)):
-            name = _NAMES[block.outcomes[place]]
+            name = OUTCOME_NAMES[block.outcomes[place]]
             time = float(block.ends[place])
             self.failures.append(Failure(span.start + int(place), name, time))
         if self._values is not None:

@@ -15,12 +15,9 @@ import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
 from ..problems import Problem
-from ..solution import UNSTABLE as UNSTABLE, Outcome
+from ..solution import SUCCESSES, UNSTABLE
 from ._layout import Layout, State, structure_of
 from ._reduction import Reduction, observe, observed_layout
-
-_NAMES = tuple(Outcome._name_to_item)
-SUCCESSES = tuple(_NAMES.index(name) for name in ("success", "event"))
 
 # Far from the small numbers that a Brownian path draws its own keys with.
 _INITIAL = 0x79300000

@@ -22,7 +22,7 @@ from .._core import (
     drawn,
     plain,
 )
-from ..solution import Outcome, Provenance
+from ..solution import OUTCOME_NAMES, Provenance
 from ._histogram import HistogramResult
 from ._moments import MomentsResult
 from ._plot import draw_band, draw_density, draw_paths, pick
@@ -30,7 +30,6 @@ from ._plot import draw_band, draw_density, draw_paths, pick
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_NAMES = tuple(Outcome._name_to_item)
 _SHOWN = 5
 
 
@@ -135,8 +134,8 @@ class Ensemble(Result):
 
         NaN stays NaN, which JSON proper does not have.
         """
-        counts = np.bincount(self.outcomes, minlength=len(_NAMES)).tolist()
-        pairs = zip(_NAMES, counts, strict=True)
+        counts = np.bincount(self.outcomes, minlength=len(OUTCOME_NAMES)).tolist()
+        pairs = zip(OUTCOME_NAMES, counts, strict=True)
         outcomes = {name: count for name, count in pairs if count}
         reduced = plain(self.reduced)
         return super().to_dict() | {"outcomes": outcomes, "reduced": reduced}

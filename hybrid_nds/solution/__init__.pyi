@@ -1,8 +1,14 @@
-from ._solution import (
+from ._outcome import (
+    OUTCOME_NAMES as OUTCOME_NAMES,
+    STEP_TOO_SMALL as STEP_TOO_SMALL,
+    SUCCESSES as SUCCESSES,
     UNSTABLE as UNSTABLE,
     Outcome as Outcome,
+    outcome_name as outcome_name,
+    outcome_of as outcome_of,
+)
+from ._solution import (
     Provenance as Provenance,
     Solution as Solution,
     SolveError as SolveError,
-    outcome_name as outcome_name,
 )

@@ -25,34 +25,10 @@ from .._core import (
     drawn,
     require_concrete,
 )
+from ._outcome import EVENT, OUTCOME_NAMES, SUCCESS, Outcome, outcome_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-
-class Outcome(eqx.Enumeration):  # pyright: ignore
-    """How a solve ended: one enumeration for both solver stacks.
-
-    Each backend maps its own codes (Diffrax's `RESULTS`, SciML's `ReturnCode`)
-    to these.
-    """
-
-    success = "the solve reached the end of its span"
-    event = "a terminal event stopped the solve"
-    max_steps_reached = (
-        "the solve ran out of steps; raise max_steps or loosen the tolerances"
-    )
-    step_size_too_small = (
-        "the step size fell below what the time variable resolves; the solution "
-        "may blow up, or the tolerances may be too tight for this precision"
-    )
-    nonlinear_solve_failed = (
-        "an implicit stage equation could not be solved; try another solver or "
-        "smaller steps"
-    )
-    unstable = "the state became NaN, infinite or was declared unstable"
-    interrupted = "the solve was interrupted"
-    failure = "the solver failed for a reason its message names"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,22 +67,6 @@ class Provenance:
             "atol": tuple(atol) if isinstance(atol, list) else atol,
         }
         return cls(**(dict(data) | given))
-
-
-def outcome_name(outcome: Any) -> str:
-    """The name of an outcome.
-
-    **Arguments:** `outcome`, a concrete item of [`Outcome`][hybrid_nds.Outcome].
-
-    **Returns:** its name, such as `"max_steps_reached"`.
-    """
-    index = int(np.asarray(outcome._value))
-    return tuple(Outcome._name_to_item)[index]
-
-
-_SUCCESS, _EVENT, UNSTABLE = map(
-    list(Outcome._name_to_item).index, ("success", "event", "unstable")
-)
 
 
 class SolveError(PortableError, RuntimeError):
@@ -167,7 +127,7 @@ class Solution(Result, eqx.Module):
             return (self.outcome == Outcome.success) | (self.outcome == Outcome.event)
         # In NumPy: two JAX operations would cost more than a small solve.
         code = np.asarray(self.outcome._value)
-        return (code == _SUCCESS) | (code == _EVENT)
+        return (code == SUCCESS) | (code == EVENT)
 
     def evaluate(self, t: Any) -> PyTree[Array]:
         """The state at any time of the span, from the solver's dense output.
@@ -218,7 +178,7 @@ class Solution(Result, eqx.Module):
     @property
     def _outcomes(self) -> np.ndarray:
         """The name of the outcome, of a batch one each."""
-        return np.array(tuple(Outcome._name_to_item))[np.asarray(self.outcome._value)]
+        return np.array(OUTCOME_NAMES)[np.asarray(self.outcome._value)]
 
     def summary(self) -> str:
         """A few lines for people: how it ended, where, and how it was solved."""

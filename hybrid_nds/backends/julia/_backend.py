@@ -13,7 +13,13 @@ from ... import runtime
 from ..._core import LRU, is_concrete, precision_of
 from ...methods import Method, solver_names
 from ...problems import Kind, Problem
-from ...solution import Outcome, Provenance, Solution
+from ...solution import (
+    STEP_TOO_SMALL,
+    UNSTABLE,
+    Provenance,
+    Solution,
+    outcome_of,
+)
 from .._options import Options
 from .._tolerances import recorded_tolerance
 from ._checks import check
@@ -21,14 +27,6 @@ from ._prepared import Approach, Prepared, PreparedProblem, RawResult
 from ._ready import Versions, load, method_of, ready_as
 from ._report import reporting
 from ._worker import RemoteJulia, Reply, reply_of
-
-_OUTCOMES: tuple[Any, ...] = tuple(
-    getattr(Outcome, name) for name in Outcome._name_to_item
-)
-_UNSTABLE, _STEP_TOO_SMALL = (
-    list(Outcome._name_to_item).index(name)
-    for name in ("unstable", "step_size_too_small")
-)
 
 
 class JuliaBackend:
@@ -73,7 +71,7 @@ class JuliaBackend:
             ts=ts,
             ys=layout.unflatten(raw.states if asked else raw.ends),
             stats=raw.stats,
-            outcome=_OUTCOMES[raw.code],
+            outcome=outcome_of(raw.code),
             event_index=raw.event if options.event else None,
             provenance=self._provenance(solve.versions, options, method, approach),
             interpolation=JuliaDense(solve.session, prepared, raw) if dense else None,
@@ -149,12 +147,12 @@ def _message(prepared: Prepared, raw: RawResult, kind: Kind) -> str:
     if raw.code <= 1:
         return ""
     said = f"Julia says: {prepared.message}."
-    if kind.follows_path and raw.code == _UNSTABLE:
+    if kind.follows_path and raw.code == UNSTABLE:
         return (
             "The state was no longer finite after step "
             f"{raw.stats['num_accepted_steps']}, at t = {float(raw.end_times[0]):.9g}."
         )
-    if kind.follows_path and raw.code == _STEP_TOO_SMALL:
+    if kind.follows_path and raw.code == STEP_TOO_SMALL:
         return (
             "The tolerances ask for steps below those of the path's grid, between "
             f"which nothing is known of it; pass a finer path. {said}"

@@ -18,15 +18,12 @@ from jaxtyping import PyTree
 from ..._core import is_concrete
 from ...problems import Kind, Problem
 from ...runtime import JuliaWorker
-from ...solution import Outcome, Provenance, Solution
+from ...solution import Provenance, Solution, outcome_of
 from .._options import Options
 from ._payload import pack
 from ._prepared import STATS, StateLayout
 
 Versions = tuple[tuple[str, str], ...]
-_OUTCOMES: tuple[Any, ...] = tuple(
-    getattr(Outcome, name) for name in Outcome._name_to_item
-)
 
 
 class Reply(NamedTuple):
@@ -189,22 +186,13 @@ def _solution_of(
         ts=cast(Any, reply.ts),
         ys=layout.unflatten(reply.ys),
         stats={name: integer(count) for name, count in reply.stats.items()},
-        outcome=_outcome(reply.outcome),
+        outcome=outcome_of(reply.outcome),
         event_index=integer(reply.event_index) if events else None,
         provenance=provenance,
         end_time=reply.end_time,
         end_state=layout.unflatten(reply.end_state),
         message=words,
     )
-
-
-def _outcome(place: Any) -> Any:
-    if is_concrete(place):
-        return _OUTCOMES[int(place)]
-    outcome = _OUTCOMES[-1]
-    for k, item in enumerate(_OUTCOMES[:-1]):
-        outcome = Outcome.where(place == k, item, outcome)
-    return outcome
 
 
 def _fields(options: Options) -> dict[str, Any]:
