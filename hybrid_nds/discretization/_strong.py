@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..problems import ODEProblem, Problem, SDEProblem
+from ..problems import Problem, SDEProblem, check_kind
 from ._estimate import OrderEstimate, fit_order
 from ._runs import (
     check_steps,
@@ -62,12 +62,8 @@ def strong_order(
 
     **Raises:** `ValueError` or `TypeError`, naming the argument.
     """
+    check_kind("strong_order", problem)
     stochastic = isinstance(problem, SDEProblem)
-    if not stochastic and not isinstance(problem, ODEProblem):
-        raise TypeError(
-            "strong_order: `problem` must be an ODEProblem or an SDEProblem, got "
-            f"{type(problem).__name__}."
-        )
     counts = check_steps("strong_order", steps, doubling=stochastic)
     if refine < 2 or refine & (refine - 1):
         raise ValueError(

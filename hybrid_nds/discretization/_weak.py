@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from ..problems import SDEProblem
+from ..problems import SDEProblem, check_kind
 from ._estimate import OrderEstimate, fit_order
 from ._runs import check_steps, end_states, exact_states
 from ._strong import draw_checked
@@ -59,11 +59,7 @@ def weak_order(
     **Raises:** `ValueError` or `TypeError`, naming the argument; `ValueError` where the
     sampling error of a step is not below its error, with the paths it would take.
     """
-    if not isinstance(problem, SDEProblem):
-        raise TypeError(
-            "weak_order: `problem` must be an SDEProblem, got "
-            f"{type(problem).__name__}."
-        )
+    check_kind("weak_order", problem, "sde")
     counts = check_steps("weak_order", steps, doubling=True)
     if refine < 2 or refine & (refine - 1):
         raise ValueError(

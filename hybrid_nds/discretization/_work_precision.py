@@ -17,7 +17,7 @@ from jaxtyping import PRNGKeyArray
 from .._core import precision_of
 from ..analysis import analysis_provenance, progress_bar
 from ..backends import state_size
-from ..problems import ODEProblem, SDEProblem
+from ..problems import ODEProblem, SDEProblem, check_kind
 from ..solving import solve
 from ._runs import (
     check_steps,
@@ -86,12 +86,8 @@ def work_precision(
     for a solver that does not suit the problem.
     """
     owner = "work_precision"
-    if not isinstance(problem, ODEProblem | SDEProblem):
-        raise TypeError(
-            f"{owner}: `problem` must be an ODEProblem or an SDEProblem, got "
-            f"{type(problem).__name__}."
-        )
-    stochastic = isinstance(problem, SDEProblem)
+    check_kind(owner, problem)
+    stochastic = problem.kind.follows_path
     if methods is None:
         if stochastic:
             raise ValueError(

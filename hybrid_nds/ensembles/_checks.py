@@ -18,7 +18,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 from .._core import is_concrete
 from ..backends import check_options
 from ..methods import Stack
-from ..problems import ODEProblem, Problem
+from ..problems import Problem, check_kind
 from ._reduction import Reduction
 
 _VERBS = ("init", "update", "merge", "result", "describe")
@@ -26,11 +26,7 @@ _VERBS = ("init", "update", "merge", "result", "describe")
 
 def check_problem(problem: Any) -> None:
     """Refuse what is no problem, or is being traced."""
-    if not isinstance(problem, Problem):
-        raise TypeError(
-            "ensemble: `problem` must be an SDEProblem or an ODEProblem, got "
-            f"{type(problem).__name__}."
-        )
+    check_kind("ensemble", problem)
     if not all(is_concrete(leaf) for leaf in jtu.tree_leaves(problem)):
         raise TypeError(
             "ensemble: `problem` must be concrete: an ensemble runs in batches from "
@@ -129,7 +125,7 @@ def check_initial(initial: Any, problem: Any, n: int, key: PRNGKeyArray) -> Any:
     **Returns:** the callable, or the arrays as NumPy's.
     """
     if initial is None:
-        if isinstance(problem, ODEProblem) and n > 1:
+        if not problem.kind.follows_path and n > 1:
             raise ValueError(
                 "ensemble: all trajectories of an ODEProblem are the same without "
                 "`initial`: pass a callable key -> y0, or the states of all as arrays "

@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import PyTree
 
-from ..problems import Problem, SDEProblem
+from ..problems import Problem
 from ..solution import Provenance
 from ..solving import solve
 from ._layout import flatten_states
@@ -69,7 +69,7 @@ def _program(
             state = problem.y0 if y0s is None else y0
             moved = eqx.tree_at(lambda p: (p.t0, p.t1, p.y0), problem, (*span, state))
             own: dict[str, Any] = dict(options)
-            if isinstance(problem, SDEProblem):
+            if problem.kind.follows_path:
                 own["key"] = jr.fold_in(key, index)
             times = None if fixed.saveat is None else np.asarray(fixed.saveat, dtype)
             solution = solve(moved, "diffrax", saveat=times, throw=False, **own)

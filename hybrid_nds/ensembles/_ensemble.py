@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from jaxtyping import PRNGKeyArray, PyTree
 
 from ..analysis import progress_bar
-from ..problems import ODEProblem, Problem
+from ..problems import Problem
 from ..solving import get_backend
 from ..tasks import check_executor, run_tasks, workers_of
 from ._checkpoint import Checkpoint
@@ -166,7 +166,7 @@ def ensemble(
 
 def _choose_paths(paths: Any, problem: Problem, backend: str, options: Mapping) -> str:
     check_choice("paths", paths, (None, "shared", "native"))
-    if isinstance(problem, ODEProblem):
+    if not problem.kind.follows_path:
         if paths is not None:
             raise ValueError("ensemble: an ODEProblem has no Brownian `paths`.")
         return ""

@@ -44,9 +44,7 @@ class JuliaBlocks:
         indices = np.arange(first, plan.span(blocks.stop - 1).stop)
         y0s = initial_states(plan, indices, given)
         problem = plan.problem
-        together = (
-            isinstance(problem, SDEProblem) and why_not_together(plan.options) is None
-        )
+        together = problem.kind.follows_path and why_not_together(plan.options) is None
         found = (self._together if together else self._each)(indices, y0s)
         for number in blocks:
             span = plan.span(number)
@@ -71,7 +69,7 @@ class JuliaBlocks:
             if y0s is not None:
                 y0 = jtu.tree_map(lambda leaf, i=place: jnp.asarray(leaf[i]), y0s)
                 problem = eqx.tree_at(lambda p: p.y0, problem, y0)
-            if isinstance(problem, SDEProblem):
+            if problem.kind.follows_path:
                 own["key"] = jr.fold_in(plan.key, int(index))
             solution = solve(problem, "julia", saveat=plan.saveat, throw=False, **own)
             self.provenance = solution.provenance

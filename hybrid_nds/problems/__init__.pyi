@@ -23,7 +23,7 @@ from ._langevin import (
     underdamped_langevin as underdamped_langevin,
 )
 from ._ode import ODEProblem as ODEProblem
-from ._problem import Problem as Problem
+from ._problem import Problem as Problem, check_kind as check_kind
 from ._schemes import (
     SCHEMES as SCHEMES,
     ExitStep as ExitStep,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import abc
+from typing import Any, get_args
 
 import equinox as eqx
 import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from ._kind import Kind, Term
+from ._kind import Kind, KindName, Term
 
 
 class Problem(eqx.Module):
@@ -39,3 +40,22 @@ class Problem(eqx.Module):
     def dtype(self) -> np.dtype:
         """The floating-point type of the state."""
         return np.dtype(jtu.tree_leaves(self.y0)[0].dtype)
+
+
+def check_kind(
+    owner: str, problem: Any, *kinds: KindName, name: str = "problem"
+) -> None:
+    """Refuse what is no problem of one of some kinds of equations.
+
+    **Arguments:** the caller's name; what it was given; the kinds, by default all; the
+    argument's name.
+
+    **Raises:** `TypeError`, naming the argument.
+    """
+    kinds = kinds or get_args(KindName)
+    if isinstance(problem, Problem) and problem.kind.name in kinds:
+        return
+    wanted = " or ".join(f"an {kind.upper()}Problem" for kind in kinds)
+    raise TypeError(
+        f"{owner}: `{name}` must be {wanted}, got {type(problem).__name__}."
+    )

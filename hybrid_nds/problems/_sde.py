@@ -24,7 +24,7 @@ from ._checks import (
     check_time,
 )
 from ._kind import Interpretation, Kind, NoiseKind, Term
-from ._problem import Problem
+from ._problem import Problem, check_kind
 
 
 class SDEProblem(Problem):
@@ -185,11 +185,7 @@ def to_stratonovich(problem: SDEProblem) -> SDEProblem:
 
 
 def _converted(problem: SDEProblem, target: Interpretation) -> SDEProblem:
-    if not isinstance(problem, SDEProblem):
-        raise TypeError(
-            f"to_{target}: `problem` must be an SDEProblem, got "
-            f"{type(problem).__name__}."
-        )
+    check_kind(f"to_{target}", problem, "sde")
     if problem.interpretation == target:
         return problem
     drift: Any = problem.drift

@@ -15,6 +15,7 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 from .._core import with_forward_rule
 from ._checks import VectorField
 from ._ode import ODEProblem
+from ._problem import check_kind
 from ._sde import NoiseKind, SDEProblem
 
 _ADDED: dict[NoiseKind, NoiseKind] = {
@@ -142,11 +143,7 @@ def tangent_problem(
     **Raises:** `TypeError` for what is no problem; `ValueError` for a mass matrix, or
     directions of another shape or that are not finite.
     """
-    if not isinstance(problem, ODEProblem | SDEProblem):
-        raise TypeError(
-            "tangent_problem: `problem` must be an ODEProblem or an SDEProblem, got "
-            f"{type(problem).__name__}."
-        )
+    check_kind("tangent_problem", problem)
     start = jnp.asarray(np.asarray(directions, problem.dtype))
     n = problem.dimension
     if start.ndim != 2 or start.shape[0] != n or start.shape[1] == 0:

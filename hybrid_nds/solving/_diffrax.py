@@ -18,7 +18,7 @@ from ..backends.diffrax import (
     plan,
     plan_stochastic,
 )
-from ..problems import Event, ODEProblem, SDEProblem, SteadyState
+from ..problems import Event, ODEProblem, SDEProblem, SteadyState, check_kind
 from ._diffrax_sde import is_stochastic, stochastic_problem
 
 _OPTIONS = (
@@ -54,11 +54,7 @@ def to_diffrax(
         solution = diffrax.diffeqsolve(**to_diffrax(problem, solver="Kvaerno5"))
         ```
     """
-    if not isinstance(problem, ODEProblem | SDEProblem):
-        raise TypeError(
-            "to_diffrax: `problem` must be an ODEProblem or an SDEProblem, got "
-            f"{type(problem).__name__}."
-        )
+    check_kind("to_diffrax", problem)
     shared = {name: options.pop(name, None) for name in (*_OPTIONS, "key", "path")}
     checked = check_options(problem, "diffrax", **shared, extra=options)
     if isinstance(problem, SDEProblem):

@@ -23,8 +23,8 @@ from ..noise import BrownianPath, StoredPath
 from ..problems import (
     Event,
     Problem,
-    SDEProblem,
     SteadyState,
+    check_kind,
     forward_mode_named,
 )
 from ..solution import Outcome, Solution, SolveError, outcome_name
@@ -155,11 +155,7 @@ def solve(
     `RuntimeError` of `equinox.error_if`.
     """
     stack = get_backend(backend)
-    if not isinstance(problem, Problem):
-        raise TypeError(
-            "solve: `problem` must be an ODEProblem or an SDEProblem, got "
-            f"{type(problem).__name__}."
-        )
+    check_kind("solve", problem)
     shared: dict[str, Any] = {
         "solver": solver,
         "rtol": rtol,
@@ -235,7 +231,7 @@ def _failure_text(solution: Solution, problem: Problem, event: Any) -> str:
         text.append(solution.message)
     # Where the cause is known, nothing is to be guessed.
     known_cause = "not finite at" in solution.message or "data" in solution.message
-    if isinstance(problem, SDEProblem):
+    if problem.kind.follows_path:
         if name == "unstable" and not known_cause:
             text.append(
                 "Take shorter steps; for stiff drift the julia backend has implicit "

@@ -18,7 +18,6 @@ from ..measures._differentiable import (
     energy_statistic,
     sinkhorn_statistic,
 )
-from ..problems import ODEProblem
 from ..solving import solve
 from ._batches import check_times, check_trajectories
 from ._losses import Loss, Value
@@ -134,7 +133,7 @@ class LawLoss(Loss):
 
     def _solved(self, model: Any, y0: PyTree, key: PRNGKeyArray) -> PyTree[Array]:
         problem = model.problem(y0, self.times[0], self.times[-1], self.args)
-        noise = {} if isinstance(problem, ODEProblem) else {"key": key}
+        noise = {"key": key} if problem.kind.follows_path else {}
         saveat = jnp.asarray(self.times[1:], problem.dtype)
         return solve(problem, saveat=saveat, **noise, **self.options).ys
 

@@ -89,17 +89,18 @@ def test_order_is_one_in_step_and_zero_evenly_spread():
 
 
 def attention_by_hand(model, x):
+    """The velocities along the sphere, and what they are the projections of."""
     x, beta = np.asarray(x), float(model.inverse_temperature)
     Q, K, V = (np.asarray(m) for m in (model.query, model.key, model.value))
-    moved = np.zeros_like(x)
+    moved, pulls = np.zeros_like(x), np.zeros_like(x)
     for i in range(len(x)):
         seen = range(i + 1) if model.causal else range(len(x))
         weights = {j: np.exp(beta * (Q @ x[i]) @ (K @ x[j])) for j in seen}
         mean = model.normalization == "mean"
         total = len(weights) if mean else sum(weights.values())
         pull = sum(w * (V @ x[j]) for j, w in weights.items()) / total
-        moved[i] = pull - (x[i] @ pull) * x[i]
-    return moved
+        moved[i], pulls[i] = pull - (x[i] @ pull) * x[i], pull
+    return moved, pulls
 
 
 @given(seeds, st.booleans(), st.sampled_from(["softmax", "mean"]))
@@ -117,13 +118,12 @@ def test_the_equation_of_attention(seed, causal, normalization):
         value=value,
     )
     x = sphere(keys[1], 4, 3)
-    expected = attention_by_hand(model, x)
+    expected, pulls = attention_by_hand(model, x)
     np.testing.assert_allclose(model(0.0, x), expected, rtol=1e-10, atol=1e-12)
-    # Along the sphere.
-    products = np.asarray(x) * model(0.0, x)
-    # Three products that cancel, of rounded factors of a few roundings each.
-    rounding = 100 * 2.0**-53 * np.sum(np.abs(products), axis=1)
-    assert np.all(np.abs(np.sum(products, axis=1)) <= rounding)
+    # Along the sphere: rounded are the product with x, its multiple, the difference and
+    # the product of this test, and x is of length one up to as much.
+    along = np.sum(np.asarray(x) * model(0.0, x), axis=1)
+    assert np.all(np.abs(along) <= 16 * 2.0**-53 * np.linalg.norm(pulls, axis=1))
 
 
 @pytest.mark.parametrize("normalization", ["softmax", "mean"])

@@ -140,7 +140,7 @@ def lyapunov_spectrum(
             atol=atol,
             interval=plan.interval,
             span=plan.interval * plan.intervals,
-            key=key if isinstance(problem, SDEProblem) else None,
+            key=key if problem.kind.follows_path else None,
             path=path,
             max_steps=max_steps,
         )
@@ -189,7 +189,7 @@ def flow_of(owner: str, backend: Any) -> Callable[..., Any]:
 def _check_noise(
     problem: Any, key: Any, path: Any, dt: Any, rtol: Any, atol: Any
 ) -> None:
-    if isinstance(problem, ODEProblem):
+    if not problem.kind.follows_path:
         if path is not None:
             raise TypeError(f"{_OWNER}: `path` is for an SDEProblem.")
         return

@@ -16,7 +16,7 @@ from jax.flatten_util import ravel_pytree
 from ..._core import check_whole, is_concrete
 from ...ensembles._checks import check_initial
 from ...noise import BrownianPath, StoredPath
-from ...problems import ODEProblem, SDEProblem, tangent_problem
+from ...problems import ODEProblem, SDEProblem, check_kind, tangent_problem
 
 _LEAST = 20
 _STEPS = 10
@@ -41,17 +41,13 @@ class LyapunovPlan:
 
 def check_lyapunov_problem(owner: str, problem: Any) -> None:
     """Refuse what has no variational flow, or is being traced."""
-    if not isinstance(problem, ODEProblem | SDEProblem):
-        raise TypeError(
-            f"{owner}: `problem` must be an ODEProblem or an SDEProblem, got "
-            f"{type(problem).__name__}."
-        )
+    check_kind(owner, problem)
     if not all(is_concrete(leaf) for leaf in jtu.tree_leaves(problem)):
         raise TypeError(
             f"{owner}: `problem` must be concrete: the analysis runs in stretches from "
             "Python, and cannot be traced by jax.jit or jax.grad."
         )
-    if isinstance(problem, ODEProblem) and float(problem.t1) < float(problem.t0):
+    if not problem.kind.follows_path and float(problem.t1) < float(problem.t0):
         raise ValueError(
             f"{owner}: `problem` must run forward, got t0={float(problem.t0)} and "
             f"t1={float(problem.t1)}; for the flow backward in time change the sign of "
@@ -205,7 +201,7 @@ def _default_interval(
 ) -> float:
     """A thousandth of the time; for several exponents shorter where the field is
     fast, so that tangent vectors stay apart."""
-    if count == 1 or isinstance(problem, SDEProblem):
+    if count == 1 or problem.kind.follows_path:
         return time / 1000
     n = problem.dimension
     tangent = tangent_problem(problem, np.eye(n))
@@ -226,7 +222,7 @@ def start_states(
         raise ValueError(
             f"{owner}: `initial` is a callable key -> y0, and needs a `key`."
         )
-    if initial is None and isinstance(problem, ODEProblem) and chains > 1:
+    if initial is None and not problem.kind.follows_path and chains > 1:
         raise ValueError(
             f"{owner}: all chains of an ODEProblem are the same without `initial`: "
             f"pass a callable key -> y0, or arrays with a leading axis of {chains}."

@@ -12,7 +12,7 @@ from jaxtyping import ArrayLike, Complex
 
 from ..._core import BAD, QUIET, Panels, precision_of
 from ...analysis import AnalysisResult, analysis_provenance
-from ...problems import ODEProblem, SDEProblem
+from ...problems import ODEProblem, SDEProblem, check_kind
 from ...solution import Provenance
 from ._linear_noise import (
     Leading,
@@ -188,10 +188,7 @@ def mean_square_factor(
     **Raises:** `ValueError` or `TypeError`, naming the argument.
     """
     owner = "mean_square_factor"
-    if not isinstance(problem, SDEProblem):
-        raise TypeError(
-            f"{owner}: `problem` must be an SDEProblem, got {type(problem).__name__}."
-        )
+    check_kind(owner, problem, "sde")
     check_lyapunov_problem(owner, problem)
     h = check_positive(owner, "dt", dt)
     name, implicitness, closed = resolve_scheme(owner, scheme, theta)

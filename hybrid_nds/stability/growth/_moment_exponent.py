@@ -12,7 +12,7 @@ from jaxtyping import PRNGKeyArray
 from ..._core import check_whole, precision_of
 from ...analysis import AnalysisError, SavedProgress, analysis_provenance
 from ...ensembles._checks import check_key
-from ...problems import SDEProblem, arrays_text, digest, problem_fingerprint
+from ...problems import SDEProblem, arrays_text, check_kind, digest, problem_fingerprint
 from ._linear_noise import LinearNoise, leading_eigenvalue, linear_noise
 from ._lyapunov import flow_of, follow
 from ._lyapunov_plan import (
@@ -95,10 +95,7 @@ def moment_exponent(
     the weights have a Pareto tail of shape above 0.7 (Vehtari et al. 2024), or a
     trajectory diverges.
     """
-    if not isinstance(problem, SDEProblem):
-        raise TypeError(
-            f"{_OWNER}: `problem` must be an SDEProblem, got {type(problem).__name__}."
-        )
+    check_kind(_OWNER, problem, "sde")
     check_lyapunov_problem(_OWNER, problem)
     power = _check_power(p)
     if method not in ("auto", "exact", "monte-carlo"):

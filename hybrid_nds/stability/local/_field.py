@@ -15,7 +15,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, PyTree
 
 from ..._core import is_concrete, require_precision, with_forward_rule
-from ...problems import ODEProblem, SDEProblem
+from ...problems import ODEProblem, SDEProblem, check_kind
 
 _COMPONENTS = 4
 
@@ -37,10 +37,7 @@ def check_problem(owner: str, problem: Any) -> None:
             "equation without its noise take ODEProblem(problem.drift, problem.y0, "
             "problem.t0, problem.t1, problem.args)."
         )
-    if not isinstance(problem, ODEProblem):
-        raise TypeError(
-            f"{owner}: `problem` must be an ODEProblem, got {type(problem).__name__}."
-        )
+    check_kind(owner, problem, "ode")
     if problem.mass_matrix is not None:
         raise ValueError(
             f"{owner}: `problem` must have no mass matrix; multiply the field by its "

@@ -22,7 +22,7 @@ from jaxtyping import Float, Int, PRNGKeyArray
 from ..._core import Panels, check_whole, precision_of
 from ...analysis import AnalysisError, AnalysisResult, SavedProgress, progress_bar
 from ...ensembles import ensemble
-from ...problems import SDEProblem, arrays_text, digest, problem_fingerprint
+from ...problems import SDEProblem, arrays_text, check_kind, digest, problem_fingerprint
 from ...solution import Provenance
 from ._exit_native import NativeRun, censored, native_scheme
 from ._exit_steps import Crossings, Levels, region_levels
@@ -376,11 +376,7 @@ class _Run:
 
 
 def _check(problem: Any, n: Any, dt: Any, correction: Any, level: Any) -> None:
-    if not isinstance(problem, SDEProblem):
-        raise TypeError(
-            "mean_exit_time: `problem` must be an SDEProblem, got "
-            f"{type(problem).__name__}."
-        )
+    check_kind("mean_exit_time", problem, "sde")
     check_whole("mean_exit_time", "n", n, 2)
     if not isinstance(dt, float | int) or not 0 < dt < math.inf:
         raise ValueError(f"mean_exit_time: `dt` must be a positive step, got {dt!r}.")

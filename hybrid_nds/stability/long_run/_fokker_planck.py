@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from ..._core import Axis, Panels, precision_of
 from ...analysis import AnalysisResult, analysis_provenance
-from ...problems import SDEProblem, forward_problem, to_ito
+from ...problems import SDEProblem, check_kind, forward_problem, to_ito
 from ...solution import Provenance
 from ._birth_death import BirthDeathChain
 
@@ -221,11 +221,7 @@ def _share(change: np.ndarray, before: np.ndarray, round_off: float) -> np.ndarr
 
 
 def _check(problem: Any, domain: Any, cells: Any) -> None:
-    if not isinstance(problem, SDEProblem):
-        raise TypeError(
-            "fokker_planck: `problem` must be an SDEProblem, got "
-            f"{type(problem).__name__}."
-        )
+    check_kind("fokker_planck", problem, "sde")
     if problem.dimension != 1:
         raise ValueError(
             "fokker_planck: `problem` must have a state of one number, got "
