@@ -1,4 +1,4 @@
-"""Double precision for a stretch of code."""
+"""Double precision for a segment of code."""
 
 from __future__ import annotations
 

@@ -18,8 +18,8 @@ _HEAD = "hybrid_nds"
 class SavedProgress:
     """One file that holds the state of one long analysis.
 
-    The file is replaced whole after each stretch of work, so that a run that was cut
-    off at any time goes on from the last stretch it finished, to the same result.
+    The file is replaced whole after each segment of work, so that a run that was cut
+    off at any time goes on from the last segment it finished, to the same result.
 
     **Arguments:**
 
@@ -45,7 +45,7 @@ class SavedProgress:
             )
 
     def read(self) -> dict[str, np.ndarray] | None:
-        """The arrays of the last stretch, `None` where nothing was kept yet.
+        """The arrays of the last segment, `None` where nothing was kept yet.
 
         **Raises:** `ValueError` for a file of another analysis, a damaged one, or one
         that is yet to be written and cannot be.
@@ -77,7 +77,7 @@ class SavedProgress:
         return arrays
 
     def write(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Keep the state after one more stretch, in place of the one before."""
+        """Keep the state after one more segment, in place of the one before."""
         if self._path is None:
             return
         head = {"format": _FORMAT, "fingerprint": self._fingerprint}

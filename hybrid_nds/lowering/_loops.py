@@ -293,7 +293,7 @@ class LoopEmitter:
             )
 
         def at(position: Sequence[Index]) -> Code:
-            return write([v.at(_stretch(v.shape, position)) for v in values])
+            return write([v.at(_broadcast(v.shape, position)) for v in values])
 
         def flat(position: Index) -> Code | None:
             codes = []
@@ -310,7 +310,7 @@ class LoopEmitter:
         return Computed(output.shape, output.dtype, at, cost, flat)
 
 
-def _stretch(shape: Sequence[int], position: Sequence[Index]) -> list[Index]:
+def _broadcast(shape: Sequence[int], position: Sequence[Index]) -> list[Index]:
     """The position in an operand whose axes of length one are broadcast."""
     if not shape:
         return []

@@ -26,8 +26,8 @@ _AREAS: dict[LevyArea, Any] = {
 class BrownianPath(diffrax.AbstractBrownianPath):
     """A Brownian path on a grid of equal steps, the same for both solver stacks.
 
-    Diffrax reads it as it is, as the control of a `diffrax.ControlTerm`. Julia gets
-    `values()`, as a `NoiseGrid`. Behind it stands Diffrax's virtual Brownian tree, laid
+    Diffrax reads it as it is, as the control of a `diffrax.ControlTerm`. Julia reads
+    the increments of its grid. Behind it stands Diffrax's virtual Brownian tree, laid
     so that every grid point is a node of the tree; at times within √eps of one, in
     units of the step, the path takes the value there: rounding in a solver's
     own arithmetic of times does not move it to another value, and both stacks see the
@@ -210,7 +210,7 @@ class BrownianPath(diffrax.AbstractBrownianPath):
         return jax.vmap(step)(jnp.asarray(index).astype(self.dtype))
 
     def values(self) -> tuple[Array, Array | None]:
-        """The path as Julia's `NoiseGrid` takes it.
+        """The values of the path at the times of its grid.
 
         **Returns:** `W` at the grid's times, shape `(steps + 1, m)`, and there `Z`, an
         independent Brownian motion with increments $dZ = 2\\sqrt3\\,H$, so that

@@ -145,7 +145,7 @@ class StoredPath(diffrax.AbstractBrownianPath):
         return self.dW, self.H
 
     def values(self) -> tuple[Array, Array | None]:
-        """The path as Julia's `NoiseGrid` takes it: `W` at the grid's times, shape
+        """The values of the path: `W` at the times of its grid, shape
         `(steps + 1, m)`, and `Z` with $dZ = 2\\sqrt3\\,H$, `None` without areas."""
         start = jnp.zeros((1, self.dimension), self.dtype)
         w = jnp.concatenate([start, jnp.cumsum(self.dW, axis=0)])

@@ -35,4 +35,4 @@ from ._sde import (
     to_ito as to_ito,
     to_stratonovich as to_stratonovich,
 )
-from ._variational import Stretch as Stretch, tangent_problem as tangent_problem
+from ._variational import Segment as Segment, tangent_problem as tangent_problem

@@ -30,7 +30,7 @@ _ADDED: dict[NoiseKind, NoiseKind] = {
 }
 
 
-class Stretch(NamedTuple):
+class Segment(NamedTuple):
     """Many intervals of many orbits.
 
     **Fields:** `growth`, shape `(chains, intervals, k)`; `states`, shape `(chains, n)`;

@@ -69,7 +69,7 @@ class LiveStochasticStack:
         return self._ordinary.parts(plan.fields[field])
 
     def scheme(self, plan: StochasticPlan, twin: str) -> np.ndarray:
-        # By the verb itself on both sides: what is compared is what a user calls.
+        # By the function itself on both sides: what is compared is what a user calls.
         dw, h = plan.increments[:1], plan.areas[:1]
         return end_states(
             *(plan.problem, self.name, twin, dw, h, plan.steps[-1], plan.times),

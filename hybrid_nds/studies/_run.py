@@ -1,4 +1,4 @@
-"""The verb: run a study on the backends that are here."""
+"""Running a study on the backends that are here."""
 
 from __future__ import annotations
 

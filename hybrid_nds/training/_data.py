@@ -54,7 +54,7 @@ class ArrayBatches:
         if self.whole:
             return jnp.zeros((1, 0), jnp.int32), 0
         first = step // self.epoch
-        # One more, for stretches that begin within an epoch: one shape for all.
+        # One more, for segments that begin within an epoch: one shape for all.
         count = 1 if self.epoch >= steps else -(-steps // self.epoch) + 1
         if self._kept is None or self._kept[:2] != (first, count):
             orders = _orders(self._key, first, self.samples, count)
@@ -64,7 +64,7 @@ class ArrayBatches:
     def take(
         self, arrays: PyTree, orders: Array, first: Any, step: Any
     ) -> PyTree[Array]:
-        """The batch of a step, traced or not; `orders` and `first` of its stretch."""
+        """The batch of a step, traced or not; `orders` and `first` of its segment."""
         if self.whole:
             return arrays
         order = orders[step // self.epoch - first]

@@ -1,4 +1,4 @@
-"""The verb: train a model."""
+"""Training a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One step of training, and stretches of them, compiled."""
+"""One step of training, and segments of them, compiled."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ class Program:
     """The compiled steps for one loss.
 
     **Arguments:** the split model, the loss, the optimizer; batches drawn from arrays,
-    `None` for batches that are passed in; how many steps a stretch has at most; what
+    `None` for batches that are passed in; how many steps a segment has at most; what
     spreads a batch over devices.
 
-    All stretches of whatever length are one compiled program: where a stretch ends
+    All segments of whatever length are one compiled program: where a segment ends
     does not change a bit of what is computed.
     """
 
@@ -82,7 +82,7 @@ class Program:
         self._spread = spread
         self._arrays, self._static_loss = eqx.partition(loss, eqx.is_array)
         # Equinox's shows errors of a solve readably, but waits for each call to end.
-        self._stretch = eqx.filter_jit(self._make_stretch)
+        self._segment = eqx.filter_jit(self._make_segment)
         self._one = jax.jit(self._make_one)
 
     @property
@@ -97,7 +97,7 @@ class Program:
             self._arrays
         )
 
-    def stretch(
+    def segment(
         self,
         loss: Loss,
         state: tuple[PyTree, PyTree],
@@ -108,7 +108,7 @@ class Program:
         """Take up to `count` steps on batches drawn from arrays.
 
         **Returns:** the state after them: after the last good one, where a loss or an
-        update is not finite; the losses, with room for a longest stretch; how many
+        update is not finite; the losses, with room for a longest segment; how many
         steps were good.
         """
         assert self._source is not None
@@ -116,7 +116,7 @@ class Program:
         arrays, _ = eqx.partition(loss, eqx.is_array)
         given = (self._parts.frozen, arrays, self._source.arrays, orders)
         numbers = np.array([first, step, count], np.int32)
-        return self._stretch(state, given, numbers, key)
+        return self._segment(state, given, numbers, key)
 
     def one(
         self,
@@ -135,7 +135,7 @@ class Program:
         given = (self._parts.frozen, arrays)
         return self._one(state, given, batch, np.int32(step), good, key)
 
-    def _make_stretch(self, state, given, numbers, key):  # pyright: ignore
+    def _make_segment(self, state, given, numbers, key):  # pyright: ignore
         *given, data, orders = given
         first, start, count = numbers
 

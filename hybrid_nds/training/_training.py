@@ -1,4 +1,4 @@
-"""The course of a training: stretches of steps, validations, checkpoints."""
+"""The course of a training: segments of steps, validations, checkpoints."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Training:
     def __post_init__(self) -> None:
         self._program: Program | None = None
         self._recorder = Recorder()
-        self._stretch = 1
+        self._segment = 1
 
     def resume(self, start: Standing) -> None:
         """Begin, or go on from the last checkpoint."""
@@ -204,7 +204,7 @@ class Training:
         )
         # What was compiled on the way says nothing of how long steps take.
         if not fresh and time.monotonic() - began < _SECONDS:
-            self._stretch = min(2 * self._stretch, _CAPACITY)
+            self._segment = min(2 * self._segment, _CAPACITY)
         return done
 
     def _loss(self, ahead: int) -> Loss:
@@ -215,7 +215,7 @@ class Training:
         every = [self.validate_every] if self.validate is not None else []
         every += [self.checkpoint_every] if self.store is not None else []
         due = min([self.steps - step, *(n - step % n for n in every)])
-        count = min(due, self._stretch)
+        count = min(due, self._segment)
         if isinstance(self.source, ArrayBatches):
             count = min(count, self.source.limit(step, _CAPACITY))
         return count
@@ -236,7 +236,7 @@ class Training:
 
     def _from_arrays(self, program: Program, loss: Loss, count: int) -> Any:
         now = self._now
-        state, losses, done = program.stretch(
+        state, losses, done = program.segment(
             loss, (now.parameters, now.optimizer_state), now.step, count, self.key
         )
         return state, {n: np.asarray(x) for n, x in losses.items()}, int(done)

@@ -1,4 +1,4 @@
-"""The verb `ensemble` on Diffrax: laws, reproducibility, failures, bad arguments."""
+"""Ensembles on Diffrax: distributions, reproducibility, failures, bad arguments."""
 
 import json
 import os

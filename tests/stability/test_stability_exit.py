@@ -236,20 +236,20 @@ def test_an_ornstein_uhlenbeck_process_leaves_after_the_time_of_the_integral():
 def test_a_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
     given = {"key": jax.random.key(6), **WELL}
     whole = mean_exit_time(double_well(), (-np.inf, 0.0), 64, **given)
-    stretch, calls = mean_exit_time.__globals__["_Run"]._stretch, []
+    segment, calls = mean_exit_time.__globals__["_Run"]._segment, []
 
     def cut_off(self, *args):
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return stretch(self, *args)
+        return segment(self, *args)
 
     run = mean_exit_time.__globals__["_Run"]
-    monkeypatch.setattr(run, "_stretch", cut_off)
+    monkeypatch.setattr(run, "_segment", cut_off)
     path = tmp_path / "exits.npz"
     with pytest.raises(KeyboardInterrupt):
         mean_exit_time(double_well(), (-np.inf, 0.0), 64, save=path, **given)
-    monkeypatch.setattr(run, "_stretch", stretch)
+    monkeypatch.setattr(run, "_segment", segment)
     found = mean_exit_time(double_well(), (-np.inf, 0.0), 64, save=path, **given)
     np.testing.assert_array_equal(found.times, whole.times)
     again = mean_exit_time(double_well(), (-np.inf, 0.0), 64, save=path, **given)

@@ -75,7 +75,7 @@ def test_gradient_descent_on_all_samples():
 
 @pytest.mark.parametrize(("samples", "size"), [(12, 4), (14, 4), (300, 1)])
 def test_batches_take_each_sample_once_an_epoch(samples, size):
-    """Also where a stretch of compiled steps is shorter than an epoch, of 300."""
+    """Also where a segment of compiled steps is shorter than an epoch, of 300."""
 
     def seen(model, batch, key):
         return model["w"], {str(k): batch[k] for k in range(size)}

@@ -83,7 +83,7 @@ def test_patience_goes_on_counting(tmp_path):
 
 @pytest.mark.slow
 def test_an_interrupt_keeps_what_was_done(tmp_path):
-    """The interrupt comes in the middle of a stretch of compiled steps."""
+    """The interrupt comes in the middle of a segment of compiled steps."""
     calls = []
 
     def count(_):

@@ -16,7 +16,7 @@ from jaxtyping import Float, PRNGKeyArray
 
 from ...methods import ODE_METHODS
 from ...noise import BrownianPath, StoredPath, grid_steps
-from ...problems import ODEProblem, SDEProblem, Stretch, tangent_problem
+from ...problems import ODEProblem, SDEProblem, Segment, tangent_problem
 from ...solution import Provenance
 from .._options import DEFAULT_MAX_STEPS, NO_OPTIONS, Options, check_options
 from ._backend import plan
@@ -45,15 +45,15 @@ class DiffraxTangentFlow:
         first: int,
         intervals: int,
         capacity: int,
-    ) -> Stretch:
+    ) -> Segment:
         """Advance all orbits by so many intervals.
 
         **Arguments:** the flat states and the directions of all chains; the index of
         the first interval, counted from the start; how many intervals, at most
         `capacity`, each value of which compiles once.
 
-        **Returns:** a [`Stretch`][hybrid_nds.problems.Stretch], the
-        same to the last bit however a span is cut into stretches.
+        **Returns:** a [`Segment`][hybrid_nds.problems.Segment], the
+        same to the last bit however a span is cut into segments.
         """
         dtype = self.plan.problem.dtype
         chains = len(states)
@@ -69,7 +69,7 @@ class DiffraxTangentFlow:
             jnp.asarray(intervals),
             capacity,
         )
-        return Stretch(
+        return Segment(
             np.swapaxes(np.asarray(growth)[: int(done)], 0, 1),
             np.asarray(end),
             np.swapaxes(np.asarray(turned), 1, 2),

@@ -23,7 +23,7 @@ from ...problems import (
     ExitStep,
     ODEProblem,
     SDEProblem,
-    Stretch,
+    Segment,
     tangent_problem,
     tangent_step,
 )
@@ -61,14 +61,14 @@ class JuliaTangentFlow:
         first: int,
         intervals: int,
         capacity: int,
-    ) -> Stretch:
+    ) -> Segment:
         """Advance all orbits by so many intervals, chain after chain.
 
         **Arguments:** the flat states and the directions of all chains; the index of
         the first interval, counted from the start; how many intervals.
 
-        **Returns:** a [`Stretch`][hybrid_nds.problems.Stretch], the same to the
-        last bit however a span is cut into stretches.
+        **Returns:** a [`Segment`][hybrid_nds.problems.Segment], the same to the
+        last bit however a span is cut into segments.
         """
         del capacity
         ends, turned, grown, steps, failed = [], [], [], 0, []
@@ -93,7 +93,7 @@ class JuliaTangentFlow:
         first_to_fail = [
             bad and len(own) == least for bad, own in zip(failed, grown, strict=True)
         ]
-        return Stretch(
+        return Segment(
             np.stack([own[:least] for own in grown]),
             np.stack(ends),
             np.stack(turned),

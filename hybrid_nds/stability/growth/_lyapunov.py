@@ -1,4 +1,4 @@
-"""The verb: Lyapunov exponents of ordinary and stochastic problems."""
+"""Lyapunov exponents of ordinary and stochastic problems."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ._lyapunov_plan import (
 from ._lyapunov_result import LyapunovSpectrum, spectrum_of
 
 _OWNER = "lyapunov_spectrum"
-# Seconds of one stretch: between two of them a run can be interrupted, and is saved.
+# Seconds of one segment: between two of them a run can be interrupted, and is saved.
 _STRETCH = 1.0
 _ENTRIES = 2**24
 
@@ -228,7 +228,7 @@ def follow(
     saved: SavedProgress | None,
     progress: bool,
 ) -> np.ndarray:
-    """Follow all orbits to the end, in stretches of about a second.
+    """Follow all orbits to the end, in segments of about a second.
 
     **Returns:** the logarithmic growth, shape `(chains, intervals, k)`.
     """
@@ -241,18 +241,18 @@ def follow(
     if kept is not None:
         states, directions = kept["states"], kept["directions"]
         parts, done = [kept["growth"]], kept["growth"].shape[1]
-    # The growth of one stretch fits in memory, however many chains there are.
+    # The growth of one segment fits in memory, however many chains there are.
     capacity = min(powers_of_two(total), powers_of_two(_ENTRIES // (plan.chains * k)))
     count = min(16, capacity)
     with progress_bar(progress, owner, total, done) as advance:
         while done < total:
             count = min(count, total - done, capacity)
             began = clock.perf_counter()
-            stretch = flow.advance(states, directions, done, count, capacity)
-            if bool(np.any(stretch.failed)):
-                _raise_diverged(owner, problem, plan, stretch, done)
-            states, directions = stretch.states, stretch.directions
-            parts.append(stretch.growth)
+            segment = flow.advance(states, directions, done, count, capacity)
+            if bool(np.any(segment.failed)):
+                _raise_diverged(owner, problem, plan, segment, done)
+            states, directions = segment.states, segment.directions
+            parts.append(segment.growth)
             done += count
             advance(count)
             if saved is not None:
@@ -266,21 +266,21 @@ def follow(
 
 
 def _raise_diverged(
-    owner: str, problem: Any, plan: LyapunovPlan, stretch: Any, done: int
+    owner: str, problem: Any, plan: LyapunovPlan, segment: Any, done: int
 ) -> None:
-    chain = int(np.flatnonzero(stretch.failed)[0])
-    index = done + stretch.growth.shape[1] - 1
+    chain = int(np.flatnonzero(segment.failed)[0])
+    index = done + segment.growth.shape[1] - 1
     start = float(problem.t0) + plan.interval * index
     when = f"between t = {start:.6g} and t = {start + plan.interval:.6g}"
     which = f" of chain {chain}" if plan.chains > 1 else ""
     before = "" if index else ", in the first interval"
-    if not np.all(np.isfinite(stretch.states[chain])):
+    if not np.all(np.isfinite(segment.states[chain])):
         text = (
             f"{owner}: the orbit{which} diverged {when}{before}: its state is no "
             "longer finite. Take a shorter `dt` or an implicit `solver`; if the system "
             "itself escapes, start in the basin of its attractor (`y0`, or `initial`)."
         )
-    elif not np.all(np.isfinite(stretch.growth[chain, -1])):
+    elif not np.all(np.isfinite(segment.growth[chain, -1])):
         text = (
             f"{owner}: a tangent vector{which} became zero or infinite {when}; take a "
             "shorter `interval`. A flow that contracts to a point at once has "

@@ -44,7 +44,7 @@ def check_lyapunov_problem(owner: str, problem: Any) -> None:
     check_kind(owner, problem)
     if not all(is_concrete(leaf) for leaf in jtu.tree_leaves(problem)):
         raise TypeError(
-            f"{owner}: `problem` must be concrete: the analysis runs in stretches from "
+            f"{owner}: `problem` must be concrete: the analysis runs in segments from "
             "Python, and cannot be traced by jax.jit or jax.grad."
         )
     if not problem.kind.follows_path and float(problem.t1) < float(problem.t0):

@@ -181,7 +181,7 @@ def _notes(found: Any, interval: float, tolerance: float | None) -> tuple[str, .
     notes = []
     if not found.enough:
         notes.append(
-            f"too few independent stretches to estimate the errors: "
+            f"too few independent segments to estimate the errors: "
             f"{len(found.batches)} of {found.length * interval:.3g} each, with an "
             f"autocorrelation time of {found.correlation * interval:.3g}; give a "
             "longer `time`, or more `chains`."
@@ -198,7 +198,7 @@ def _notes(found: Any, interval: float, tolerance: float | None) -> tuple[str, .
         which = ", ".join(str(i + 1) for i in bursts[:6])
         notes.append(
             f"growth comes in rare bursts, in exponent {which}: about "
-            f"{float(np.min(found.carriers)):.1f} of {len(found.batches)} stretches "
+            f"{float(np.min(found.carriers)):.1f} of {len(found.batches)} segments "
             "carry the error, which may be larger; give a longer `time`, or more "
             "`chains`."
         )

@@ -1,4 +1,4 @@
-"""The verb: growth rates of the moments of tangent vectors."""
+"""Moment exponents: growth rates of the moments of tangent vectors."""
 
 from __future__ import annotations
 

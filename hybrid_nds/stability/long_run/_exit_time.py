@@ -247,7 +247,7 @@ def _later(problem: SDEProblem, delay: float, span: float) -> SDEProblem:
 
 
 class _Run:
-    """Trajectories on their way out, stretch by stretch: only those still inside are
+    """Trajectories on their way out, segment by segment: only those still inside are
     carried on."""
 
     def __init__(
@@ -294,10 +294,10 @@ class _Run:
             # Powers of four, so that few sizes are compiled.
             size = max(64, 4 ** -(-(self.inside.size - 1).bit_length() // 2))
             count = min(_STRETCH, max(16, _NUMBERS // size), steps - self.done)
-            self._stretch(dt, count, size, options)
+            self._segment(dt, count, size, options)
             kept.write(self._state())
 
-    def _stretch(
+    def _segment(
         self, dt: float, count: int, size: int, options: Mapping[str, Any]
     ) -> None:
         problem, t0 = self.problem, float(self.problem.t0)

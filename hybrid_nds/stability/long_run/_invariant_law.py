@@ -1,4 +1,4 @@
-"""The verb: the law that a flow settles in, by averages over time and chains."""
+"""Invariant measures, by averages over time and chains."""
 
 from __future__ import annotations
 

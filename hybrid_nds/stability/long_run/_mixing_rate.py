@@ -1,4 +1,4 @@
-"""The verb: how fast a flow forgets where it started."""
+"""Mixing rates: how fast a flow forgets where it started."""
 
 from __future__ import annotations
 

@@ -24,21 +24,21 @@ from ...problems import ODEProblem, SDEProblem, forward_problem
 from ...solution import Provenance
 from ..growth import check_positive, times_of
 
-# States that a stretch computes: between two of them a run can be interrupted.
+# States that a segment computes: between two of them a run can be interrupted.
 _STATES = 2**22
 _STEPS = 2**15
 
 
 @dataclasses.dataclass(frozen=True)
 class SamplePlan:
-    """**Fields:** the time between samples; samples in a stretch, which is solved in
-    one call; stretches; samples left out at the start; chains; the name of the
+    """**Fields:** the time between samples; samples in a segment, which is solved in
+    one call; segments; samples left out at the start; chains; the name of the
     analysis; its step."""
 
     owner: str
     interval: float
-    per_stretch: int
-    stretches: int
+    per_segment: int
+    segments: int
     left_out: int
     chains: int
     dt: float | None
@@ -46,7 +46,7 @@ class SamplePlan:
     @property
     def samples(self) -> int:
         """Samples of each chain, those left out too."""
-        return self.per_stretch * self.stretches
+        return self.per_segment * self.segments
 
     @property
     def counted(self) -> int:
@@ -62,7 +62,7 @@ class SamplePlan:
             self,
             dt=2 * self.dt,
             interval=stride * self.interval,
-            per_stretch=self.per_stretch // stride,
+            per_segment=self.per_segment // stride,
             left_out=self.left_out // stride,
         )
         return other, stride
@@ -135,11 +135,11 @@ def sample_plan(
     left_out += left_out % 2 * odd
     total = counted + left_out
     most = max(1, min(_STATES // (number * steps), _STEPS // steps, total))
-    stretches = math.ceil(total / most)
-    # All stretches are of one length, so that they are compiled as one.
-    per_stretch = math.ceil(total / stretches)
-    per_stretch += per_stretch % 2 * odd
-    return SamplePlan(owner, interval, per_stretch, stretches, left_out, number, step)
+    segments = math.ceil(total / most)
+    # All segments are of one length, so that they are compiled as one.
+    per_segment = math.ceil(total / segments)
+    per_segment += per_segment % 2 * odd
+    return SamplePlan(owner, interval, per_segment, segments, left_out, number, step)
 
 
 def check_autonomous(
@@ -226,7 +226,7 @@ def sample_chains(
     saved: SavedProgress | None,
     progress: bool,
 ) -> Samples:
-    """Follow all chains to the end, stretch by stretch.
+    """Follow all chains to the end, segment by segment.
 
     **Arguments:** flat initial states; the observable, `None` for the state; options
     of [`ensemble`][hybrid_nds.ensemble].
@@ -235,7 +235,7 @@ def sample_chains(
     diverges.
     """
     owner, structure = plan.owner, structure_of(problem.y0)
-    times = plan.interval * np.arange(1, plan.per_stretch + 1)
+    times = plan.interval * np.arange(1, plan.per_segment + 1)
     times = times.astype(problem.dtype)
     # The field does not depend on time: one span, and one compilation, serves all.
     span = jnp.zeros_like(problem.t0), jnp.asarray(times[-1])
@@ -243,7 +243,7 @@ def sample_chains(
     dt = plan.dt
     if dt is not None:
         # As the span is in the problem's precision, of which steps are a whole number.
-        dt = float(times[-1]) / round(plan.per_stretch * plan.interval / dt)
+        dt = float(times[-1]) / round(plan.per_segment * plan.interval / dt)
     states, parts, done = starts, [], 0
     provenance, runner = None, ""
     kept = None if saved is None else saved.read()
@@ -252,14 +252,14 @@ def sample_chains(
         done = int(kept["done"])
         fields, runner = json.loads(str(kept["origin"]))
         provenance = Provenance.from_dict(fields)
-    with progress_bar(progress, owner, plan.stretches, done) as advance:
-        for stretch in range(done, plan.stretches):
-            before = plan.interval * plan.per_stretch * stretch
+    with progress_bar(progress, owner, plan.segments, done) as advance:
+        for segment in range(done, plan.segments):
+            before = plan.interval * plan.per_segment * segment
             try:
                 found = ensemble(
                     moved,
                     plan.chains,
-                    key=jr.fold_in(key, stretch),
+                    key=jr.fold_in(key, segment),
                     backend=backend,
                     dt=dt,
                     saveat=times,
@@ -292,7 +292,7 @@ def sample_chains(
                     {
                         "states": states,
                         "values": parts[0],
-                        "done": np.asarray(stretch + 1),
+                        "done": np.asarray(segment + 1),
                         "origin": np.array(origin),
                     }
                 )

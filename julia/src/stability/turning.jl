@@ -40,7 +40,7 @@ end
 """
     Growth{T}(count, intervals)
 
-What a stretch of intervals leaves: the logarithms of growth, a column an interval, and
+What a segment of intervals leaves: the logarithms of growth, a column an interval, and
 how many intervals there are.
 """
 mutable struct Growth{T}
