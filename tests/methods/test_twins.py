@@ -104,7 +104,7 @@ TABLEAUX = {
         [9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656],
         [35 / 384, 0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84],
     ),
-    # Tsitouras (2011), Comput. Math. Appl. 62, 770, to the digits of OrdinaryDiffEqTsit5.
+    # Tsitouras (2011), Comput. Math. Appl. 62, 770, as OrdinaryDiffEqTsit5 has it.
     "Tsit5": rows(
         [],
         [0.161],
