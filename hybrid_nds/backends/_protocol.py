@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from ..problems import ODEProblem
 from ..solution import Solution
@@ -104,6 +104,7 @@ class StochasticOptions:
         return self.rtol is None and self.atol is None
 
 
+@runtime_checkable
 class Backend(Protocol):
     """One solver stack."""
 

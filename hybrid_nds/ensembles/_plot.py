@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import jax.tree_util as jtu
 import numpy as np
@@ -18,6 +18,7 @@ _PATHS = 30
 _KINDS = ("band", "paths", "histogram")
 
 
+@runtime_checkable
 class Drawable(Protocol):
     """What pictures want of an ensemble."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
@@ -59,7 +61,7 @@ class ODEProblem(eqx.Module):
         t1: ArrayLike,
         args: PyTree = None,
         *,
-        mass_matrix: ArrayLike | None = None,
+        mass_matrix: ArrayLike | Sequence[Sequence[ArrayLike]] | None = None,
     ):
         if not callable(field):
             raise TypeError(
@@ -89,7 +91,9 @@ class ODEProblem(eqx.Module):
         return np.dtype(jtu.tree_leaves(self.y0)[0].dtype)
 
 
-def _check_mass_matrix(mass_matrix: ArrayLike | None, y0: PyTree) -> Array | None:
+def _check_mass_matrix(
+    mass_matrix: ArrayLike | Sequence[Sequence[ArrayLike]] | None, y0: PyTree
+) -> Array | None:
     if mass_matrix is None:
         return None
     require_precision("ODEProblem: `mass_matrix`", mass_matrix)
