@@ -215,7 +215,7 @@ class _Encoder:
         if isinstance(value, tuple | list) and kind in (tuple, list):
             nodes = [self.node(x, f"{where}[{k}]") for k, x in enumerate(value)]
             return {kind.__name__: nodes}
-        if kind is dict:
+        if isinstance(value, dict) and kind is dict:
             places = ((k, x, f"{where}[{k!r}]") for k, x in value.items())
             return {
                 "dict": [[self.node(k, at), self.node(x, at)] for k, x, at in places]
