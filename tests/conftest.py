@@ -1,5 +1,6 @@
 """Double precision throughout, and the live Julia where one is configured."""
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -18,9 +19,28 @@ if LEVEL not in os.environ.get("XLA_FLAGS", ""):
 import compilation_cache  # noqa: E402
 import equinox as eqx  # noqa: E402
 import jax  # noqa: E402
+import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
+# With this variable the annotations' shapes and types are checked at every call of the
+# package, which must be imported after this.
+if os.environ.get("HYBRID_NDS_CHECK_TYPES"):
+    jaxtyping.install_import_hook("hybrid_nds", "beartype.beartype")
+    expected = pytest.raises
+
+    @contextlib.contextmanager
+    def raises(*args, **kwargs):
+        """As pytest's, and within it arguments may be of a wrong type: what is tested
+        is what a user is told of them, who runs without these checks."""
+        with expected(*args, **kwargs) as found:
+            jaxtyping.config.update("jaxtyping_disable", True)
+            try:
+                yield found
+            finally:
+                jaxtyping.config.update("jaxtyping_disable", False)
+
+    pytest.raises = raises
 
 # Programs started in the background of a script ignore Ctrl-C, and so do theirs: the
 # tests of interrupts would wait for ever.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.experimental
@@ -33,6 +33,7 @@ def double_precision() -> Iterator[None]:
         yield
 
 
+@runtime_checkable
 class _Typed(Protocol):
     @property
     def dtype(self) -> np.dtype: ...

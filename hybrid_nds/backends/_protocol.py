@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from ..solution import Solution
 from ._options import Options
 
 
+@runtime_checkable
 class Backend(Protocol):
     """One solver stack."""
 

@@ -7,7 +7,7 @@ trajectories, whoever computed them, so that a result does not depend on schedul
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -22,6 +22,7 @@ Observable = Callable[[PyTree], Any]
 """A function of one state, evaluated in JAX."""
 
 
+@runtime_checkable
 class Reduction(Protocol):
     """What an ensemble keeps of its trajectories.
 

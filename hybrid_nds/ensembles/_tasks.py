@@ -8,7 +8,7 @@ import hashlib
 import pickle
 import threading
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import cloudpickle
 import jax
@@ -25,6 +25,7 @@ from ._julia_blocks import JuliaBlocks
 from ._plan import BlockResult, Plan, Trajectories, keep
 
 
+@runtime_checkable
 class Blocks(Protocol):
     """A way to run the blocks of a plan."""
 

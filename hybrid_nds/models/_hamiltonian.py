@@ -60,13 +60,13 @@ class HamiltonianODE(ContinuousModel):
             outputs="scalar",
         )
 
-    def energy(self, y: Float[Array, " 2*degrees"]) -> Float[Array, ""]:
+    def energy(self, y: Float[Array, " state"]) -> Float[Array, ""]:
         """The Hamiltonian $H$ of a state."""
         return _energy(self.network, y)
 
     def __call__(
-        self, t: Any, y: Float[Array, " 2*degrees"], args: PyTree = None
-    ) -> Float[Array, " 2*degrees"]:
+        self, t: Any, y: Float[Array, " state"], args: PyTree = None
+    ) -> Float[Array, " state"]:
         slope = jax.grad(self.energy)(y)
         return jnp.concatenate([slope[self.degrees :], -slope[: self.degrees]])
 

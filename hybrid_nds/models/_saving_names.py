@@ -1,7 +1,8 @@
 """Classes and functions by name: which a saved model may mention, and none besides.
 
-A name is looked up in modules that are there already, the models of this package among
-them. Nothing is imported and nothing is called on a file's word.
+Functions are those of an allow-list. Classes are Equinox modules of Equinox and of this
+package, looked up in modules that are there already. Nothing is imported and nothing
+is called on a file's word.
 """
 
 from __future__ import annotations
@@ -9,117 +10,108 @@ from __future__ import annotations
 import inspect
 import sys
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-# Imported to be there when a name is looked up.
-import diffrax  # noqa: F401
 import equinox as eqx
-import jax
+import jax.lax
 import jax.nn
 import jax.numpy
 import jax.scipy.special
 
-# Where functions of fields come from; the first that has a function names it.
-_FUNCTIONS = (
-    "jax.numpy",
-    "jax.nn",
-    "jax.lax",
-    "jax.scipy.special",
-    "equinox.nn",
-    "hybrid_nds.models",
-)
-# Modules of these packages may be named: to make one, no code of it runs.
-_CLASSES = ("equinox", "diffrax", "hybrid_nds")
-# What reads or writes files has no place in a field, wherever it lives.
-_REFUSED = frozenset({"fromfile", "load", "save", "savez"})
+from ._mean_field import linear_unit, tanh_unit
+
+# Functions of arrays, all but a few elementwise: what activations, fields and losses
+# are made of. None reads or writes, calls what it is given, or asks for more memory
+# than its arguments take.
+_JAX = {
+    jax.numpy: "abs absolute add arccos arccosh arcsin arcsinh arctan arctan2 arctanh "
+    "cbrt ceil clip cos cosh divide exp exp2 expm1 floor hypot log log10 log1p log2 "
+    "logaddexp maximum minimum multiply negative positive power reciprocal round sign "
+    "sin sinc sinh sqrt square subtract tan tanh true_divide where",
+    jax.nn: "celu elu gelu hard_sigmoid hard_silu hard_swish hard_tanh identity "
+    "leaky_relu log_sigmoid log_softmax mish relu relu6 selu sigmoid silu soft_sign "
+    "softmax softplus sparse_plus sparse_sigmoid squareplus standardize swish tanh",
+    jax.lax: "abs acos acosh add asin asinh atan atan2 atanh cbrt ceil cos cosh "
+    "digamma div erf erf_inv erfc exp exp2 expm1 floor lgamma log log1p logistic max "
+    "min mul neg pow rem rsqrt sign sin sinh sqrt square stop_gradient sub tan tanh",
+    jax.scipy.special: "digamma entr erf erfc erfinv expit gammaln i0 i0e i1 i1e "
+    "log_ndtr logit ndtr ndtri xlog1py xlogy",
+}
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    f"{module.__name__}.{name}": getattr(module, name)
+    for module, names in _JAX.items()
+    for name in names.split()
+}
+"""The functions that any file may name; those of models here are the units of networks
+in the limit of many."""
+FUNCTIONS |= {f"hybrid_nds.models.{f.__name__}": f for f in (linear_unit, tanh_unit)}
+# Where the classes are that any file may name.
+_CLASSES = ("equinox.nn", "hybrid_nds")
 
 
 class Names:
     """The names that one file may use.
 
-    **Arguments:** `trust`: classes, functions and modules beside those of JAX, Equinox,
-    Diffrax and this package; a mapping gives names that files know them by. `like`: a
-    model whose classes and functions are trusted.
+    **Arguments:** `trust`: classes, functions and modules beside those of the
+    allow-list, Equinox and this package; a mapping gives names that files know them by.
+    `mentioned`: what `like` has, by name.
 
     **Raises:** `TypeError` for anything else in `trust`.
     """
 
-    def __init__(self, owner: str, trust: Any = (), like: Any = None):
-        self._owner = owner
-        self._known: dict[str, Any] = {}
+    def __init__(self, trust: Any, mentioned: Mapping[str, Any]):
+        self._known: dict[str, Any] = {**FUNCTIONS, **mentioned}
         self._modules: list[str] = []
-        if isinstance(trust, Mapping):
-            for name, value in trust.items():
-                self._add(value, name)
+        if not isinstance(trust, Mapping):
+            values = trust if isinstance(trust, Iterable) else (trust,)
+            trust = [(None, value) for value in values]
         else:
-            for value in trust if isinstance(trust, Iterable) else (trust,):
-                self._add(value)
-        for value in _mentioned(like):
-            self._known.setdefault(name_of(value), value)
+            trust = list(trust.items())
+        for name, value in trust:
+            if isinstance(value, types.ModuleType) and name is None:
+                self._modules.append(value.__name__)
+            elif callable(value) and (name or name_of(value)):
+                self._known[name or name_of(value)] = value
+            else:
+                raise TypeError(
+                    "load: `trust` must hold modules, and classes and functions that a "
+                    "module has by name, or map names to classes and functions; got "
+                    f"{value!r}."
+                )
 
-    def _add(self, value: Any, name: str | None = None) -> None:
-        if isinstance(value, types.ModuleType) and name is None:
-            self._modules.append(value.__name__)
-        elif callable(value) and (name or name_of(value)):
-            self._known[name or name_of(value)] = value
-        else:
-            raise TypeError(
-                f"{self._owner}: `trust` must hold modules, and classes and functions "
-                "that a module has by name, or map names to classes and functions; got "
-                f"{value!r}."
-            )
+    def module_class(self, name: str, where: str) -> type[eqx.Module]:
+        """The class of that name, a concrete kind of Equinox module."""
+        found = self._find(name, where, "class", (*self._modules, *_CLASSES))
+        what = "no Equinox module"
+        if isinstance(found, type) and issubclass(found, eqx.Module):
+            what = "abstract"
+            if not inspect.isabstract(found):
+                return found
+        raise ValueError(
+            f"load: {where} is said to be of class {name!r}, which is {what} here."
+        )
 
-    def module_class(self, name: str, where: str) -> type:
-        """The class of that name, a kind of Equinox module."""
-        found = self._find(name, where, "class")
-        if not (isinstance(found, type) and issubclass(found, eqx.Module)):
-            raise ValueError(
-                f"{self._owner}: {where} is said to be of class {name!r}, which is no "
-                "Equinox module here."
-            )
-        if inspect.isabstract(found):
-            raise ValueError(
-                f"{self._owner}: {where} is said to be of class {name!r}, which is "
-                "abstract here."
-            )
-        return found
-
-    def function(self, name: str, where: str) -> Any:
+    def function(self, name: str, where: str) -> Callable[..., Any]:
         """The function of that name."""
-        found = self._find(name, where, "function")
-        if not callable(found):
-            raise ValueError(
-                f"{self._owner}: {where} is said to be the function {name!r}, which "
-                "cannot be called here."
-            )
-        return found
+        return self._find(name, where, "function", self._modules)
 
-    def _find(self, name: str, where: str, kind: str) -> Any:
+    def _find(self, name: str, where: str, kind: str, roots: Iterable[str]) -> Any:
         if name in self._known:
             return self._known[name]
         module, found = _looked_up(name)
-        if module is None or not self._allowed(module, found, kind):
-            raise ValueError(
-                f"{self._owner}: {where} is of the {kind} {name!r}, which is unknown. "
-                "If the file is from where you trust, import it and pass it: "
-                f"trust=[{name.rpartition('.')[2]}], or trust={{{name!r}: …}} if it "
-                "has another name now."
-            )
-        return found
-
-    def _allowed(self, module: str, found: Any, kind: str) -> bool:
         # Not what a module has merely imported from elsewhere.
-        home = getattr(found, "__module__", None) or module
-        if any(_within(module, one) and _within(home, one) for one in self._modules):
-            return True
-        if kind == "class":
-            roots = [root for root in _CLASSES if _within(module, root)]
-            return bool(roots) and isinstance(found, type) and _within(home, roots[0])
-        inside = any(_within(module, one) for one in _FUNCTIONS)
-        name = getattr(found, "__name__", "")
-        own = home.partition(".")[0] == module.partition(".")[0]
-        return inside and own and name not in _REFUSED
+        home = str(getattr(found, "__module__", ""))
+        if callable(found) and any(
+            _within(module, root) and _within(home, root) for root in roots
+        ):
+            return found
+        raise ValueError(
+            f"load: {where} is of the {kind} {name!r}, which is unknown. If the file "
+            "is from where you trust, import it and pass it: "
+            f"trust=[{name.rpartition('.')[2]}], or trust={{{name!r}: …}} if it has "
+            "another name now."
+        )
 
 
 def name_of(value: Any) -> str:
@@ -130,12 +122,10 @@ def name_of(value: Any) -> str:
     name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
     if not isinstance(name, str) or "<" in name:
         return ""
-    home = getattr(value, "__module__", None) or ""
-    if not isinstance(value, type):
-        for module in _FUNCTIONS:
-            if getattr(sys.modules.get(module), name, None) is value:
-                return f"{module}.{name}"
-    parts = home.split(".")
+    for known, function in FUNCTIONS.items():
+        if function is value:
+            return known
+    parts = str(getattr(value, "__module__", "")).split(".")
     for k in range(1, len(parts) + 1):
         module = ".".join(parts[:k])
         if _attribute(sys.modules.get(module), name) is value:
@@ -143,39 +133,14 @@ def name_of(value: Any) -> str:
     return ""
 
 
-def _mentioned(tree: Any) -> list[Any]:
-    """Every class and function in a model."""
-    found: list[Any] = []
-
-    def visit(node: Any) -> None:
-        if isinstance(node, eqx.Module):
-            found.append(type(node))
-            for value in vars(node).values():
-                visit(value)
-        elif isinstance(node, tuple | list):
-            for value in node:
-                visit(value)
-        elif isinstance(node, Mapping):
-            for value in node.values():
-                visit(value)
-        elif hasattr(node, "func") and hasattr(node, "keywords"):
-            visit(node.func)
-        elif callable(node) and not isinstance(node, jax.Array) and name_of(node):
-            found.append(node)
-
-    visit(tree)
-    return found
-
-
-def _looked_up(name: str) -> tuple[str | None, Any]:
+def _looked_up(name: str) -> tuple[str, Any]:
     """The module, of those that are there, and what it has of that name."""
     parts = name.split(".")
     for k in range(len(parts) - 1, 0, -1):
         module = ".".join(parts[:k])
         if module in sys.modules:
-            found = _attribute(sys.modules[module], ".".join(parts[k:]))
-            return (None, None) if found is None else (module, found)
-    return None, None
+            return module, _attribute(sys.modules[module], ".".join(parts[k:]))
+    return "", None
 
 
 def _attribute(module: Any, path: str) -> Any:

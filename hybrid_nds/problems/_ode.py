@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
@@ -60,7 +62,7 @@ class ODEProblem(Problem):
         t1: ArrayLike,
         args: PyTree = None,
         *,
-        mass_matrix: ArrayLike | None = None,
+        mass_matrix: ArrayLike | Sequence[Sequence[ArrayLike]] | None = None,
     ):
         if not callable(field):
             raise TypeError(
@@ -88,7 +90,9 @@ class ODEProblem(Problem):
         return (Term("field", self.field),)
 
 
-def _check_mass_matrix(mass_matrix: ArrayLike | None, y0: PyTree) -> Array | None:
+def _check_mass_matrix(
+    mass_matrix: ArrayLike | Sequence[Sequence[ArrayLike]] | None, y0: PyTree
+) -> Array | None:
     if mass_matrix is None:
         return None
     require_precision("ODEProblem: `mass_matrix`", mass_matrix)

@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -24,6 +24,7 @@ _NUMBERS = 2**23
 _SEEDS = {"diffrax": 1, "julia": 2}
 
 
+@runtime_checkable
 class StochasticStack(Protocol):
     """One side: its fields, its schemes, its strong solutions, its samples."""
 

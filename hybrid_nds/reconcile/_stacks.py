@@ -7,7 +7,7 @@ import functools
 import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -31,6 +31,7 @@ def directions(n: int) -> dict[str, np.ndarray]:
     }
 
 
+@runtime_checkable
 class Stack(Protocol):
     """One side: its fields, its schemes, its solutions, all as flat states."""
 

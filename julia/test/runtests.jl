@@ -1,6 +1,9 @@
-# All groups, or those named in the arguments:
+# All groups but QA, or those named in the arguments, or in GROUP:
 #   julia --project=. -e 'using Pkg; Pkg.test("HybridNDS"; test_args = ["Core"])'
+#   GROUP=QA julia --project=. -e 'using Pkg; Pkg.test("HybridNDS")'
+# QA has an environment of its own, in `qa`, with the tools that it takes.
 
+using Pkg: Pkg
 using Test
 
 const GROUPS = [
@@ -11,15 +14,30 @@ const GROUPS = [
     "Stochastic" => ["test_stochastic.jl"],
     "Allocations" => ["test_allocations.jl"]]
 
-const CHOSEN = isempty(ARGS) ? first.(GROUPS) : ARGS
-let unknown = setdiff(CHOSEN, first.(GROUPS))
+const NAMED = isempty(ARGS) ? split(get(ENV, "GROUP", ""), ','; keepempty = false) : ARGS
+const CHOSEN = isempty(NAMED) ? first.(GROUPS) : NAMED
+const KNOWN = [first.(GROUPS); "QA"]
+let unknown = setdiff(CHOSEN, KNOWN)
     isempty(unknown) || error("no test group $(join(unknown, ", ")); there are " *
-                              join(first.(GROUPS), ", "))
+                              join(KNOWN, ", "))
 end
 
 for (group, files) in GROUPS
     group in CHOSEN || continue
     @testset "$group" begin
         foreach(file -> include(file), files)
+    end
+end
+
+if "QA" in CHOSEN
+    # A copy, so that nothing is written where the package is.
+    let environment = mktempdir()
+        cp(joinpath(@__DIR__, "qa", "Project.toml"), joinpath(environment, "Project.toml"))
+        Pkg.activate(environment)
+        Pkg.develop(; path = dirname(@__DIR__))
+        Pkg.instantiate()
+    end
+    @testset "QA" begin
+        include("qa/qa.jl")
     end
 end

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 from hybrid_nds import ODEProblem, SDEProblem
 from hybrid_nds.discretization import OrderEstimate, fit_order, strong_order, weak_order
@@ -170,6 +171,37 @@ def test_the_interval_covers_as_often_as_it_says():
     # the line counted beside the sampling that makes it: from four deviations below.
     assert inside >= 362
     assert inside < trials
+
+
+def test_the_interval_holds_the_sampling_variance():
+    # Every path has a slope of its own, p ± c, about means that lie on a line: with x
+    # the log of the step, errors h^p (1 ± c (x - mean of x)) have means h^p, and the
+    # variance of the slope is that of a mean of n numbers ±c. Nothing is left beside
+    # the line.
+    h, c, n = 2.0 ** -np.arange(4, 9), 0.3, 200
+    x = np.log(h) - np.log(h).mean()
+    signs = np.where(np.arange(n) % 2, 1.0, -1.0)
+    estimate = fit_order(h, h[:, None] ** 0.5 * (1 + c * x[:, None] * signs))
+    np.testing.assert_allclose(estimate.order, 0.5, rtol=1e-12)
+    half = scipy.stats.t.ppf(0.975, n - 1) * c / np.sqrt(n - 1)
+    np.testing.assert_allclose(
+        [estimate.low, estimate.high], [0.5 - half, 0.5 + half], rtol=1e-10
+    )
+
+
+def test_the_interval_holds_the_departure_from_the_line():
+    # One path: SciPy's interval of a slope, of Student's law with two fewer degrees of
+    # freedom than points.
+    h = np.array([0.4, 0.2, 0.1, 0.05])
+    errors = h * np.array([1.1, 0.9, 1.05, 1.0])
+    estimate = fit_order(h, errors[:, None], level=LEVEL)
+    line = scipy.stats.linregress(np.log(h), np.log(errors))
+    half = scipy.stats.t.isf((1 - LEVEL) / 2, 2) * line.stderr
+    np.testing.assert_allclose(
+        [estimate.order, estimate.low, estimate.high],
+        [line.slope, line.slope - half, line.slope + half],
+        rtol=1e-12,
+    )
 
 
 def test_exact_power_laws_are_found_exactly():

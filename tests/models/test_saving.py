@@ -21,6 +21,7 @@ from model_cases import CASES
 
 import hybrid_nds
 from hybrid_nds import double_precision, models
+from hybrid_nds.models._saving_names import FUNCTIONS
 
 
 def triple(x):
@@ -190,9 +191,9 @@ def local_class():
 @pytest.mark.parametrize(
     ("value", "match"),
     [
-        (lambda: lambda x: x, r"`model.value` is a function without a name"),
+        (lambda: lambda x: x, r"`model.value` is a function .*lambda.*made within"),
         (lambda: [0, {"a": object()}], r"`model.value\[1\]\['a'\]` is a value that"),
-        (local_class, r"`model.value` is of class .*Local, which no module has"),
+        (local_class, r"`model.value` is of class .*Local.*no module has it"),
         (lambda: np.zeros(2, ">f8"), r"dtype >f8"),
         (lambda: np.zeros(2, "U3"), r"dtype <U3"),
     ],
@@ -235,7 +236,7 @@ def halve(text, arrays):
 
 LORENZ = '"hybrid_nds.models.Lorenz"'
 DAMAGE = {
-    "newer": (rename('"format": 1', '"format": 2'), "format 2.*Update hybrid_nds"),
+    "newer": (rename('"format": 2', '"format": 3'), "format 3.*Update hybrid_nds"),
     "missing": (lambda t, a: a.pop("rho") and None, "lacks arrays.*: rho"),
     "extra": (lambda t, a: a.update(b=np.zeros(1)), "extra arrays.*: b"),
     "shape": (reshape, r"`model.sigma` must be an array of shape \(\).*shape \(1,\)"),
@@ -245,12 +246,12 @@ DAMAGE = {
     "no node": (rename('"class":', '"klass":'), "makes no sense"),
     "no dtype": (rename('"float64"', '"floating"'), "makes no sense"),
     "unknown": (rename(LORENZ, '"hybrid_nds.models.Lawrence"'), "is unknown"),
-    "no class": (rename(LORENZ, '"hybrid_nds.models.tanh_unit"'), "is unknown"),
+    "no class": (rename(LORENZ, '"hybrid_nds.models.tanh_unit"'), "no Equinox"),
     "abstract": (rename(LORENZ, '"hybrid_nds.models.ContinuousModel"'), "abstract"),
     "foreign": (rename(LORENZ, '"os.system"'), "is unknown"),
     "through": (rename(LORENZ, '"hybrid_nds._core._files.os.system"'), "is unknown"),
     "not loaded": (rename(LORENZ, '"hybrid_nds.nowhere.Model"'), "is unknown"),
-    "deep": (lambda t, a: '{"format":1,"versions":{},"model":' + "[" * 10**5, "read"),
+    "deep": (lambda t, a: '{"format":2,"versions":{},"model":' + "[" * 10**5, "read"),
 }
 
 
@@ -263,16 +264,131 @@ def test_damage_is_told(name, path):
         hybrid_nds.load(path)
 
 
-FUNCTIONS = ["os.system", "builtins.eval", "jax.numpy.save", "jax.numpy.np.save"]
-FUNCTIONS += ["equinox.tree_serialise_leaves", "hybrid_nds.save", "subprocess.Popen"]
-FUNCTIONS += ["hybrid_nds.models._neural_ode.jax.jit", "hybrid_nds.models._x.y"]
+# What must never come out of a file: what reads, writes or runs something, what calls
+# what it is given, and what asks for memory at will; by public names, by those of the
+# modules where it is made, and through what a module has merely imported.
+NEVER = (
+    "os.system os.remove os.posix_spawn posix.system subprocess.Popen subprocess.run "
+    "builtins.eval builtins.exec builtins.open builtins.compile builtins.__import__ "
+    "builtins.getattr builtins.breakpoint importlib.import_module runpy.run_path "
+    "shutil.rmtree pathlib.Path.unlink ctypes.CDLL pickle.loads cloudpickle.loads "
+    "functools.partial operator.attrgetter operator.methodcaller sys.exit "
+    "socket.socket webbrowser.open threading.Thread "
+    "jax.numpy.save jax.numpy.savez jax.numpy.load jax.numpy.fromfile "
+    "jax.numpy.fromfunction jax.numpy.frombuffer jax.numpy.apply_along_axis "
+    "jax.numpy.vectorize jax.numpy.piecewise jax.numpy.frompyfunc jax.numpy.zeros "
+    "jax.numpy.ones jax.numpy.full jax.numpy.arange jax.numpy.tile jax.numpy.repeat "
+    "jax.numpy.np.save jax._src.numpy.lax_numpy.save jax._src.numpy.lax_numpy.np.save "
+    "numpy.save numpy.load numpy.memmap numpy.fromfile numpy.ndarray.tofile "
+    "jax.lax.cond jax.lax.switch jax.lax.while_loop jax.lax.fori_loop jax.lax.scan "
+    "jax.lax.map jax.lax.reduce jax.lax.custom_root jax.lax.infeed jax.lax.outfeed "
+    "jax.lax.psum jax.lax.ppermute jax.lax.all_gather jax.lax.create_token "
+    "jax.lax.after_all jax.lax.iota jax.lax.full jax.lax.rng_uniform "
+    "jax.pure_callback jax.experimental.io_callback jax.io_callback "
+    "jax.experimental.io_callback.io_callback jax._src.callback.io_callback "
+    "jax._src.callback.pure_callback jax.debug.callback jax.debug.print "
+    "jax.debug.breakpoint jax._src.debugging.debug_callback jax.jit jax.device_put "
+    "jax.config.update jax.profiler.start_trace jax.ffi.ffi_call jax.nn.initializers "
+    "jax.nn.initializers.zeros jax.nn.dot_product_attention jax.nn.one_hot "
+    "jax.nn.jax.device_put jax.scipy.special.jnp.save jax.nn.os.system "
+    "equinox.tree_serialise_leaves equinox.tree_deserialise_leaves equinox.filter_jit "
+    "equinox.debug.breakpoint_if equinox.filter_pure_callback equinox.error_if "
+    "equinox.internal.while_loop equinox.nn.make_with_state equinox.nn.inference_mode "
+    "diffrax.diffeqsolve hybrid_nds.save hybrid_nds.load hybrid_nds.solve "
+    "hybrid_nds.ensemble hybrid_nds.JuliaWorker hybrid_nds.models.order_parameter "
+    "hybrid_nds.models._saving.save hybrid_nds.models._saving.os.remove "
+    "hybrid_nds.models._neural_ode.jax.jit hybrid_nds.models._x.y "
+    "hybrid_nds._core.atomic_file hybrid_nds._core.write_text "
+    "hybrid_nds.runtime.session hybrid_nds.lowering.register_rule "
+    "test_saving.triple "
+).split()
 
 
-@pytest.mark.parametrize("function", FUNCTIONS)
-def test_functions_that_do_things_are_out_of_reach(function, path):
+@pytest.mark.parametrize("as_class", [False, True])
+def test_functions_that_do_things_are_out_of_reach(as_class, path):
     hybrid_nds.save(path, [jnp.tanh])
-    change(path, rename("jax.numpy.tanh", function))
-    with pytest.raises(ValueError, match="is unknown"):
+    original = path.read_bytes()
+    node = '{"class": "%s", "fields": {}}' if as_class else '{"function": "%s"}'
+    for name in NEVER:
+        path.write_bytes(original)
+        change(path, rename('{"function": "jax.numpy.tanh"}', node % name))
+        with pytest.raises(ValueError, match=r"is unknown|no Equinox module"):
+            hybrid_nds.load(path)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_what_any_file_may_name_are_functions_of_arrays(name):
+    # Each traces to primitives without an effect, and to one array of no more numbers.
+    assert name not in NEVER
+    x = jnp.array([0.25, 0.5])
+    choices = [(x,), (x, x), (x, x, x), (jnp.ones(4), x)]
+    for arguments in choices:
+        try:
+            traced, shape = jax.make_jaxpr(FUNCTIONS[name], return_shape=True)(
+                *arguments
+            )
+        except TypeError:  # It takes more.
+            continue
+        assert not traced.effects
+        assert shape.shape in ((2,), ())
+        return
+    pytest.fail("it takes no arrays")
+
+
+def with_model(text, node):
+    return json.dumps(json.loads(text) | {"model": node})
+
+
+class Trap(eqx.Module):
+    """A class that runs code when one is made, and when one is let go."""
+
+    rate: float
+
+    def __new__(cls, *args):
+        raise SystemExit("made")
+
+    def __init__(self, rate):
+        raise SystemExit("initialized")
+
+    def __check_init__(self):
+        raise SystemExit("checked")
+
+    def __setattr__(self, name, value):
+        raise SystemExit("set")
+
+
+class NoModule:
+    def __new__(cls, *args):
+        raise SystemExit("made")
+
+
+def test_classes_run_no_code_on_a_file_s_word(path):
+    hybrid_nds.save(path, Holder(1.0))
+    original = path.read_bytes()
+    trap = '{"class": "test_saving.Trap", "fields": {"rate": 1.0}}'
+    change(path, lambda text, arrays: with_model(text, json.loads(trap)))
+    with pytest.raises(ValueError, match="Trap', which is unknown"):
+        hybrid_nds.load(path)
+    assert hybrid_nds.load(path, trust=[Trap]).rate == 1.0
+    # Even of what is trusted, only modules are made.
+    path.write_bytes(original)
+    change(path, rename("test_saving.Holder", "test_saving.NoModule"))
+    with pytest.raises(ValueError, match="no Equinox module"):
+        hybrid_nds.load(path, trust=[NoModule])
+
+
+# Classes of these packages that are no models, and of others.
+CLASSES = "diffrax.Tsit5 diffrax.ODETerm equinox.internal.noinline equinox.Module "
+CLASSES += "equinox._jit._JitWrapper equinox.nn._mlp.eqx.Module optimistix.Newton "
+CLASSES += "hybrid_nds.models.ContinuousModel hybrid_nds.models._base.eqx.nn.MLP "
+CLASSES += "hybrid_nds.JuliaWorker hybrid_nds.Solution hybrid_nds.models"
+
+
+@pytest.mark.parametrize("name", CLASSES.split())
+def test_classes_that_are_no_models_are_refused(name, path):
+    hybrid_nds.save(path, models.Lorenz(10.0, 28.0, 2.0))
+    change(path, rename("hybrid_nds.models.Lorenz", name))
+    with pytest.raises(ValueError, match=r"is unknown|no Equinox module|is abstract"):
         hybrid_nds.load(path)
 
 

@@ -166,6 +166,47 @@ def test_only_the_uncorrected_mean_is_late_by_the_root_of_the_step(correction):
     assert np.isnan(found.step_error)
 
 
+def walk_out(h, inward, start=0.5):
+    """The mean exit time of a random walk of normal steps of variance h from (inward,
+    1 - inward), by its integral equation T(x) = h + ∫ T(y) φ((y - x)/√h)/√h dy on
+    Gauss and Legendre's points."""
+    nodes, weights = np.polynomial.legendre.leggauss(200)
+    low, width = inward, 1 - 2 * inward
+    y, w = low + width * (nodes + 1) / 2, weights * width / 2
+    root = np.sqrt(h)
+
+    def kernel(x):
+        return scipy.stats.norm.pdf((y - x) / root) / root * w
+
+    inside = np.linalg.solve(np.eye(len(y)) - np.stack([kernel(x) for x in y]),
+                             np.full(len(y), h))  # fmt: skip
+    return h + kernel(start) @ inside
+
+
+def test_the_shifted_boundary_is_the_one_that_makes_the_mean_right():
+    # How far from zero a state is still taken to be out, in steps of h: by bisection.
+    h = 0.01
+    problem = brownian(0.5)
+    crossings = Crossings(problem, region_levels("test", (0.0, 1.0), problem), "shift")
+    low, high = 0.0, 0.5
+    for _ in range(30):
+        ends = np.linspace(low, high, 9)[:, None]
+        states = np.stack([np.full_like(ends, 0.5), ends], axis=1)
+        times, _ = crossings.first(np.array([0.0, h]), states, np.random.default_rng(0))
+        out = np.isfinite(times)
+        low, high = ends[out][-1, 0], ends[~out][0, 0]
+        if high - low < 1e-12:
+            break
+    # -ζ(1/2)/√(2π) (Siegmund 1985); ζ(1/2) = -1.4603545088 (OEIS A059750).
+    assert low == pytest.approx(1.4603545088095868 / np.sqrt(2 * np.pi) * 0.1, rel=1e-9)
+    # That constant is the mean overshoot, whose variance is h/4: by Wald's identity the
+    # walk leaves after x(1 - x) + h/4, but for what the one end knows of the other,
+    # exp(-2·0.5/√h) or so.
+    assert walk_out(h, low) == pytest.approx(0.25 + h / 4, abs=1e-4)
+    # A constant one percent off would move the mean by as much of 0.0583.
+    assert abs(walk_out(h, 0.99 * low) - 0.25 - h / 4) > 5e-4
+
+
 @pytest.mark.slow
 def test_a_disc_is_left_after_its_radius_squared_over_the_dimension():
     # E T = (R² − |x|²)/d. A boundary with curvature, of several components.
