@@ -241,6 +241,8 @@ def scan_steps(
         t0, t1, increment, rows, between = step
         terms = terms_of(t0, t1, increment)
         y1, _, dense, state1, found = solver.step(terms, t0, t1, y, args, state, False)
+        # ItoMilstein's steps are of JAX's precision, whatever the state's.
+        y1 = jtu.tree_map(lambda new, old: new.astype(old.dtype), y1, y)
         if implicit:
             # After a stage without a solution nothing moves any more.
             going = result == diffrax.RESULTS.successful
