@@ -38,7 +38,6 @@ def measure(quick: bool) -> dict[str, dict[str, dict]]:
         counts = {
             ways.KERNEL: full,
             ways.KERNEL_MOMENTS: batch,
-            ways.KERNEL_GIVEN: batch,
             ways.HAND: batch,
             ways.SCAN: batch,
             ways.SCAN_INLINE: batch,

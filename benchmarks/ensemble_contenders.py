@@ -13,12 +13,9 @@ import jax.numpy as jnp
 import lineax
 import numpy as np
 
-from hybrid_nds import SDEProblem, runtime
-from hybrid_nds.backends.julia import run_ensemble
-from hybrid_nds.backends.julia._ensemble import KernelReductions
+from hybrid_nds import Moments, SDEProblem, ensemble, runtime
 
 KERNEL, KERNEL_MOMENTS = "lean kernel", "lean kernel, moments at 10 times"
-KERNEL_GIVEN = "lean kernel, noise drawn before"
 HAND = "Julia by hand"
 SCAN, SCAN_INLINE = "lax.scan, noise drawn before", "lax.scan, noise drawn inside"
 DIFFRAX_UNSAFE = "Diffrax vmap, UnsafeBrownianPath"
@@ -69,27 +66,15 @@ PROBLEMS = {"GBM": geometric, "neural SDE": neural}
 
 def by_kernel(problem: SDEProblem, trajectories: int, steps: int, moments: bool) -> Any:
     """The lean kernel, on one thread."""
-    saveat = np.linspace(0.0, 1.0, 11)[1:] if moments else None
-    return run_ensemble(
+    return ensemble(
         problem,
-        np.arange(trajectories),
+        trajectories,
         key=jax.random.key(1),
+        backend="julia",
+        solver="Euler",
         dt=1 / steps,
-        saveat=saveat,
-        save=not moments,
-        reduce=KernelReductions(moments=moments),
-        threads=1,
-    )
-
-
-def by_kernel_given(problem: SDEProblem, steps: int, increments: np.ndarray) -> Any:
-    """The lean kernel on increments of shape (trajectories, steps, m)."""
-    return run_ensemble(
-        problem,
-        np.arange(len(increments)),
-        key=None,
-        dt=1 / steps,
-        increments=(increments, None),
+        saveat=np.linspace(0.0, 1.0, 11)[1:] if moments else None,
+        reduce=Moments() if moments else None,
         threads=1,
     )
 
@@ -186,13 +171,10 @@ def contenders(
     key = jax.random.key(2)
     shape = (steps, counts[SCAN], problem.dimension)
     noise = jax.random.normal(key, shape) / steps**0.5
-    increments = np.ascontiguousarray(np.swapaxes(np.asarray(noise), 0, 1))
-
     hand = by_hand(name)
     return {
         KERNEL: lambda: by_kernel(problem, counts[KERNEL], steps, False),
         KERNEL_MOMENTS: lambda: by_kernel(problem, counts[KERNEL_MOMENTS], steps, True),
-        KERNEL_GIVEN: lambda: by_kernel_given(problem, steps, increments),
         HAND: lambda: hand(counts[HAND], steps),
         SCAN: lambda: _scan(problem, steps, noise).block_until_ready(),
         SCAN_INLINE: lambda: _scan_inline(

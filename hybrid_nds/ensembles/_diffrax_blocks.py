@@ -19,7 +19,7 @@ from ..problems import Problem
 from ..solution import Provenance
 from ..solving import solve
 from ._layout import flatten_states
-from ._plan import Plan, Trajectories, initial_states
+from ._plan import BlockResult, Plan, Trajectories, initial_states, keep
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,20 +119,20 @@ class DiffraxBlocks:
     def runner(self) -> str:
         return f"vmap over blocks of {self.plan.block}"
 
-    def run(self, blocks: range, given: PyTree) -> Iterator[tuple[int, Trajectories]]:
-        """Solve some blocks.
+    def run(self, blocks: range, given: PyTree) -> Iterator[BlockResult]:
+        """Solve some blocks, and keep what is wanted of them.
 
         **Arguments:** the blocks' numbers; initial states for all trajectories of
         these blocks, or `None`.
 
-        **Returns:** an iterator over numbers and trajectories, in order; trajectories
-        beyond the end of the ensemble repeat its last one.
+        **Returns:** an iterator over what is kept of each, in order.
         """
         plan, first = self.plan, blocks.start * self.plan.block
         last = plan.span(blocks.stop - 1).stop - 1
         for start in range(blocks.start, blocks.stop, self.together):
             width = self.together * plan.block
-            # The last block is padded, so that all are compiled as one.
+            # The last block is padded by the last trajectory, so that all are compiled
+            # as one.
             wanted = start * plan.block + np.arange(width)
             indices = np.minimum(wanted, last)
             own = (
@@ -152,4 +152,5 @@ class DiffraxBlocks:
             parts = [np.asarray(x) for x in (outcomes, ends, values)]
             for place in range(min(self.together, blocks.stop - start)):
                 rows = slice(place * plan.block, (place + 1) * plan.block)
-                yield start + place, Trajectories(*(part[rows] for part in parts))
+                found = Trajectories(*(part[rows] for part in parts))
+                yield keep(plan, start + place, found)

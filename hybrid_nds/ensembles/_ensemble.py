@@ -91,7 +91,8 @@ def ensemble(
     - `reduce`: `None` keeps all saved states; one of [`Moments`][hybrid_nds.Moments],
         [`Histogram`][hybrid_nds.Histogram], [`Quantiles`][hybrid_nds.Quantiles],
         [`ExitFlags`][hybrid_nds.ExitFlags] or a dict of several keeps only these, in
-        memory that does not grow with `n`.
+        memory that does not grow with `n`. In Julia, moments of the state along native
+        paths are taken within the loops of lean kernels, and no state is kept.
     - `save`: a folder for finished batches. A run that was cut short goes on from
         there when it is called again, to the same result; the folder of another
         ensemble is refused.
@@ -222,7 +223,7 @@ def _run(
                 local = make_blocks(plan, mesh, threads)
                 size = _blocks_in_batch(plan, batch_size, local.together, executor)
                 batches = _batches(plan, given, missing, size)
-                incoming = (run_batch(plan, local, batch) for batch in batches)
+                incoming = (run_batch(local, batch) for batch in batches)
             else:
                 size = _blocks_in_batch(plan, batch_size, 1, executor)
                 batches = _batches(plan, given, missing, size)

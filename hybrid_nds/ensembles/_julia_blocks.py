@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
@@ -21,7 +22,11 @@ from ..problems import SDEProblem
 from ..solution import Provenance
 from ..solving import solve
 from ._layout import flatten_states
-from ._plan import Plan, Trajectories, initial_states
+from ._moments import Moments
+from ._plan import BlockResult, Plan, Trajectories, initial_states, keep
+
+if TYPE_CHECKING:
+    from ..backends.julia import KernelResult
 
 # Bytes of increments held at a time.
 _INCREMENTS = 64 * 2**20
@@ -38,23 +43,89 @@ class JuliaBlocks:
         self.provenance: Provenance | None = None
         self.runner = "one solve a trajectory"
 
-    def run(self, blocks: range, given: PyTree) -> Iterator[tuple[int, Trajectories]]:
+    def run(self, blocks: range, given: PyTree) -> Iterator[BlockResult]:
         """Solve some blocks; see `DiffraxBlocks.run`."""
         plan, first = self.plan, blocks.start * self.plan.block
         indices = np.arange(first, plan.span(blocks.stop - 1).stop)
         y0s = initial_states(plan, indices, given)
+        if self._moments:
+            yield from self._reduced(blocks, indices, y0s)
+            return
         problem = plan.problem
         together = problem.kind.follows_path and why_not_together(plan.options) is None
         found = (self._together if together else self._each)(indices, y0s)
         for number in blocks:
             span = plan.span(number)
             rows = slice(span.start - first, span.stop - first)
-            yield (
-                number,
-                Trajectories(
-                    found.outcomes[rows], found.ends[rows], found.values[rows]
-                ),
+            own = Trajectories(
+                found.outcomes[rows], found.ends[rows], found.values[rows]
             )
+            yield keep(plan, number, own)
+
+    @functools.cached_property
+    def _moments(self) -> dict[str, Moments]:
+        """The reductions, where Julia's loops can do all of them; else none."""
+        from ..backends.julia import kernel_applies
+
+        plan, reductions = self.plan, self.plan.reductions or {}
+        found: dict[str, Moments] = {
+            name: one
+            for name, one in reductions.items()
+            if isinstance(one, Moments) and type(one) is Moments and one.of is None
+        }
+        if plan.paths != "native" or len(found) != len(reductions):
+            return {}
+        assert isinstance(plan.problem, SDEProblem)
+        solver, dt = plan.options["solver"], plan.options["dt"]
+        if kernel_applies(plan.problem, solver, dt) is not None:
+            return {}
+        return found
+
+    def _reduced(
+        self, blocks: range, indices: np.ndarray, y0s: PyTree
+    ) -> Iterator[BlockResult]:
+        """Blocks reduced to moments in the loops that solve them."""
+        from ..backends.julia import KernelMoments
+
+        plan, wanted = self.plan, self._moments
+        orders = [one.order for one in wanted.values()]
+        covariance = any(one.covariance for one in wanted.values())
+        reduce = KernelMoments(plan.block, max(orders), covariance)
+        raw = self._run(indices, y0s, save=False, reduce=reduce)
+        assert raw.moments is not None
+        ends = np.full(len(indices), float(plan.problem.t1))
+        ends[raw.failed - indices[0]] = raw.failed_times
+        outcomes = raw.outcomes.astype(np.int8)
+        for place, number in enumerate(blocks):
+            span = plan.span(number)
+            rows = slice(span.start - indices[0], span.stop - indices[0])
+            sums = raw.moments.block(place)
+            kept = {name: one.of_sums(*sums) for name, one in wanted.items()}
+            yield BlockResult(number, outcomes[rows], ends[rows], kept)
+
+    def _run(self, indices: np.ndarray, y0s: PyTree, **more: Any) -> KernelResult:
+        """Fixed steps of some trajectories, in one call of Julia."""
+        from ..backends.julia import run_ensemble
+
+        plan = self.plan
+        solver, dt = plan.options["solver"], float(plan.options["dt"])
+        assert isinstance(plan.problem, SDEProblem)
+        raw = run_ensemble(
+            plan.problem,
+            indices,
+            key=plan.key,
+            solver=solver,
+            dt=dt,
+            saveat=plan.saveat,
+            y0=None if y0s is None else np.asarray(flatten_states(y0s, 1)),
+            threads=self.threads,
+            **more,
+        )
+        if raw.interrupted:
+            raise KeyboardInterrupt
+        self.runner = raw.runner
+        self.provenance = _provenance(solver, dt)
+        return raw
 
     def _each(self, indices: np.ndarray, y0s: PyTree) -> Trajectories:
         plan = self.plan
@@ -81,8 +152,6 @@ class JuliaBlocks:
         return found
 
     def _together(self, indices: np.ndarray, y0s: PyTree) -> Trajectories:
-        from ..backends.julia import run_ensemble
-
         plan = self.plan
         problem, solver = plan.problem, plan.options["solver"]
         dt = float(plan.options["dt"])
@@ -93,7 +162,6 @@ class JuliaBlocks:
             np.full(k, float(problem.t1)),
             np.empty((k, times, scalars), problem.dtype),
         )
-        starts = None if y0s is None else np.asarray(flatten_states(y0s, 1))
         size = k
         area = find_solver(solver, "julia", "sde").levy_area
         if plan.paths == "shared":
@@ -107,24 +175,11 @@ class JuliaBlocks:
                 dw, h = shared_increments(plan, indices[padded], dt, area)
                 count = len(own)
                 increments = dw[:count], None if h is None else h[:count]
-            raw = run_ensemble(
-                problem,
-                own,
-                key=plan.key,
-                solver=solver,
-                dt=dt,
-                saveat=plan.saveat,
-                y0=None if starts is None else starts[rows],
-                increments=increments,
-                threads=self.threads,
-            )
-            if raw.interrupted:
-                raise KeyboardInterrupt
-            self.runner = raw.runner
+            starts = jtu.tree_map(lambda leaf, rows=rows: leaf[rows], y0s)
+            raw = self._run(own, starts, increments=increments)
             found.outcomes[rows] = raw.outcomes
             found.ends[raw.failed - indices[0]] = raw.failed_times
             found.values[rows] = raw.states
-        self.provenance = _provenance(solver, dt)
         return found
 
 

@@ -73,6 +73,27 @@ class Moments:
                 block["products"] = np.einsum("btd,bte->tde", delta, delta)
         return self.merge(state, block)
 
+    def of_sums(
+        self,
+        count: int,
+        mean: np.ndarray,
+        powers: np.ndarray,
+        products: np.ndarray | None,
+    ) -> State:
+        """The state of trajectories whose sums are known.
+
+        **Arguments:** how many there are; their mean, shape `(times, scalars)`; sums of
+        powers of deviations from it, from the second to at least those of `order`,
+        shape `(powers, times, scalars)`; sums of products of deviations, shape
+        `(times, scalars, scalars)`, where `covariance` wants them.
+        """
+        state = {"count": np.asarray(count, np.int64), "mean": np.array(mean)}
+        for p in self._orders:
+            state[f"m{p}"] = np.array(powers[p - 2])
+        if self.covariance:
+            state["products"] = np.array(products)
+        return state
+
     def merge(self, left: State, right: State) -> State:
         a, b = int(left["count"]), int(right["count"])
         if a == 0 or b == 0:

@@ -22,7 +22,7 @@ from ..solution import Provenance
 from ..tasks import julia_beside
 from ._diffrax_blocks import DiffraxBlocks
 from ._julia_blocks import JuliaBlocks
-from ._plan import BlockResult, Plan, Trajectories, keep
+from ._plan import BlockResult, Plan
 
 
 @runtime_checkable
@@ -37,9 +37,7 @@ class Blocks(Protocol):
     @property
     def together(self) -> int: ...
 
-    def run(
-        self, blocks: range, given: PyTree
-    ) -> Iterator[tuple[int, Trajectories]]: ...
+    def run(self, blocks: range, given: PyTree) -> Iterator[BlockResult]: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,12 +69,9 @@ def make_blocks(plan: Plan, mesh: Any = None, threads: int | None = None) -> Blo
     return DiffraxBlocks(plan, mesh)
 
 
-def run_batch(plan: Plan, blocks: Blocks, batch: Batch) -> BatchResult:
+def run_batch(blocks: Blocks, batch: Batch) -> BatchResult:
     """Solve a batch and reduce its blocks, one at a time."""
-    results = tuple(
-        keep(plan, number, found)
-        for number, found in blocks.run(batch.blocks, batch.given)
-    )
+    results = tuple(blocks.run(batch.blocks, batch.given))
     return BatchResult(results, blocks.provenance, blocks.runner)
 
 
@@ -117,7 +112,7 @@ def pack(plan: Plan, threads: int | None) -> Parcel:
 
 
 # One plan at a time: a worker that gets another is done with the last.
-_UNPACKED: dict[str, tuple[Plan, Blocks]] = {}
+_UNPACKED: dict[str, Blocks] = {}
 
 
 def run_parcel(parcel: Parcel, batch: Batch) -> BatchResult:
@@ -133,9 +128,8 @@ def run_parcel(parcel: Parcel, batch: Batch) -> BatchResult:
         if parcel.digest not in _UNPACKED:
             plan: Plan = pickle.loads(parcel.data)
             _UNPACKED.clear()
-            _UNPACKED[parcel.digest] = plan, make_blocks(plan, threads=parcel.threads)
-        plan, blocks = _UNPACKED[parcel.digest]
-        return run_batch(plan, blocks, batch)
+            _UNPACKED[parcel.digest] = make_blocks(plan, threads=parcel.threads)
+        return run_batch(_UNPACKED[parcel.digest], batch)
 
 
 def cut(given: PyTree, plan: Plan, blocks: range) -> PyTree:

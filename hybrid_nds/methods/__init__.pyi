@@ -1,5 +1,7 @@
 from ._choice import check_suits as check_suits, default_method as default_method
 from ._faults import (
+    ALGEBRAIC_RESIDUAL as ALGEBRAIC_RESIDUAL,
+    COARSE_EVENTS as COARSE_EVENTS,
     LOST_NOISE as LOST_NOISE,
     LOST_TERMS as LOST_TERMS,
     UNCONTROLLED as UNCONTROLLED,

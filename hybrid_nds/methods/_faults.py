@@ -55,7 +55,16 @@ COARSE_OUTPUT_DIFFRAX = SolverFault(
     "values between steps",
     "is 13 to 75 times less accurate there than at its steps (an oscillator at "
     "`rtol=1e-8`)",
-    "Ends steps at the times of `saveat`; `step_to_saveat=False` does not.",
+    "Ends steps at the times of `saveat`; `step_to_saveat=False` does not, and events "
+    "are found between steps.",
+)
+COARSE_EVENTS = SolverFault(
+    "diffrax",
+    _DIFFRAX,
+    "events",
+    "finds them on its interpolant, where it can be hundreds of times less accurate "
+    "than its tolerances ask for",
+    "Warns: take Kvaerno5.",
 )
 IMEX_PRECISION = SolverFault(
     "diffrax",
@@ -80,13 +89,23 @@ MILSTEIN_PYTREES = SolverFault(
     "Gives it the whole matrix.",
 )
 
+MILSTEIN_PRECISION = SolverFault(
+    "diffrax",
+    _DIFFRAX,
+    "a float32 state where JAX runs in 64 bits",
+    "subtracts a multiple of an identity matrix of 64 bits, and its state with it "
+    "changes its precision",
+    "Rounds each step to the precision of the state.",
+)
+
 COARSE_OUTPUT_JULIA = SolverFault(
     "julia",
     _ORDINARY,
     "values between steps",
     "is 4 to 12 times less accurate there than at its steps, and misses the tolerance "
     "(an oscillator at 1e-8)",
-    "Ends steps at the times of `saveat`; `step_to_saveat=False` does not.",
+    "Ends steps at the times of `saveat`; `step_to_saveat=False` does not, and events "
+    "are found between steps.",
 )
 STAGE_TIME = SolverFault(
     "julia",
@@ -109,6 +128,17 @@ TIME_DEPENDENT_CONSTRAINTS = SolverFault(
     "a singular mass matrix, algebraic equations that depend on time",
     "fails, and says so",
     "Reports the failure: take Rodas5P or FBDF.",
+)
+ALGEBRAIC_RESIDUAL = SolverFault(
+    "julia",
+    _FIRK,
+    "a singular mass matrix, Newton's tolerance κ = 0.01",
+    "can stop at a point of time with steps that no length is short enough for: what "
+    "Newton's iteration leaves of the algebraic equations counts in full in the next "
+    "step's error estimate, which after a rejected step is not evaluated anew, as in "
+    "Hairer's code (a pendulum of index 1 at 1e-8 ends unstable at t = 0.05)",
+    "Solves the stages to κ = 1e-6, or to round-off, where there is a mass matrix; "
+    "`newton_tolerance` takes another.",
 )
 SCALAR_TOLERANCE = SolverFault(
     "julia",

@@ -149,6 +149,7 @@ ODE_METHODS: tuple[Method, ...] = (
             known.IMEX_PRECISION,
             known.KENCARP5_COEFFICIENT,
             known.COARSE_OUTPUT_DIFFRAX,
+            known.COARSE_EVENTS,
             known.COARSE_OUTPUT_JULIA,
         ),
     ),
@@ -210,6 +211,7 @@ ODE_METHODS: tuple[Method, ...] = (
         coarse_output=("julia",),
         faults=(
             known.COARSE_OUTPUT_JULIA,
+            known.ALGEBRAIC_RESIDUAL,
             known.TIME_DEPENDENT_CONSTRAINTS,
             known.SCALAR_TOLERANCE,
         ),

@@ -136,7 +136,7 @@ SDE_METHODS: tuple[Method, ...] = (
             faults=faults,
         )
         for name, interpretations, faults in (
-            ("ItoMilstein", _ITO, (known.MILSTEIN_PYTREES,)),
+            ("ItoMilstein", _ITO, (known.MILSTEIN_PYTREES, known.MILSTEIN_PRECISION)),
             ("StratonovichMilstein", _STRATONOVICH, ()),
         )
     ),

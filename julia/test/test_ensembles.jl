@@ -126,29 +126,32 @@ end
     end
 end
 
+# Room for the moments of chunks, up to the fourth.
+function with_moments(run; states = 2)
+    times = length(run.save_steps)
+    many = Ensembles.chunks(run)
+    run.counts, run.means = zeros(Int, many), zeros(states, times, many)
+    run.powers = zeros(states, times, 3, many)
+    run.products = zeros(states, states, times, many)
+    return run
+end
+
 @testset "steps allocate nothing" begin
-    bytes(work, kernel, run, own, partial) = @allocated Ensembles.run_chunk!(
-        work, kernel, run, 1, own, partial, Val(false), nothing)
+    bytes(work, kernel, run) = @allocated Ensembles.run_chunk!(work, kernel, run, 1, nothing)
     for (scheme, noise, diffusion) in (("EulerMaruyama", "diagonal", LeanFields.swirl),
         ("EulerMaruyama", "matrix", LeanFields.matrix),
         ("StochasticHeun", "scalar", LeanFields.swirl),
         ("NoiseHeun", "diagonal", LeanFields.swirl),
         ("AdditiveRoessler", "diagonal", LeanFields.constant))
         run = run_of(1000; motions = noise == "scalar" ? 1 : 2, save_steps = [0, 32, 64])
-        Ensembles.reduce!(run, true, true, true, true)
-        for _ in 1:2
-            Ensembles.add_edges!(run, [-1.0, 0.0, 2.0])
-        end
+        with_moments(run)
         kernel = Ensembles.lean_kernel(
             run, scheme, noise, lowered(LeanFields.linear), lowered(diffusion))
         @test kernel.drift isa Ensembles.Together
         @test kernel.diffusion isa Ensembles.Together
-        Ensembles.prepare!(run.reductions, 3)
         work = Ensembles.Workspace{2, Float64}(run.motions)
-        own = Ensembles.WorkerTotals(run.reductions, 3)
-        partial = Ensembles.spare_moments!(run.reductions)
-        bytes(work, kernel, run, own, partial)
-        @test bytes(work, kernel, run, own, partial) == 0
+        bytes(work, kernel, run)
+        @test bytes(work, kernel, run) == 0
     end
 end
 
@@ -175,45 +178,46 @@ end
     @test part.kept == whole.kept[:, :, some .+ 1]
 end
 
-@testset "moments merge in order" begin
-    run = run_of(3000; save_steps = [10, 64])
-    Ensembles.reduce!(run, true, true, true, false)
+@testset "moments of chunks" begin
+    run = run_of(1300; save_steps = [10, 64])
+    Ensembles.set_chunk!(run, 512)
+    with_moments(run)
     Ensembles.run_ensemble!(run, "EulerMaruyama", "diagonal", lowered(LeanFields.linear),
         lowered(LeanFields.swirl), 1)
-    for time in 1:2
-        states = big.(run.kept[:, time, :])
-        center = sum(states; dims = 2) / 3000
+    @test run.counts == [512, 512, 276]
+    for chunk in 1:3, time in 1:2
+
+        inside = ((chunk - 1) * 512 + 1):min(chunk * 512, 1300)
+        states = big.(run.kept[:, time, inside])
+        center = sum(states; dims = 2) / length(inside)
         apart = states .- center
-        moments = run.reductions.moments
-        @test moments.count[time] == 3000
-        # A sum of 3000 terms in chunks of 1024 in lanes: at most 140 roundings.
-        @test moments.mean[:, time] ≈ center rtol = 1e-13
-        @test moments.second[:, :, time] ≈ apart * apart' rtol = 1e-13
-        @test moments.third[:, time] ≈ sum(apart .^ 3; dims = 2) rtol = 1e-11
-        @test moments.fourth[:, time] ≈ sum(apart .^ 4; dims = 2) rtol = 1e-13
+        powers = view(run.powers, :, time, :, chunk)
+        # 512 terms in 16 lanes: at most 36 roundings each; the third power cancels.
+        @test run.means[:, time, chunk] ≈ center rtol = 1e-14
+        @test powers[:, 1] ≈ sum(apart .^ 2; dims = 2) rtol = 1e-13
+        @test powers[:, 2] ≈ sum(apart .^ 3; dims = 2) rtol = 1e-11
+        @test powers[:, 3] ≈ sum(apart .^ 4; dims = 2) rtol = 1e-13
+        @test run.products[:, :, time, chunk] ≈ apart * apart' rtol = 1e-13
     end
 end
 
-@testset "failures and exits" begin
-    run = run_of(20; steps = 8)
-    run.start .= (4.0, 0.0)
-    run.exit_step = zeros(Int, 20)
-    run.upper .= (10.0, Inf)
+@testset "failures" begin
+    run = run_of(20; steps = 64, save_steps = [0, 64])
+    run.starts = [position <= 5 ? 1.0e4 : 0.5 for _ in 1:2, position in 1:20]
+    with_moments(run)
     still = lowered((u, p, t, c) -> zero(u))
     Ensembles.run_ensemble!(run, "EulerMaruyama", "diagonal", lowered(LeanFields.squared),
         still, 1)
-    # u ← u + u²/8, by hand: 6 after one step, 10.5 after two.
-    @test all(==(2), run.exit_step)
-    @test all(==(-1), run.failed_step)
-    run = run_of(20; steps = 64)
-    run.start .= (1e4, 0.0)
-    Ensembles.run_ensemble!(run, "EulerMaruyama", "diagonal", lowered(LeanFields.squared),
-        still, 1)
+    # u ← u + u²/64, by hand.
     u, step = 1e4, 0
     while isfinite(u)
         u += u^2 / 64
         step += 1
     end
-    @test all(==(step), run.failed_step)
-    @test all(isnan, run.kept)
+    @test run.failed_step == [fill(step, 5); fill(-1, 15)]
+    @test all(isnan, run.kept[:, 2, 1:5])
+    # They count at no time, the start included.
+    @test run.counts == [15]
+    @test run.means[:, 1, 1] == [0.5, 0.5]
+    @test all(isfinite, run.means)
 end

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import tracemalloc
 from pathlib import Path
 
 import ensemble_cases as cases
@@ -62,6 +63,104 @@ def test_native_paths_have_the_law_of_the_scheme():
                 variance / 20_000
             )
             assert abs(z) < stats.norm.isf(LEVEL / 2)
+
+
+REDUCTIONS = {"plain": Moments(), "all": Moments(order=4, covariance=True)}
+
+
+def reduced(problem, n, **changes):
+    options = {"backend": "julia", "reduce": REDUCTIONS, **OPTIONS}
+    return ensemble(problem, n, **(options | changes))
+
+
+def assert_moments_of(found, values):
+    """Moments are NumPy's of the states, to the round-off of their sums.
+
+    Each is a sum of n terms, merged in blocks: at most n roundings of its largest
+    partial sum, on either side.
+    """
+    n = len(values)
+    mean = values.mean(axis=0)
+    apart = values - mean
+    for one in found.values():
+        assert one.count == n
+        round_off = 2 * n * np.finfo(np.float64).eps
+        np.testing.assert_allclose(one.mean, mean, rtol=0, atol=round_off * 4)
+        for power, moment in one.central_moments.items():
+            size = np.mean(np.abs(apart) ** power, axis=0)
+            # The mean's own error moves a power p by p times the power below.
+            below = power * np.mean(np.abs(apart) ** (power - 1), axis=0) * 4
+            error = np.abs(moment - np.mean(apart**power, axis=0))
+            assert np.all(error <= round_off * (size + below))
+    covariance = np.einsum("kti,ktj->tij", apart, apart) / (n - 1)
+    bound = 8 * round_off * np.sqrt(np.max(covariance)) * (1 + np.max(np.abs(mean)))
+    np.testing.assert_allclose(found["all"].covariance, covariance, rtol=0, atol=bound)
+
+
+def test_moments_are_taken_in_the_loop(monkeypatch):
+    states = reduced(cases.gbm(), 3000, reduce=None).ys
+    # No state leaves Julia.
+    monkeypatch.setattr("hybrid_nds.ensembles._julia_blocks.keep", None)
+    found = reduced(cases.gbm(), 3000)
+    assert found.ys is None
+    assert found.runner == "lean kernel"
+    assert_moments_of(found.reduced, states)
+    alone = reduced(cases.gbm(), 3000, reduce=Moments())
+    assert cases.same(alone.reduced.variance, found.reduced["plain"].variance)
+
+
+def test_moments_do_not_depend_on_batches_and_threads(tmp_path):
+    whole = reduced(cases.gbm(), 3000)
+    changes = ({"batch_size": 512}, {"threads": 1}, {"save": tmp_path})
+    # The last reads what the one before has saved.
+    for change in (*changes, {"save": tmp_path}):
+        other = reduced(cases.gbm(), 3000, **change)
+        for name in REDUCTIONS:
+            mine, theirs = whole.reduced[name], other.reduced[name]
+            assert cases.same(mine.mean, theirs.mean)
+            assert cases.same(mine.central_moments[2], theirs.central_moments[2])
+        assert cases.same(
+            whole.reduced["all"].covariance, other.reduced["all"].covariance
+        )
+
+
+def test_moments_leave_out_what_fails():
+    problem = SDEProblem(falling, constant_noise, jnp.array([0.0]), 0.0, 2.0)
+    changes = {"dt": 0.25, "saveat": np.linspace(0.25, 2.0, 8)}
+    with pytest.warns(RuntimeWarning, match="unstable"):
+        states = reduced(problem, 600, reduce=None, **changes)
+    with pytest.warns(RuntimeWarning, match="unstable"):
+        found = reduced(problem, 600, **changes)
+    assert 0 < len(found.failures) < 600
+    assert found.failures == states.failures
+    assert_moments_of(found.reduced, states.ys[states.succeeded])
+
+
+def test_moments_in_single_precision_are_summed_in_double():
+    y0 = jnp.array([1.0, 2.0], jnp.float32)
+    problem = SDEProblem(cases.growth, cases.proportional_noise, y0, 0.0, 1.0)
+    states = reduced(problem, 3000, reduce=None).ys
+    assert states.dtype == np.float32
+    assert_moments_of(reduced(problem, 3000).reduced, states.astype(np.float64))
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_trajectories():
+    """10⁶ trajectories of ten times would be 80 MB of states."""
+    saveat = np.linspace(0.1, 1.0, 10)
+    options = {"key": KEY, "dt": 0.1, "saveat": saveat, "reduce": Moments()}
+    problem = SDEProblem(cases.growth, cases.proportional_noise, jnp.ones(1), 0.0, 1.0)
+    ensemble(problem, 20_000, backend="julia", **options)
+    tracemalloc.start()
+    found = ensemble(problem, 1_000_000, backend="julia", **options)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # One byte a trajectory for its outcome, and what a batch takes.
+    assert peak < 5e6
+    mean, variance = cases.gbm_euler_moments(1.0, 1.0, 0.1)
+    z = (found.reduced.mean[-1, 0] - mean) / np.sqrt(variance / 1_000_000)
+    assert abs(z) < stats.norm.isf(LEVEL / 2)
+    assert found.reduced.variance[-1, 0] == pytest.approx(variance, rel=0.02)
 
 
 @pytest.mark.parametrize("paths", ["native", "shared"])

@@ -12,7 +12,7 @@ from scipy import stats
 
 from hybrid_nds import SDEProblem
 from hybrid_nds.backends.julia import _ensemble as julia_ensemble, run_ensemble
-from hybrid_nds.backends.julia._ensemble import KernelReductions, kernel_applies
+from hybrid_nds.backends.julia._ensemble import KernelMoments, kernel_applies
 from hybrid_nds.noise import StoredPath
 
 pytestmark = pytest.mark.julia
@@ -207,19 +207,12 @@ def test_law_of_euler_on_geometric_brownian_motion(julia, getkey):
         lambda t, y, a: mu * y, lambda t, y, a: sigma * y, jnp.ones(1), 0.0, 1.0
     )
     h = 1 / steps
-    result = run_ensemble(
-        problem,
-        np.arange(count),
-        key=getkey(),
-        dt=h,
-        reduce=KernelReductions(moments=True),
-    )
+    result = run_ensemble(problem, np.arange(count), key=getkey(), dt=h)
     x = result.states[:, 0, 0]
     first, second = (1 + mu * h) ** steps, ((1 + mu * h) ** 2 + sigma**2 * h) ** steps
     for value, expected in ((x, first), (x**2, second)):
         deviation = (value.mean() - expected) / (value.std() / np.sqrt(count))
         assert abs(deviation) < stats.norm.isf(5e-5)
-    assert result.mean[0, 0] == pytest.approx(x.mean(), rel=1e-13)
 
 
 @settings(max_examples=15, deadline=None)
@@ -238,67 +231,32 @@ def test_trajectories_do_not_depend_on_the_split(julia, chosen, cuts):
     np.testing.assert_array_equal(np.concatenate(parts), whole[indices])
 
 
-def test_reductions_are_those_of_the_states(julia, getkey):
-    problem = make("diagonal")
-    edges = (np.array([-0.5, 0.0, 0.2, 1.0]), np.linspace(-1.0, 0.5, 7))
+def test_moments_of_blocks_are_those_of_the_states(julia, getkey):
+    problem, block = make("diagonal"), 512
     times = DT * np.array([5.0, 40.0])
     common = {"key": getkey(), "dt": DT, "saveat": times}
     result = run_ensemble(
-        problem,
-        np.arange(5000),
-        reduce=KernelReductions(
-            moments=True, higher=True, extrema=True, histogram_edges=edges
-        ),
-        **common,
+        problem, np.arange(1300), reduce=KernelMoments(block, 4, True), **common
     )
-    states = result.states
-    mean = states.mean(axis=0)
-    apart = states - mean
-    # 5000 terms, in sums of at most 200 roundings on either side; the third power's
-    # sum cancels to a hundredth.
-    np.testing.assert_array_equal(result.count, [5000, 5000])
-    np.testing.assert_allclose(result.mean, mean, rtol=1e-12)
-    np.testing.assert_allclose(
-        result.m2, np.einsum("kti,ktj->tij", apart, apart), rtol=1e-11
-    )
-    np.testing.assert_allclose(result.m3, (apart**3).sum(axis=0), rtol=1e-9)
-    np.testing.assert_allclose(result.m4, (apart**4).sum(axis=0), rtol=1e-12)
-    np.testing.assert_array_equal(result.minimum, states.min(axis=0))
-    np.testing.assert_array_equal(result.maximum, states.max(axis=0))
-    for i, edge in enumerate(edges):
-        full = np.concatenate([[-np.inf], edge, [np.inf]])
-        for k in range(2):
-            np.testing.assert_array_equal(
-                result.histograms[i][k], np.histogram(states[:, k, i], full)[0]
-            )
+    np.testing.assert_array_equal(result.moments.count, [512, 512, 276])
+    for place in range(3):
+        states = result.states[place * block : (place + 1) * block]
+        _, mean, powers, products = result.moments.block(place)
+        apart = states - states.mean(axis=0)
+        # 512 terms: at most 36 roundings in lanes and 512 in NumPy, whose errors are
+        # of either sign; the third power's sum cancels to a hundredth.
+        np.testing.assert_allclose(mean, states.mean(axis=0), rtol=1e-13)
+        for power, rtol in ((2, 1e-12), (3, 1e-9), (4, 1e-12)):
+            expected = np.sum(apart**power, axis=0)
+            np.testing.assert_allclose(powers[power - 2], expected, rtol=rtol)
+        expected = np.einsum("kti,ktj->tij", apart, apart)
+        np.testing.assert_allclose(products, expected, rtol=1e-11)
     alone = run_ensemble(
-        problem,
-        np.arange(5000),
-        save=False,
-        reduce=KernelReductions(moments=True, covariance=False),
-        **common,
+        problem, np.arange(1300), save=False, reduce=KernelMoments(block), **common
     )
     assert alone.states is None
-    np.testing.assert_array_equal(alone.m2, np.diagonal(result.m2, axis1=1, axis2=2))
-
-
-def test_first_exits_are_those_of_the_states(julia, getkey):
-    problem, every = make("scalar"), DT * np.arange(STEPS + 1)
-    box = KernelReductions(
-        exit_lower=np.array([-np.inf, -0.8]), exit_upper=np.array([0.8, np.inf])
-    )
-    ball = KernelReductions(exit_radius=0.9)
-    for reduce, outside in (
-        (box, lambda y: (y[..., 1] < -0.8) | (y[..., 0] > 0.8)),
-        (ball, lambda y: np.sum(y**2, axis=-1) > 0.81),
-    ):
-        result = run_ensemble(
-            problem, np.arange(300), key=getkey(), dt=DT, saveat=every, reduce=reduce
-        )
-        out = outside(result.states)
-        first = np.where(out.any(axis=1), every[out.argmax(axis=1)], np.nan)
-        assert 0 < np.isfinite(first).sum() < 300
-        np.testing.assert_allclose(result.exit_times, first, rtol=1e-14)
+    assert alone.moments.products is None
+    np.testing.assert_array_equal(alone.moments.powers, result.moments.powers[:, :1])
 
 
 def test_failed_trajectories_are_named_and_left_out(julia, getkey):
@@ -315,7 +273,7 @@ def test_failed_trajectories_are_named_and_left_out(julia, getkey):
         dt=0.04,
         saveat=every,
         y0=starts,
-        reduce=KernelReductions(moments=True),
+        reduce=KernelMoments(1024),
     )
     states = np.empty((30, 26))
     states[:, 0] = starts[:, 0]
@@ -328,7 +286,11 @@ def test_failed_trajectories_are_named_and_left_out(julia, getkey):
     np.testing.assert_array_equal(result.failed, np.flatnonzero(failed) + 7)
     first = every[(~finite[failed]).argmax(axis=1)]
     np.testing.assert_allclose(result.failed_times, first, rtol=1e-14)
-    np.testing.assert_array_equal(result.count, finite.sum(axis=0))
+    # Those that fail are left out at all times, also while they are finite.
+    np.testing.assert_array_equal(result.moments.count, [30 - failed.sum()])
+    np.testing.assert_allclose(
+        result.moments.mean[0, :, 0], states[~failed].mean(axis=0), rtol=1e-13
+    )
     np.testing.assert_array_equal(np.isfinite(result.states[..., 0]), finite)
     np.testing.assert_allclose(result.states[finite, 0], states[finite], rtol=1e-13)
 
@@ -399,17 +361,13 @@ def test_progress_counts_trajectories(julia, getkey):
         ({"saveat": np.array([0.05])}, "`saveat` must be times of the grid"),
         ({"saveat": np.array([0.4, 0.2])}, "`saveat` must be ascending"),
         (
-            {"solver": "SRIW1", "reduce": KernelReductions(moments=True)},
+            {"solver": "SRIW1", "reduce": KernelMoments(1024)},
             "no lean kernel for SRIW1",
         ),
         ({"y0": np.zeros((3, 1))}, r"`y0` must have shape \(2, 2\)"),
         (
             {"increments": (np.zeros((2, 40, 2)), None)},
             r"`increments` must have shape \(2, 40, 3\)",
-        ),
-        (
-            {"reduce": KernelReductions(histogram_edges=(np.array([1.0, 0.0]),))},
-            "`histogram_edges` must be ascending",
         ),
         ({"threads": 0}, "`threads` must be 1 or more"),
         ({"threads": 99}, "`threads` must be at most"),

@@ -8,7 +8,7 @@ from brownian_stream import stream_normals
 
 from hybrid_nds import SDEProblem, solve
 from hybrid_nds.backends.julia import run_ensemble
-from hybrid_nds.backends.julia._ensemble import KernelReductions
+from hybrid_nds.backends.julia._ensemble import KernelMoments
 from hybrid_nds.noise import StoredPath
 
 pytestmark = pytest.mark.julia
@@ -163,5 +163,5 @@ def test_reductions_want_a_kernel(julia, getkey):
             key=getkey(),
             dt=DT,
             solver="SRIW1",
-            reduce=KernelReductions(moments=True),
+            reduce=KernelMoments(1024),
         )

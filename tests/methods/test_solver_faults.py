@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hybrid_nds import BrownianPath, ODEProblem, SDEProblem, solve
+from hybrid_nds import BrownianPath, Event, ODEProblem, SDEProblem, solve
 from hybrid_nds.backends import check_options
 from hybrid_nds.backends.julia import _checks as julia_checks
 from hybrid_nds.methods import (
@@ -128,6 +128,46 @@ def test_lost_noise_is_warned_of():
         checked("diagonal", "ISSEM", rtol=0.1)
 
 
+def test_coarse_events_are_warned_of():
+    decay = ODEProblem(lambda t, y, args: -y, jnp.ones(1), 0.0, 1.0)
+    options = {"event": Event(lambda t, y, args: y[0] - 0.5), "rtol": 1e-6}
+    with pytest.warns(
+        UserWarning, match="KenCarp5 of Diffrax, asked for events, finds them on its"
+    ):
+        solve(decay, solver="KenCarp5", **options)
+    solve(decay, solver="Kvaerno5", **options)
+
+
 def test_rows_carry_their_faults():
     stages = [f for f in find_solver("Kvaerno5", "julia").faults if "c₂" in f.effect]
     assert [f.version for f in stages] == ["OrdinaryDiffEqSDIRK 2.9.1"]
+
+
+def index_one_pendulum():
+    """The pendulum in Cartesian coordinates, from rest at the height of its pivot."""
+
+    def field(t, s, args):
+        x, y, u, v, tension = s
+        residual = u**2 + v**2 - tension * (x**2 + y**2) - 9.81 * y
+        return jnp.stack([u, v, -tension * x, -tension * y - 9.81, residual])
+
+    mass = np.diag([1.0, 1.0, 1.0, 1.0, 0.0])
+    start = np.array([1.0, 0.0, 0.0, 0.0, 0.0])
+    return ODEProblem(field, start, 0.0, 3.0, mass_matrix=mass)
+
+
+@pytest.mark.julia
+@pytest.mark.slow
+def test_radau_solves_stages_tightly_where_there_are_constraints(julia):
+    problem = index_one_pendulum()
+    options = {"solver": "RadauIIA5", "rtol": 1e-8, "throw": False}
+    upstream = solve(problem, "julia", newton_tolerance=0.01, **options)
+    assert upstream.outcome_name == "unstable"
+    assert float(upstream.end_time) < 3
+    found = solve(problem, "julia", **options)
+    assert found.succeeded
+    # Energy, of which the start has none: v²/2 + g y, and the length of the rod. Some
+    # 250 steps of 1e-8, on squares of numbers up to 5.
+    x, y, u, v, _ = np.asarray(found.ys[-1])
+    assert abs((u**2 + v**2) / 2 + 9.81 * y) < 1e-4
+    assert abs(x**2 + y**2 - 1) < 1e-4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import diffrax
@@ -12,8 +13,8 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from ..._core import is_concrete
-from ...methods import solver_names
-from ...problems import ODEProblem, SDEProblem
+from ...methods import COARSE_EVENTS, find_solver, solver_names
+from ...problems import Event, ODEProblem, SDEProblem
 from ...solution import Solution
 from .._options import Options
 from ._events import EventPlan, fired_index, make_event
@@ -83,6 +84,19 @@ class DiffraxBackend:
         )
 
 
+def _warn_of_events(options: Options) -> None:
+    if not isinstance(options.solver, str) or not isinstance(options.event, tuple):
+        return
+    info = find_solver(options.solver, "diffrax")
+    crossings = any(isinstance(one, Event) for one in options.event)
+    if crossings and COARSE_EVENTS in info.faults:
+        warnings.warn(
+            f"solve: {info.name} of Diffrax, asked for events, {COARSE_EVENTS.effect}; "
+            "take Kvaerno5 for a problem with an `event`.",
+            stacklevel=4,
+        )
+
+
 def plan(
     problem: ODEProblem, options: Options
 ) -> tuple[DiffeqsolveArguments, EventPlan]:
@@ -104,6 +118,7 @@ def plan(
             'backend="julia".'
         )
     solver = make_solver(problem, options)
+    _warn_of_events(options)
     events = make_event(problem, options)
     arguments = DiffeqsolveArguments(
         terms=make_terms(problem, solver),

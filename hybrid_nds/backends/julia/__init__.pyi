@@ -1,5 +1,11 @@
 from ._backend import JuliaBackend as JuliaBackend
-from ._ensemble import run_ensemble as run_ensemble
+from ._ensemble import (
+    BlockMoments as BlockMoments,
+    KernelMoments as KernelMoments,
+    KernelResult as KernelResult,
+    kernel_applies as kernel_applies,
+    run_ensemble as run_ensemble,
+)
 from ._evaluate import LoweredEvaluator as LoweredEvaluator
 from ._stability import (
     julia_exit_loop as julia_exit_loop,

@@ -15,7 +15,8 @@ from ...methods import find_solver
 from ...problems import SDEProblem
 from ._ensemble_run import EnsembleRun
 from ._ensemble_types import (
-    KernelReductions as KernelReductions,
+    BlockMoments as BlockMoments,
+    KernelMoments as KernelMoments,
     KernelResult as KernelResult,
 )
 from ._kernels import KERNELS as KERNELS, kernel_applies as kernel_applies
@@ -30,7 +31,7 @@ def run_ensemble(
     solver: str = "Euler",
     saveat: np.ndarray | None = None,
     save: bool = True,
-    reduce: KernelReductions | None = None,
+    reduce: KernelMoments | None = None,
     y0: np.ndarray | None = None,
     increments: tuple[np.ndarray, np.ndarray | None] | None = None,
     threads: int | None = None,
@@ -52,7 +53,7 @@ def run_ensemble(
     - `solver`: one of `KERNELS`, or of the solvers that Julia has.
     - `saveat`: times of the grid, ascending; `None` for the end alone.
     - `save`: whether to return the states at these times.
-    - `reduce`: what to reduce the trajectories to; only a kernel does.
+    - `reduce`: the moments to reduce the trajectories to; only a kernel does.
     - `y0`: flat initial states, shape `(trajectories, n)`; by default the problem's.
     - `increments`: the increments of the Brownian motions, shape
         `(trajectories, steps, m)`, and their space-time Lévy areas H of the same
@@ -64,9 +65,8 @@ def run_ensemble(
 
     **Raises:** `ValueError` or `TypeError`, naming the argument.
     """
-    reduce = reduce or KernelReductions()
     reason = kernel_applies(problem, solver, dt)
-    if reason is not None and reduce != KernelReductions():
+    if reason is not None and reduce is not None:
         raise ValueError(
             f"ensemble: {reason}; without a kernel, Julia reduces nothing: leave "
             "`reduce` out, and reduce the states."

@@ -14,8 +14,8 @@ from ...problems import SDEProblem
 from ...runtime import Session
 from ...solution import UNSTABLE
 from .._options import Options
-from ._ensemble_types import KernelReductions, KernelResult
-from ._fields import julia_type, vector_view
+from ._ensemble_types import BlockMoments, KernelMoments, KernelResult
+from ._fields import julia_type
 from ._kernels import KERNELS, kernel_functions
 from ._ready import ready
 
@@ -47,9 +47,8 @@ class EnsembleRun:
         self._element = julia_type(session, problem.dtype)
         self._indices = np.ascontiguousarray(indices, np.int64)
         self._arrays: list[np.ndarray] = []
-        self._reduce = KernelReductions()
         self._states: np.ndarray | None = None
-        self._exits: np.ndarray | None = None
+        self._moments: BlockMoments | None = None
         self._ends: np.ndarray | None = None
         self._failed = np.full(len(self._indices), -1, np.int64)
         self._give = getattr(self.module, "give!")
@@ -192,46 +191,29 @@ class EnsembleRun:
         )
         return bool(stopped)
 
-    def set_outputs(self, save: bool, reduce: KernelReductions) -> None:
+    def set_outputs(self, save: bool, reduce: KernelMoments | None) -> None:
         """Where results go, and what is reduced."""
         problem, count = self._problem, len(self._indices)
-        n, dtype = problem.dimension, problem.dtype
-        self._reduce = reduce
+        times, n = len(self._times), problem.dimension
         if save:
-            self._states = np.empty((count, len(self._times), n), dtype)
+            self._states = np.empty((count, times, n), problem.dtype)
             self._share("kept", self._states)
         self._share("failed_step", self._failed)
-        if reduce.watches_exit:
-            self._exits = np.full(count, -1, np.int64)
-            self._share("exit_step", self._exits)
-            for name, bound in (
-                ("lower", reduce.exit_lower),
-                ("upper", reduce.exit_upper),
-            ):
-                if bound is not None:
-                    checked = self._check_shape(f"exit_{name}", bound, (n,))
-                    self._share(name, checked)
-            if reduce.exit_radius is not None:
-                getattr(self.module, "set_radius!")(
-                    self.handle, float(reduce.exit_radius)
-                )
-        getattr(self.module, "reduce!")(
-            self.handle,
-            reduce.moments,
-            reduce.covariance,
-            reduce.higher,
-            reduce.extrema,
+        if reduce is None:
+            return
+        blocks = -(-count // reduce.block)
+        self._moments = BlockMoments(
+            np.zeros(blocks, np.int64),
+            np.zeros((blocks, times, n)),
+            np.zeros((blocks, reduce.order - 1, times, n)),
+            np.zeros((blocks, times, n, n)) if reduce.covariance else None,
         )
-        for edges in reduce.histogram_edges or ():
-            self._add_edges(np.ascontiguousarray(edges, dtype))
-
-    def _add_edges(self, edges: np.ndarray) -> None:
-        if edges.ndim != 1 or len(edges) < 2 or not np.all(np.diff(edges) > 0):
-            raise ValueError(
-                "ensemble: `histogram_edges` must be ascending, two or more for each "
-                f"component, got {edges}."
-            )
-        getattr(self.module, "add_edges!")(self.handle, edges)
+        getattr(self.module, "set_chunk!")(self.handle, reduce.block)
+        self._share("counts", self._moments.count)
+        self._share("means", self._moments.mean)
+        self._share("powers", self._moments.powers)
+        if self._moments.products is not None:
+            self._share("products", self._moments.products)
 
     def result(self, interrupted: bool) -> KernelResult:
         """What Julia left."""
@@ -241,57 +223,21 @@ class EnsembleRun:
             runner = "lean kernel"
         else:
             outcomes, ends, runner = self._failed, self._ends, "StochasticDiffEq"
-        exits = None
-        if self._exits is not None:
-            exits = np.where(self._exits >= 0, self._time_of(self._exits), np.nan)
         failed = outcomes != 0
         return KernelResult(
             ts=self._times,
             states=self._states,
-            exit_times=exits,
+            moments=self._moments,
             outcomes=outcomes,
             failed=self._indices[failed],
             failed_times=ends[failed],
             interrupted=interrupted,
             done=int(self.module.trajectories_done(self.handle)),
             runner=runner,
-            **self._reduced(),
         )
 
     def _time_of(self, steps: np.ndarray) -> np.ndarray:
         return (self._t0 + self._h * steps).astype(self._problem.dtype)
-
-    def _reduced(self) -> dict[str, Any]:
-        totals, reduce = self.handle.reductions, self._reduce
-        names = ("count", "mean", "m2", "m3", "m4", "minimum", "maximum", "histograms")
-        found: dict[str, Any] = dict.fromkeys(names)
-        n, times = self._problem.dimension, len(self._times)
-        if reduce.moments:
-            moments = totals.moments
-            found["count"] = self._copy(moments.count, (times,), np.dtype(np.int64))
-            found["mean"] = self._copy(moments.mean, (times, n))
-            shape = (times, n, n) if reduce.covariance else (times, n)
-            found["m2"] = self._copy(moments.second, shape)
-            if reduce.higher:
-                found["m3"] = self._copy(moments.third, (times, n))
-                found["m4"] = self._copy(moments.fourth, (times, n))
-        if reduce.extrema:
-            found["minimum"] = self._copy(totals.minimum, (times, n))
-            found["maximum"] = self._copy(totals.maximum, (times, n))
-        if reduce.histogram_edges is not None:
-            found["histograms"] = tuple(
-                self._copy(
-                    totals.histograms[i], (times, len(edges) + 1), np.dtype(np.int64)
-                )
-                for i, edges in enumerate(reduce.histogram_edges)
-            )
-        return found
-
-    def _copy(
-        self, array: Any, shape: tuple[int, ...], dtype: np.dtype | None = None
-    ) -> np.ndarray:
-        view = vector_view(self._session, array, dtype or self._problem.dtype)
-        return view.copy().reshape(shape)
 
 
 def _noise_name(problem: SDEProblem) -> str:

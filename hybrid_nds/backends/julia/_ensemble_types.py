@@ -5,39 +5,48 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 
 
 @dataclasses.dataclass(frozen=True)
-class KernelReductions:
-    """What to reduce an ensemble to at the times of `saveat`.
+class KernelMoments:
+    """Moments to reduce an ensemble to at the times of `saveat`.
 
     **Fields:**
 
-    - `moments`: count, mean and centred second moments; with `covariance` those of
-        all pairs of components, else of each alone; with `higher` centred sums of
-        third and fourth powers, too.
-    - `extrema`: the least and the largest value of each component.
-    - `histogram_edges`: ascending edges for each component, shape `(bins + 1,)`.
-    - `exit_lower`, `exit_upper`: bounds of each component, shape `(n,)`, infinite for
-        none; `exit_radius`: of the norm of the state. A trajectory exits at the first
-        step whose end is outside.
+    - `block`: how many trajectories, in the order of the indices, are reduced together,
+        from 1 to 1024. A block's moments depend on its trajectories alone.
+    - `order`: the highest central moment, 2 to 4.
+    - `covariance`: whether to keep products of all pairs of components, too.
     """
 
-    moments: bool = False
-    covariance: bool = True
-    higher: bool = False
-    extrema: bool = False
-    histogram_edges: tuple[np.ndarray, ...] | None = None
-    exit_lower: Float[np.ndarray, " n"] | None = None
-    exit_upper: Float[np.ndarray, " n"] | None = None
-    exit_radius: float | None = None
+    block: int
+    order: int = 2
+    covariance: bool = False
 
-    @property
-    def watches_exit(self) -> bool:
-        """Whether first exits are asked for."""
-        bounds = (self.exit_lower, self.exit_upper, self.exit_radius)
-        return any(bound is not None for bound in bounds)
+
+@dataclasses.dataclass(frozen=True)
+class BlockMoments:
+    """Moments of each block of trajectories, in double precision.
+
+    Trajectories that fail are left out at all times.
+
+    **Fields:** how many trajectories took part; their mean; sums of the powers of the
+    deviations from it, from the second on; sums of the products of the deviations of
+    all pairs of components, where they were asked for.
+    """
+
+    count: Int64[np.ndarray, " blocks"]
+    mean: Float64[np.ndarray, "blocks times n"]
+    powers: Float64[np.ndarray, "blocks powers times n"]
+    products: Float64[np.ndarray, "blocks times n n"] | None
+
+    def block(
+        self, place: int
+    ) -> tuple[int, np.ndarray, np.ndarray, np.ndarray | None]:
+        """Count, mean, powers and products of one block."""
+        products = None if self.products is None else self.products[place]
+        return int(self.count[place]), self.mean[place], self.powers[place], products
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -49,15 +58,7 @@ class KernelResult:
     - `ts`: the times, shape `(times,)`.
     - `states`: shape `(trajectories, times, n)`; NaN from the first time at which a
         trajectory is not finite.
-    - `count`: how many trajectories were finite, shape `(times,)`; `mean`, shape
-        `(times, n)`; `m2`, sums of products of deviations from the mean, shape
-        `(times, n, n)`, or `(times, n)` without covariance; `m3`, `m4`, sums of powers
-        of deviations, shape `(times, n)`.
-    - `minimum`, `maximum`: shape `(times, n)`.
-    - `histograms`: for each component counts of shape `(times, bins + 2)`, the first
-        below the edges, the last above. Bins are closed on the left, the last on both
-        sides.
-    - `exit_times`: shape `(trajectories,)`, NaN where there was none.
+    - `moments`: of each block of trajectories.
     - `outcomes`: codes of `Outcome` in its order, shape `(trajectories,)`.
     - `failed`: the indices of trajectories that did not succeed; `failed_times`, where
         each ended, by a kernel the first grid time at which it was not finite.
@@ -68,15 +69,7 @@ class KernelResult:
 
     ts: Float[np.ndarray, " times"]
     states: Float[np.ndarray, "trajectories times n"] | None
-    count: Int64[np.ndarray, " times"] | None
-    mean: Float[np.ndarray, "times n"] | None
-    m2: np.ndarray | None
-    m3: Float[np.ndarray, "times n"] | None
-    m4: Float[np.ndarray, "times n"] | None
-    minimum: Float[np.ndarray, "times n"] | None
-    maximum: Float[np.ndarray, "times n"] | None
-    histograms: tuple[np.ndarray, ...] | None
-    exit_times: Float[np.ndarray, " trajectories"] | None
+    moments: BlockMoments | None
     outcomes: Int64[np.ndarray, " trajectories"]
     failed: Int64[np.ndarray, " failed"]
     failed_times: Float[np.ndarray, " failed"]

@@ -26,12 +26,12 @@ function give!(run::EnsembleRun, name::AbstractString, address::Integer, dims::I
 end
 
 """
-    set_radius!(run, radius)
+    set_chunk!(run, trajectories)
 
-The distance from the origin beyond which a trajectory is outside.
+How many trajectories are taken up, and reduced, together.
 """
-function set_radius!(run::EnsembleRun{T}, radius::Real) where {T}
-    run.radius = T(radius)
+function set_chunk!(run::EnsembleRun, trajectories::Integer)
+    run.chunk = trajectories
     return nothing
 end
 
@@ -42,29 +42,6 @@ Give the solves the space-time Lévy areas of their paths.
 """
 function want_areas!(run::EnsembleRun)
     run.with_areas = true
-    return nothing
-end
-
-"""
-    reduce!(run, moments, covariance, higher, extrema)
-
-What to reduce the trajectories to, beside histograms.
-"""
-function reduce!(run::EnsembleRun{T}, moments::Bool, covariance::Bool, higher::Bool,
-        extrema::Bool) where {T}
-    run.reductions.has_moments = moments
-    run.reductions.has_extrema = extrema
-    run.reductions.moments = Moments{T}(run.states, 0, covariance, higher)
-    return nothing
-end
-
-"""
-    add_edges!(run, edges)
-
-Count the next component in a histogram with these edges, ascending.
-"""
-function add_edges!(run::EnsembleRun{T}, edges) where {T}
-    push!(run.reductions.edges, Vector{T}(edges))
     return nothing
 end
 

@@ -8,9 +8,9 @@
         run.indices = collect(1:trajectories)
         run.parameters = run.diffusion_parameters = [0.5]
         run.save_steps = [2, 4]
-        run.failed_step, run.exit_step = zeros(Int, trajectories), zeros(Int, trajectories)
-        reduce!(run, true, true, true, true)
-        add_edges!(run, [0.0, 1.0])
+        run.failed_step = zeros(Int, trajectories)
+        run.counts, run.means = zeros(Int, 1), zeros(1, 2, 1)
+        run.powers, run.products = zeros(1, 2, 3, 1), zeros(1, 1, 2, 1)
         return run
     end
     @compile_workload begin

@@ -1,6 +1,5 @@
-# Trajectories are taken up in chunks, a chunk advances from one saved time to the next
-# in groups of lanes, and what is reduced is reduced over a chunk. Chunks are merged in
-# their order: no number depends on how many threads there are.
+# Trajectories are taken up in chunks, and a chunk advances from one saved time to the
+# next in groups of lanes. The largest chunk stays in the second cache.
 const CHUNK = 1024
 const NEVER = typemax(Int64)
 # Steps whose noise is drawn at a time: it stays in the first cache.
@@ -9,17 +8,22 @@ const BLOCK_NUMBERS = 256
 """
     EnsembleRun(T, states, motions, steps, t0, t1)
 
-What is to be run, and where its results go; the host fills it in by
-[`give!`](@ref) and [`reduce!`](@ref). Arrays of the host are shared, not copied.
+What is to be run, and where its results go; the host fills it in by [`give!`](@ref).
+Arrays of the host are shared, not copied.
 
   - `indices`: the trajectories' numbers, from which their noise follows;
   - `start` of `states` numbers, or `starts` with a column a trajectory;
   - `parameters` of the drift, `diffusion_parameters` of the diffusion;
+  - `chunk`: how many trajectories are taken up together, at most $(CHUNK);
   - `save_steps`: after how many steps to save or reduce, ascending;
   - `increments`, `areas`: motions × steps × trajectories, in place of random numbers;
   - `kept`: states × times × trajectories, where states are to be saved;
-  - `failed_step`, `exit_step`: the step of the first state that is not finite, or
-    outside of `lower`, `upper`, `radius`; −1 for none;
+  - `counts`, with an element a chunk, where chunks are to be reduced to moments of the
+    trajectories that stay finite: their number; then `means`: states × times × chunks;
+    `powers`, centred sums of the powers from two on: states × times × powers × chunks;
+    and `products` of all pairs of deviations, if wanted: states × states × times ×
+    chunks;
+  - `failed_step`: the step of the first state that is not finite, −1 for none;
   - `outcomes`, `ends`, `with_areas`: of [`run_solves!`](@ref) alone.
 """
 mutable struct EnsembleRun{T}
@@ -35,19 +39,19 @@ mutable struct EnsembleRun{T}
     starts::Matrix{T}
     parameters::Vector{T}
     diffusion_parameters::Vector{T}
+    chunk::Int
     save_steps::Vector{Int64}
     increments::Array{T, 3}
     areas::Array{T, 3}
     kept::Array{T, 3}
+    counts::Vector{Int64}
+    means::Array{Float64, 3}
+    powers::Array{Float64, 4}
+    products::Array{Float64, 4}
     failed_step::Vector{Int64}
-    exit_step::Vector{Int64}
     outcomes::Vector{Int64}
     ends::Vector{T}
     with_areas::Bool
-    lower::Vector{T}
-    upper::Vector{T}
-    radius::T
-    reductions::Reductions{T}
     const stop::Threads.Atomic{Bool}
     const next::Threads.Atomic{Int}
     const done::Threads.Atomic{Int}
@@ -57,13 +61,12 @@ function EnsembleRun(::Type{T}, states::Integer, motions::Integer, steps::Intege
     h = (t1 - t0) / steps
     none = zeros(T, 0, 0, 0)
     return EnsembleRun{T}(states, motions, steps, t0, t1, h, (0, 0), Int64[], zeros(T, states),
-        zeros(T, states, 0), T[], T[], Int64[], none, none, none, Int64[], Int64[],
-        Int64[], T[], false, fill(T(-Inf), states), fill(T(Inf), states), T(Inf), Reductions{T}(states),
+        zeros(T, states, 0), T[], T[], CHUNK, Int64[], none, none, none, Int64[],
+        zeros(0, 0, 0), zeros(0, 0, 0, 0), zeros(0, 0, 0, 0), Int64[], Int64[], T[], false,
         Threads.Atomic{Bool}(false), Threads.Atomic{Int}(0), Threads.Atomic{Int}(0))
 end
 
-watches_exit(run::EnsembleRun) = !isempty(run.exit_step)
-chunks(run::EnsembleRun) = cld(length(run.indices), CHUNK)
+chunks(run::EnsembleRun) = cld(length(run.indices), run.chunk)
 
 """
     LeanKernel(scheme, noise, drift, diffusion)
@@ -80,13 +83,14 @@ end
 """
     Workspace{N, T}
 
-The trajectories of one chunk, and the noise of one block of one group.
+The trajectories of one chunk, and the noise of one block of one group. `failed` has the
+step at which each failed so far, `lost` that of those known to fail from the start.
 """
 struct Workspace{N, T}
     groups::Matrix{Vec{LANES, T}}
     numbers::Vector{Words}
     failed::Vector{Vec{LANES, Int64}}
-    left::Vector{Vec{LANES, Int64}}
+    lost::Vector{Vec{LANES, Int64}}
     noise::Vector{Vec{LANES, T}}
     areas::Vector{Vec{LANES, T}}
 end
@@ -115,25 +119,12 @@ function load!(work::Workspace{N, T}, run::EnsembleRun{T}, first::Int, count::In
                 k -> own ? run.starts[i, k] : run.start[i], places))
         end
         work.failed[group] = Vec{LANES, Int64}(NEVER)
-        outside = watches_exit(run) ? is_outside(state(work, group), run) :
-                  LaneMask(zero(Vec{LANES, Bool}))
-        work.left[group] = vifelse(
-            outside.vector, zero(Vec{LANES, Int64}), Vec{LANES, Int64}(NEVER))
     end
     return nothing
 end
 
 @inline state(work::Workspace{N, T}, group::Int) where {N, T} = SVector{N, Lanes{T}}(
     ntuple(i -> (@inbounds Lanes(work.groups[i, group])), Val(N)))
-
-@inline function is_outside(u::SVector{N, Lanes{T}}, run::EnsembleRun{T}) where {N, T}
-    lower, upper = run.lower, run.upper
-    outside = LaneMask(zero(Vec{LANES, Bool}))
-    for i in 1:N
-        @inbounds outside |= (u[i] < Lanes{T}(lower[i])) | (u[i] > Lanes{T}(upper[i]))
-    end
-    return outside | (sum(abs2, u) > Lanes{T}(run.radius * run.radius))
-end
 
 @inline finite(u::SVector) = mapreduce(isfinite, &, u)
 
@@ -168,7 +159,7 @@ end
 
 function advance!(work::Workspace{N, T}, kernel::LeanKernel, run::EnsembleRun{T},
         group::Int, from::Int, to::Int, positions::NTuple{LANES, Int},
-        watched::Val, watch) where {N, T}
+        watch) where {N, T}
     size = block_steps(run.motions)
     at = from
     while at < to
@@ -180,9 +171,7 @@ function advance!(work::Workspace{N, T}, kernel::LeanKernel, run::EnsembleRun{T}
                 sqrt(abs(run.h) / 12), positions)
         end
         u = state(work, group)
-        after, left = steps(
-            kernel, work, run, u, work.left[group], at, count, shift, watched)
-        work.left[group] = left
+        after = steps(kernel, work, run, u, at, count, shift)
         ok = finite(after)
         all(ok) || (after = fail!(work, kernel, run, u, after, group, at, count, shift))
         for i in 1:N
@@ -197,8 +186,7 @@ end
 
 # The hot loop.
 @noinline function steps(kernel::LeanKernel, work::Workspace{N, T}, run::EnsembleRun{T},
-        u::SVector{N, Lanes{T}}, left, at::Int, count::Int, shift::Int,
-        ::Val{WATCHED}) where {N, T, WATCHED}
+        u::SVector{N, Lanes{T}}, at::Int, count::Int, shift::Int) where {N, T}
     f, g = bound(kernel, run)
     h, t0 = run.h, run.t0
     noise, areas = work.noise, work.areas
@@ -206,12 +194,8 @@ end
     for k in 1:count
         t = t0 + (at + k - 1) * h
         u = one_step(kernel, f, g, u, t, h, noise, areas, shift, k, m)
-        if WATCHED
-            new = is_outside(u, run).vector & (left == NEVER)
-            left = vifelse(new, Vec{LANES, Int64}(at + k), left)
-        end
     end
-    return u, left
+    return u
 end
 
 # Drift and diffusion as functions of state and time alone.
@@ -236,8 +220,7 @@ end
     m = motions(kernel.noise, N)
     failed = work.failed[group]
     for k in 1:count
-        u, _ = steps(kernel, work, run, u, work.left[group], at + k - 1, 1,
-            shift + (k - 1) * m, Val(false))
+        u = steps(kernel, work, run, u, at + k - 1, 1, shift + (k - 1) * m)
         new = (!finite(u)).vector & (failed == NEVER)
         failed = vifelse(new, Vec{LANES, Int64}(at + k), failed)
     end
@@ -246,10 +229,25 @@ end
     return map(x -> choose(bad, Lanes{T}(T(NaN)), x), after)
 end
 
-function run_chunk!(work::Workspace{N, T}, kernel::LeanKernel, run::EnsembleRun{T},
-        chunk::Int, own::WorkerTotals{T}, partial, watched::Val, watch) where {N, T}
-    first = (chunk - 1) * CHUNK
-    count = min(CHUNK, length(run.indices) - first)
+function run_chunk!(work::Workspace, kernel::LeanKernel, run::EnsembleRun, chunk::Int,
+        watch)
+    first = (chunk - 1) * run.chunk
+    count = min(run.chunk, length(run.indices) - first)
+    fill!(work.lost, Vec{LANES, Int64}(NEVER))
+    follow!(work, kernel, run, chunk, first, count, watch)
+    run.stop[] && return nothing
+    note!(run.failed_step, work.failed, first, count)
+    if reduces(run) && any(>=(0), view(run.failed_step, (first + 1):(first + count)))
+        # Those that fail count at no time, also before: once more without them.
+        copyto!(work.lost, work.failed)
+        follow!(work, kernel, run, chunk, first, count, watch)
+    end
+    return nothing
+end
+
+# From the start to the end, with what is saved and reduced on the way.
+function follow!(work::Workspace, kernel::LeanKernel, run::EnsembleRun, chunk::Int,
+        first::Int, count::Int, watch)
     load!(work, run, first, count)
     at = 0
     for time in 1:(length(run.save_steps) + 1)
@@ -257,16 +255,14 @@ function run_chunk!(work::Workspace{N, T}, kernel::LeanKernel, run::EnsembleRun{
         to = saving ? run.save_steps[time] : run.steps
         for group in 1:cld(count, LANES)
             places = ntuple(k -> lane_position(first, group, k, count), Val(LANES))
-            advance!(work, kernel, run, group, at, to, places, watched, watch)
+            advance!(work, kernel, run, group, at, to, places, watch)
             run.stop[] && return nothing
         end
         at = to
         saving || break
         isempty(run.kept) || keep_states!(run.kept, work, first, count, time)
-        reduce_chunk!(run.reductions, own, partial, work, count, time)
+        reduces(run) && chunk_moments!(run, work, chunk, count, time)
     end
-    note!(run.failed_step, work.failed, first, count)
-    watches_exit(run) && note!(run.exit_step, work.left, first, count)
     return nothing
 end
 

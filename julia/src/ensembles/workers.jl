@@ -7,7 +7,6 @@ Run the trajectories on so many threads; returns whether an interrupt stopped it
 function run_ensemble!(run::EnsembleRun{T}, scheme::AbstractString, noise::AbstractString,
         drift, diffusion, threads::Integer, report = nothing) where {T}
     kernel = lean_kernel(run, scheme, noise, drift, diffusion)
-    prepare!(run.reductions, length(run.save_steps))
     run.stop[] = false
     run.next[] = run.done[] = 0
     watch = Watch(report)
@@ -26,19 +25,6 @@ function lean_kernel(run::EnsembleRun{T}, scheme, noise, drift, diffusion) where
     f = for_lanes(drift, u, run.parameters, run.t0)
     g = for_lanes(diffusion, u, run.diffusion_parameters, run.t0)
     return LeanKernel(SCHEMES[scheme], action, f, g)
-end
-
-function prepare!(reductions::Reductions{T}, times::Int) where {T}
-    old = reductions.moments
-    reductions.moments = Moments{T}(reductions.states,
-        reductions.has_moments ? times : 0, old.covariance, old.higher)
-    reductions.merged = 0
-    empty!(reductions.pending)
-    empty!(reductions.spare)
-    empty_totals = WorkerTotals(reductions, times)
-    reductions.minimum, reductions.maximum = empty_totals.minimum, empty_totals.maximum
-    reductions.histograms = empty_totals.histograms
-    return nothing
 end
 
 """
@@ -70,20 +56,16 @@ end
 
 function work_off!(run::EnsembleRun{T}, kernel::LeanKernel, ::Val{N}, watch) where {T, N}
     work = Workspace{N, T}(run.motions)
-    own = WorkerTotals(run.reductions, length(run.save_steps))
-    watched = Val(watches_exit(run))
     while !run.stop[]
         chunk = Threads.atomic_add!(run.next, 1) + 1
         chunk <= chunks(run) || break
-        partial = spare_moments!(run.reductions)
-        run_chunk!(work, kernel, run, chunk, own, partial, watched, watch)
+        run_chunk!(work, kernel, run, chunk, watch)
         run.stop[] && break
-        merge_in_order!(run.reductions, chunk, partial)
-        Threads.atomic_add!(run.done, min(CHUNK, length(run.indices) - (chunk - 1) * CHUNK))
+        Threads.atomic_add!(
+            run.done, min(run.chunk, length(run.indices) - (chunk - 1) * run.chunk))
         # Threads that allocate nothing must still let the garbage collector in.
         GC.safepoint()
     end
-    absorb!(run.reductions, own)
     return nothing
 end
 
