@@ -2,6 +2,7 @@ from ._choice import check_suits as check_suits, default_method as default_metho
 from ._faults import (
     ALGEBRAIC_RESIDUAL as ALGEBRAIC_RESIDUAL,
     COARSE_EVENTS as COARSE_EVENTS,
+    LOOSE_ESTIMATE as LOOSE_ESTIMATE,
     LOST_NOISE as LOST_NOISE,
     LOST_TERMS as LOST_TERMS,
     UNCONTROLLED as UNCONTROLLED,

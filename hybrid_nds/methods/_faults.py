@@ -107,6 +107,15 @@ COARSE_OUTPUT_JULIA = SolverFault(
     "Ends steps at the times of `saveat`; `step_to_saveat=False` does not, and events "
     "are found between steps.",
 )
+LOOSE_ESTIMATE = SolverFault(
+    "julia",
+    _SDIRK,
+    "error control",
+    "takes a third of the steps that Diffrax takes with the same tableau, and is 4 to "
+    "60 times less accurate (a field that depends on time, tolerances from 1e-4 to "
+    "1e-8)",
+    "Nothing: tighten the tolerances, or take KenCarp4.",
+)
 STAGE_TIME = SolverFault(
     "julia",
     _SDIRK,

@@ -130,9 +130,12 @@ ODE_METHODS: tuple[Method, ...] = (
             name,
             _SDIRK,
             mass=True,
-            faults=(known.CHORD_STALLS, known.IMEX_PRECISION),
+            faults=(known.CHORD_STALLS, known.IMEX_PRECISION, *more),
         )
-        for name, order in (("KenCarp3", 3), ("KenCarp4", 4))
+        for name, order, more in (
+            ("KenCarp3", 3, (known.LOOSE_ESTIMATE,)),
+            ("KenCarp4", 4, ()),
+        )
     ),
     _implicit(
         "KenCarp5",
