@@ -1,6 +1,5 @@
 from ._backend import JuliaBackend as JuliaBackend
 from ._ensemble import (
-    BlockMoments as BlockMoments,
     KernelMoments as KernelMoments,
     KernelResult as KernelResult,
     kernel_applies as kernel_applies,

@@ -28,6 +28,7 @@ class Context:
     def __init__(self):
         self.functions = FunctionCache()
         self.algorithms: LRU[Any] = LRU(_KEPT_ALGORITHMS)
+        self.stochastic_version: str | None = None
         self._by_structure: LRU[Prepared] = LRU(_KEPT_PROBLEMS)
         self._by_identity: dict[Any, tuple[Any, list[Any], Prepared]] = {}
 

@@ -78,15 +78,13 @@ def load(session: runtime.Session, kind: Kind) -> Versions:
     own = PYTHON_VERSIONS + session.versions
     if not kind.follows_path:
         return own
-    return context_of(session).algorithms.get("versions", lambda: _loaded(session, own))
-
-
-def _loaded(session: runtime.Session, own: Versions) -> Versions:
-    missing = str(session.call(session.module.load_stochastic))
-    if missing:
-        raise runtime.JuliaNotFoundError(_MISSING[missing])
-    version = str(session.module.stochastic_version())
-    return (*own, ("StochasticDiffEq", version))
+    context = context_of(session)
+    if context.stochastic_version is None:
+        missing = str(session.call(session.module.load_stochastic))
+        if missing:
+            raise runtime.JuliaNotFoundError(_MISSING[missing])
+        context.stochastic_version = str(session.module.stochastic_version())
+    return (*own, ("StochasticDiffEq", context.stochastic_version))
 
 
 def _algorithm(
