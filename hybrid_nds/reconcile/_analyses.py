@@ -17,6 +17,7 @@ from ..analysis import AnalysisResult
 from ..problems import ODEProblem, SDEProblem
 from ._report import Figure
 from ._specification import Table
+from ._stacks import Question, Stack
 
 # All intervals of one analysis together.
 ANALYSIS_LEVEL = 0.001
@@ -68,7 +69,7 @@ def read_analyses(spec: Table) -> tuple[PlannedAnalysis, ...]:
 
     **Raises:** `ValueError` naming the file and the key for one that is malformed.
     """
-    found = []
+    analyses = []
     for entry in spec.tables("analyses"):
         entry.require("kind", "options", "expected", "bias", "source")
         kind = entry.choice("kind", tuple(ANALYSES))
@@ -76,9 +77,11 @@ def read_analyses(spec: Table) -> tuple[PlannedAnalysis, ...]:
         expected = entry.numbers("expected") if listed else entry.number("expected")
         expected = np.atleast_1d(expected)
         bias = entry.scale("bias", expected.size, positive=False)
-        found.append(
+        # One of a kind is called by it, and of several each has its number.
+        before = sum(a.name.startswith(kind.replace("_", " ")) for a in analyses)
+        analyses.append(
             PlannedAnalysis(
-                kind.replace("_", " "),
+                kind.replace("_", " ") + (f" {before + 1}" if before else ""),
                 functools.partial(
                     ANALYSES[kind],
                     level=1 - ANALYSIS_LEVEL / expected.size,
@@ -89,17 +92,18 @@ def read_analyses(spec: Table) -> tuple[PlannedAnalysis, ...]:
                 entry.text("source"),
             )
         )
-    return tuple(found)
+    return tuple(analyses)
 
 
 def analysis_figures(
     planned: Sequence[PlannedAnalysis],
-    stacks: Mapping[str, Callable[[PlannedAnalysis], Found]],
+    stacks: Sequence[Stack],
+    question: Callable[[PlannedAnalysis], Question],
 ) -> list[Figure]:
     """Each analysis on each stack against what is expected, and one stack's against
     the other's: of several values, the one closest to its limit.
 
-    **Arguments:** the analyses; for each stack by name what runs, or reads, one.
+    **Arguments:** the analyses; the stacks; and the question that asks for one.
     """
     figures = []
     for analysis in planned:
@@ -107,15 +111,16 @@ def analysis_figures(
             f"Intervals of the analyses themselves, and {np.max(analysis.bias):.2g} or "
             f"less for what is not sampling. {analysis.source}".rstrip()
         )
-        found = {name: run(analysis) for name, run in stacks.items()}
-        for name, (values, half) in found.items():
+        asked = question(analysis)
+        results = {stack.name: stack.ask(asked)[0] for stack in stacks}
+        for name, (values, half) in results.items():
             if analysis.expected is None:
                 continue
             claim = f"{analysis.name}, {name} against the value expected"
             gap = np.abs(values - analysis.expected)
             figures.append(_closest(claim, gap, half + analysis.bias, derivation))
-        if len(found) == 2:
-            (one, (first, a)), (two, (second, b)) = found.items()
+        if len(results) == 2:
+            (one, (first, a)), (two, (second, b)) = results.items()
             limit = np.hypot(a, b) + 2 * np.asarray(analysis.bias)
             claim = f"{analysis.name}, {one} against {two}"
             figures.append(_closest(claim, np.abs(first - second), limit, derivation))

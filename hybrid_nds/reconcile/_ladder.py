@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
+import time
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
+import jax.numpy as jnp
+import jax.tree_util as jtu
 import numpy as np
 
 from .._core import double_precision
 from ..analysis import AnalysisResult
-from ..problems import ODEProblem, SDEProblem, forward_problem
+from ..problems import KindName, ODEProblem, SDEProblem, check_kind, forward_problem
 from ._analyses import PlannedAnalysis
+from ._field_rung import field_rung
 from ._fixtures import Fixture
 from ._names import NO_JULIA
-from ._plan import Plan, plan_fixture, plan_problem
+from ._ode_plan import plan_ode_fixture, plan_ode_problem
+from ._ode_rungs import observable_rung, solution_rung
+from ._plan import Plan
 from ._report import RUNGS, Report, RungResult
-from ._rungs import field_rung, observable_rung, scheme_rung, solution_rung
+from ._scheme_rung import scheme_rung
 from ._sde_fixtures import StochasticFixture
-from ._sde_ladder import climb_rungs, climb_stochastic, in_double
-from ._stacks import RECORD, LiveStack, RecordedStack, Stack
+from ._sde_plan import plan_sde_fixture, plan_sde_problem
+from ._sde_rungs import law_rung, strong_rung
+from ._stacks import RECORD, LiveStack, RecordedStack, Recorder, Stack
 
 
 def reconcile(
@@ -68,7 +77,8 @@ def reconcile(
     independent, as without Julia and without a reference, is `"not compared"`, and so
     is a report of such rungs: it has not `passed`.
 
-    **Raises:** `ValueError` for an unknown rung or `julia`, a `scale` that is not
+    **Raises:** `TypeError` for what is no problem or fixture; `ValueError` for an
+    unknown rung or `julia`, a `scale` that is not
     positive, or for recorded results of
     a problem that has none; what the Julia session raises where it is demanded.
     """
@@ -81,60 +91,87 @@ def reconcile(
         raise ValueError(
             f'reconcile: `julia` must be "auto", "live" or "recorded", got {julia!r}.'
         )
-    stochastic = isinstance(problem, SDEProblem | StochasticFixture)
-    if stochastic and observables is not None:
+    fixture = problem if isinstance(problem, Fixture | StochasticFixture) else None
+    posed: Any = problem if fixture is None else fixture.problem
+    check_kind("reconcile", posed)
+    if posed.kind.name != "ode" and observables is not None:
         raise ValueError(
             "reconcile: `observables` are for ordinary problems; of a stochastic one "
             "the law is compared."
         )
-    if isinstance(problem, Fixture) and observables is not None:
-        raise ValueError("reconcile: a fixture names its own `observables`.")
-    if isinstance(problem, Fixture | StochasticFixture) and analyses is not None:
-        raise ValueError("reconcile: a fixture names its own `analyses`.")
-    planned = [PlannedAnalysis(name, run) for name, run in (analyses or {}).items()]
-    if stochastic:
-        return climb_stochastic(
-            problem, rungs, scale, planned, julia, progress, finished
-        )
+    for name, given in (("observables", observables), ("analyses", analyses)):
+        if fixture is not None and given is not None:
+            raise ValueError(f"reconcile: a fixture names its own `{name}`.")
     with double_precision():
-        state, stack = _julia_side(problem, julia)
+        state, stack = _julia_side(fixture, julia)
         plan = (
-            plan_fixture(problem)
-            if isinstance(problem, Fixture)
-            else plan_problem(
-                forward_problem(in_double(problem)),
-                dict(observables or {}),
-                scale,
-                planned,
-            )
+            _plan_own(posed, observables or {}, scale, analyses or {})
+            if fixture is None
+            else plan_fixture(fixture)
         )
         diffrax = LiveStack("diffrax")
-        results = climb_rungs(
-            rungs,
-            lambda rung: _climb(rung, plan, diffrax, stack),
-            progress,
-            finished,
-        )
+        results = []
+        for rung in RUNGS:
+            if rung not in rungs:
+                continue
+            if progress is not None:
+                progress(rung)
+            started = time.perf_counter()
+            result = _climb(rung, plan, diffrax, stack)
+            seconds = time.perf_counter() - started
+            results.append(dataclasses.replace(result, seconds=seconds))
+            if finished is not None:
+                finished(results[-1])
         versions = {"hybrid_nds": importlib.metadata.version("hybrid_nds")}
         versions |= dict(diffrax.versions)
         if stack is not None:
             versions |= {f"{name} (Julia)": v for name, v in stack.versions.items()}
-    return Report(plan.name, results, state, tuple(sorted(versions.items())))
+    return Report(plan.name, tuple(results), state, tuple(sorted(versions.items())))
 
 
-def _julia_side(problem: ODEProblem | Fixture, julia: str) -> tuple[str, Stack | None]:
+def record(fixture: Fixture | StochasticFixture) -> None:
+    """Climb with Julia alone, live, and write its answers beside the fixture."""
+    with double_precision():
+        plan, julia = plan_fixture(fixture), Recorder(LiveStack("julia"))
+        for rung in plan.rungs:
+            _climb(rung, plan, julia if rung in _PAIRED else None, julia)
+    julia.write(fixture.path / RECORD)
+
+
+def plan_fixture(fixture: Fixture | StochasticFixture) -> Plan:
+    """What is compared of a fixture."""
+    if isinstance(fixture, StochasticFixture):
+        return plan_sde_fixture(fixture)
+    return plan_ode_fixture(fixture)
+
+
+def _plan_own(
+    problem: Any,
+    observables: Mapping[str, Callable[[np.ndarray, np.ndarray], float]],
+    scale: Any,
+    analyses: Mapping[str, Callable[[Any, Any], AnalysisResult]],
+) -> Plan:
+    problem = forward_problem(_in_double(problem))
+    planned = [PlannedAnalysis(name, run) for name, run in analyses.items()]
+    if problem.kind.name == "sde":
+        return plan_sde_problem(problem, scale, planned)
+    return plan_ode_problem(problem, observables, scale, planned)
+
+
+def _julia_side(
+    fixture: Fixture | StochasticFixture | None, julia: str
+) -> tuple[str, Stack | None]:
     from ..runtime import configured
 
     if julia == "live" or (julia == "auto" and configured()):
         return "live", LiveStack("julia")
-    if isinstance(problem, Fixture):
-        path = problem.path / RECORD
+    if fixture is not None:
+        path = fixture.path / RECORD
         if path.is_file():
             return "recorded", RecordedStack(path)
         if julia == "recorded":
             raise ValueError(f"reconcile: {path} is missing; record it with Julia.")
-        return "absent", None
-    if julia == "recorded":
+    elif julia == "recorded":
         raise ValueError(
             'reconcile: `julia="recorded"` is for fixtures; a problem of your own '
             "has no recorded results."
@@ -142,18 +179,38 @@ def _julia_side(problem: ODEProblem | Fixture, julia: str) -> tuple[str, Stack |
     return "absent", None
 
 
-def _climb(rung: str, plan: Plan, diffrax: Stack, julia: Stack | None) -> RungResult:
+# The rungs that compare two stacks, and those that hold each to a reference, too.
+_PAIRED: Mapping[str, Any] = MappingProxyType({"L0": field_rung, "L1": scheme_rung})
+_BY_KIND: Mapping[KindName, Mapping[str, Any]] = MappingProxyType(
+    {
+        "ode": {"L2": solution_rung, "L3": observable_rung},
+        "sde": {"L2": strong_rung, "L3": law_rung},
+    }
+)
+
+
+def _climb(
+    rung: str, plan: Plan, diffrax: Stack | None, julia: Stack | None
+) -> RungResult:
     if rung not in plan.rungs:
         return RungResult(rung, reason="the problem names no such rung", applies=False)
-    if rung in ("L0", "L1"):
-        if julia is None:
+    if rung in _PAIRED:
+        if diffrax is None or julia is None:
             return RungResult(rung, reason=NO_JULIA)
-        climb = field_rung if rung == "L0" else scheme_rung
-        return climb(plan, diffrax, julia)
-    stacks: list[Stack] = [diffrax] if "diffrax" in plan.backends else []
-    if julia is not None and "julia" in plan.backends:
-        stacks.append(julia)
+        return _PAIRED[rung](plan, diffrax, julia)
+    sides = {"diffrax": diffrax, "julia": julia}
+    stacks = tuple(s for n, s in sides.items() if s is not None and n in plan.backends)
     if not stacks:
         return RungResult(rung, reason="it takes Julia to solve it, and none is here")
-    climb = solution_rung if rung == "L2" else observable_rung
-    return climb(plan, tuple(stacks))
+    return _BY_KIND[plan.problem.kind.name][rung](plan, stacks)
+
+
+def _in_double(problem: Any) -> Any:
+    """The problem with every floating-point array in double precision."""
+
+    def widen(leaf: Any) -> Any:
+        if hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating):
+            return jnp.asarray(np.asarray(leaf), jnp.float64)
+        return leaf
+
+    return jtu.tree_map(widen, problem)

@@ -21,7 +21,12 @@ from .._core import (
     Variable,
     record_variables,
 )
-from ._names import RUNGS as RUNGS, TITLES as TITLES, julia_words as julia_words
+from ._names import (
+    ALONE,
+    RUNGS as RUNGS,
+    TITLES as TITLES,
+    julia_words as julia_words,
+)
 
 Verdict = Literal["passed", "failed", "not compared", "not applicable"]
 
@@ -64,6 +69,12 @@ class Figure:
         if self.limit == 0:
             return math.inf if self.measured > 0 else 0.0
         return self.measured / self.limit
+
+
+def alone(figures: Sequence[Figure]) -> str:
+    """Why figures compare nothing, empty where they do, or where one fails."""
+    telling = any(figure.independent or not figure.holds for figure in figures)
+    return "" if telling else ALONE
 
 
 @dataclasses.dataclass(frozen=True)

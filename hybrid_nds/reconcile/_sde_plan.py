@@ -14,11 +14,15 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from ..discretization import end_states
-from ..methods import SDE_METHODS, Method
+from ..methods import SDE_METHODS, Method, find_solver
+from ..noise import coarsened
 from ..problems import ODEProblem, SDEProblem
 from ._analyses import PlannedAnalysis
-from ._plan import Plan, first_scale, given_scale, typical_scale
+from ._parts import FieldPoints, disturbed
+from ._plan import Plan
+from ._scale import first_scale, given_scale, typical_scale
 from ._sde_fixtures import Law, StochasticFixture
+from ._stacks import Question, Stack
 
 # For a problem of one's own.
 _PATHS, _STEPS = 64, 512
@@ -36,38 +40,37 @@ _LAW = {
 }
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class StochasticPlan:
-    """One stochastic problem, ready to be taken up the ladder by any stack.
+# How many random numbers are held at once.
+_NUMBERS = 2**23
+# The backends draw their own samples: two independent ones, as the tests want.
+_SEEDS = {"diffrax": 1, "julia": 2}
+# What both stacks' rounding may add up to over a path, relative to |y| + scale.
+TWIN_LIMIT = 1e-12
 
-    **Fields:** the name and the problem; plans of its drift and of each column of its
-    diffusion, as if each were an ordinary field; increments and areas of the paths,
-    shapes `(paths, steps, m)`; the times of strong solutions and the states there,
-    `(paths, times, n)` or `None`; numbers of steps for strong orders; scale; orders
-    that differ from the methods' own, and methods whose order bounds from below; the
-    law; backends and rungs; analyses.
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class SDEPlan(Plan):
+    """A stochastic problem, ready to be taken up the ladder by any stack.
+
+    **Fields:** beside those of every plan increments and areas of the paths, shapes
+    `(paths, steps, m)`; the states of reference along them, `(paths, times, n)` or
+    `None`, and where these come from; numbers of steps for strong orders; orders that
+    differ from the methods' own, and methods whose order bounds from below; the
+    distribution.
     """
 
-    name: str
     problem: SDEProblem
-    fields: Mapping[str, Plan]
     increments: np.ndarray
     areas: np.ndarray
-    times: np.ndarray
     reference: np.ndarray | None
     source: str
     steps: tuple[int, ...]
-    scale: np.ndarray
     orders: Mapping[str, float]
     at_least: tuple[str, ...]
     law: Law
-    backends: tuple[str, ...]
-    rungs: tuple[str, ...]
-    analyses: tuple[PlannedAnalysis, ...]
 
     @property
     def twins(self) -> tuple[str, ...]:
-        """The methods of which both stacks take the same step on this problem."""
         return tuple(
             info.name
             for info in SDE_METHODS
@@ -86,6 +89,68 @@ class StochasticPlan:
             and self._suits(info)
             and (not info.twin or self._only_near(info))
         )
+
+    @property
+    def no_twins(self) -> str:
+        return "no twins for this noise"
+
+    def scheme(self, twin: str) -> Question:
+        def states(backend: str) -> list[np.ndarray]:
+            # By the function itself on both sides: what is compared is what a user
+            # calls.
+            dw, h = self.increments[:1], self.areas[:1]
+            ends = end_states(
+                *(self.problem, backend, twin, dw, h, self.steps[-1], self.times),
+                quick=True,
+            )
+            return [ends[0]]
+
+        return Question("scheme", (twin,), states)
+
+    def scheme_claim(self, twin: str) -> str:
+        return f"{twin}, {self.steps[-1]} steps along one path"
+
+    def scheme_limits(self) -> tuple[Mapping[str, float], str]:
+        derivation = (
+            "The same operations on the same increments: round-off alone, which over "
+            "these steps stays below 1e-12 of |y| + scale (chosen, not derived)."
+        )
+        if self.near_twins:
+            derivation += " Not compared, being near-twins: "
+            derivation += "; ".join(self.near_twins) + "."
+        return dict.fromkeys(self.twins, TWIN_LIMIT), derivation
+
+    def strong(self, solver: str, steps: int) -> Question:
+        """States along all paths in so many steps, shape `(paths · times, n)`."""
+
+        def states(backend: str) -> list[np.ndarray]:
+            dw, h = self.increments, self.areas
+            if backend == "diffrax":
+                ends = end_states(
+                    *(self.problem, backend, solver, dw, h, steps, self.times),
+                    quick=True,
+                )
+            else:
+                dw, h = coarsened(dw, h, steps)
+                ends = _julia_states(self.problem, solver, dw, h, self.times)
+            return [ends.reshape(-1, ends.shape[-1])]
+
+        # Twelve digits are far finer than any error that an order is measured from.
+        return Question("strong", (f"{solver} {steps}",), states, digits=12)
+
+    def strong_states(self, stack: Stack, solver: str, steps: int) -> np.ndarray:
+        """A stack's states along all paths, shape `(paths, times, n)`."""
+        (states,) = stack.ask(self.strong(solver, steps))
+        return states.reshape(len(self.increments), len(self.times), -1)
+
+    def samples(self, stack: str) -> Question:
+        """Independent samples of the distribution, shape `(samples, n)`."""
+        solver = self.law_solver(stack)
+
+        def states(backend: str) -> list[np.ndarray]:
+            return [_samples(self, backend, solver)]
+
+        return Question("sample", (solver,), states, digits=6)
 
     def strong_solvers(self, stack: str) -> tuple[str, ...]:
         """The methods whose strong order is measured on a stack."""
@@ -132,23 +197,23 @@ class StochasticPlan:
 
     def _diffusion_depends_on_time(self) -> bool:
         flat = self.problem.flat_diffusion()
-        plan = self.fields["drift"]
+        field = self.fields["drift"]
         return any(
             bool(
                 np.any(np.asarray(jax.jacfwd(flat, 0)(jnp.asarray(t), jnp.asarray(u))))
             )
-            for t, u in zip(plan.point_times, plan.points, strict=True)
+            for t, u in zip(field.times, field.points, strict=True)
         )
 
 
-def plan_stochastic_fixture(fixture: StochasticFixture) -> StochasticPlan:
+def plan_sde_fixture(fixture: StochasticFixture) -> SDEPlan:
     """The plan of a fixture."""
     strong = fixture.strong
     states = np.concatenate([strong.states[0], strong.states[1]])
-    return StochasticPlan(
+    return SDEPlan(
         name=fixture.name,
         problem=fixture.problem,
-        fields=_fields(fixture.problem, np.tile(strong.times, 2), states, strong.scale),
+        fields=_fields(fixture.problem, np.tile(strong.times, 2), states),
         increments=strong.increments,
         areas=strong.areas,
         times=strong.times,
@@ -167,9 +232,9 @@ def plan_stochastic_fixture(fixture: StochasticFixture) -> StochasticPlan:
     )
 
 
-def plan_stochastic_problem(
+def plan_sde_problem(
     problem: SDEProblem, scale: Any, analyses: Sequence[PlannedAnalysis] = ()
-) -> StochasticPlan:
+) -> SDEPlan:
     """A plan for a problem of one's own: nothing known but the problem.
 
     Each method's own solution on the finest grid stands for the exact one, and laws are
@@ -190,10 +255,10 @@ def plan_stochastic_problem(
         scale = typical_scale(way, first_scale(u0, states))
     else:
         scale = given_scale(scale, problem.dimension)
-    return StochasticPlan(
+    return SDEPlan(
         name="problem",
         problem=problem,
-        fields=_fields(problem, times, states, scale),
+        fields=_fields(problem, times, states),
         increments=dw,
         areas=h,
         times=times,
@@ -210,10 +275,44 @@ def plan_stochastic_problem(
     )
 
 
-def law_problem(plan: StochasticPlan) -> SDEProblem:
-    """The problem up to the time of its law."""
+def _samples(plan: SDEPlan, backend: str, solver: str) -> np.ndarray:
     end = jnp.asarray(plan.law.t1, plan.problem.dtype)
-    return eqx.tree_at(lambda p: p.t1, plan.problem, end)
+    problem, steps = eqx.tree_at(lambda p: p.t1, plan.problem, end), plan.law.steps
+    generator = np.random.default_rng(_SEEDS[backend])
+    length = float(problem.t1) - float(problem.t0)
+    root = np.sqrt(length / steps)
+    times = np.array([float(problem.t1)])
+    chunks = []
+    most = max(1, _NUMBERS // (steps * problem.noise_dimension))
+    for start in range(0, SAMPLES, most):
+        count = min(most, SAMPLES - start)
+        shape = (count, steps, problem.noise_dimension)
+        dw = root * generator.standard_normal(shape)
+        h = root / np.sqrt(12) * generator.standard_normal(shape)
+        chunks.append(
+            end_states(problem, backend, solver, dw, h, steps, times)
+            if backend == "diffrax"
+            else _julia_states(problem, solver, dw, h, times)
+        )
+    return np.concatenate(chunks)[:, -1]
+
+
+def _julia_states(
+    problem: SDEProblem, solver: str, dw: np.ndarray, h: np.ndarray, times: np.ndarray
+) -> np.ndarray:
+    from ..backends.julia import run_ensemble
+
+    area = find_solver(solver, "julia", "sde").levy_area != "none"
+    result = run_ensemble(
+        problem,
+        np.arange(len(dw)),
+        key=None,
+        solver=solver,
+        dt=(float(problem.t1) - float(problem.t0)) / dw.shape[1],
+        saveat=times,
+        increments=(dw, h if area else None),
+    )
+    return np.asarray(result.states)
 
 
 class _Column(eqx.Module):
@@ -230,8 +329,8 @@ class _Column(eqx.Module):
 
 
 def _fields(
-    problem: SDEProblem, times: np.ndarray, states: np.ndarray, scale: np.ndarray
-) -> dict[str, Plan]:
+    problem: SDEProblem, times: np.ndarray, states: np.ndarray
+) -> dict[str, FieldPoints]:
     columns: list[int | None] = (
         list(range(problem.noise_dimension)) if problem.matrix_noise else [None]
     )
@@ -240,26 +339,12 @@ def _fields(
         label = "diffusion" + ("" if column is None else f" {column + 1}")
         fields[label] = _Column(problem.diffusion, column)
     places = np.unique(np.linspace(0, len(times) - 1, _POINTS).astype(int))
-    points = states[places]
-    wave = 1 + 0.1 * np.cos(np.arange(points.size)).reshape(points.shape)
+    points, at = disturbed(states[places]), np.tile(times[places], 2)
     return {
-        label: Plan(
-            name=label,
-            problem=ODEProblem(field, problem.y0, problem.t0, problem.t1, problem.args),
-            backends=("diffrax", "julia"),
-            rungs=("L0",),
-            points=np.concatenate([points, points * wave]),
-            point_times=np.tile(times[places], 2),
-            times=times,
-            reference=None,
-            accuracy=0.0,
-            scheme_t1=None,
-            scheme_steps=None,
-            rtols=(),
-            scale=scale,
-            growth=1.0,
-            stiff=False,
-            observables=(),
+        label: FieldPoints(
+            ODEProblem(field, problem.y0, problem.t0, problem.t1, problem.args),
+            points,
+            at,
         )
         for label, field in fields.items()
     }

@@ -1,9 +1,7 @@
-"""The four rungs of a stochastic problem: what each compares, and its limits."""
+"""L2 and L3 of a stochastic problem: strong orders, and the distribution."""
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import math
 
 import numpy as np
@@ -12,71 +10,17 @@ import scipy.stats
 from ..discretization import fit_order
 from ..measures import compare_laws
 from ._analyses import analysis_figures
-from ._report import Figure, RungResult
-from ._rungs import alone, field_rung, state_figure
-from ._sde_plan import StochasticPlan
-from ._sde_stacks import StochasticStack
+from ._report import Figure, RungResult, alone
+from ._sde_plan import SDEPlan
 from ._stacks import Stack
 
-# What both stacks' rounding may add up to over a path, relative to |y| + scale.
-TWIN_LIMIT = 1e-12
 # How far a measured slope may be from the order of theory.
 SLOPE_LIMIT = 0.1
 INTERVAL_LEVEL = 0.99
 LAW_LEVEL = 0.001
 
 
-class _FieldsOf:
-    """A stochastic stack as one of ordinary fields, for the rung of these."""
-
-    def __init__(self, stack: StochasticStack, plan: StochasticPlan, field: str):
-        self.name, self.versions = stack.name, stack.versions
-        self._get = lambda: stack.parts(plan, field)
-
-    def parts(self, plan):
-        return self._get()
-
-
-def stochastic_field_rung(
-    plan: StochasticPlan, a: StochasticStack, b: StochasticStack
-) -> RungResult:
-    """L0: drift and diffusion, their Jacobians, their time gradients."""
-    figures: list[Figure] = []
-    for label, field in plan.fields.items():
-        sides: list[Stack] = [_FieldsOf(side, plan, label) for side in (a, b)]  # pyright: ignore
-        found = field_rung(field, *sides)
-        figures += [
-            dataclasses.replace(f, claim=f"{label}: {f.claim}") for f in found.figures
-        ]
-    return RungResult("L0", tuple(figures))
-
-
-def stochastic_scheme_rung(
-    plan: StochasticPlan, a: StochasticStack, b: StochasticStack
-) -> RungResult:
-    """L1: twin schemes in the same steps along the same path."""
-    derivation = (
-        "The same operations on the same increments: round-off alone, which over these "
-        "steps stays below 1e-12 of |y| + scale (chosen, not derived)."
-    )
-    if plan.near_twins:
-        derivation += " Not compared, being near-twins: " + "; ".join(plan.near_twins)
-        derivation += "."
-    figures = []
-    for twin in plan.twins:
-        first, second = a.scheme(plan, twin), b.scheme(plan, twin)
-        claim = f"{twin}, {plan.steps[-1]} steps along one path"
-        figures.append(
-            state_figure(claim, first, second, plan.scale, TWIN_LIMIT, derivation)
-        )
-    if not figures:
-        return RungResult("L1", reason="no twins for this noise", applies=False)
-    return RungResult("L1", tuple(figures))
-
-
-def stochastic_solution_rung(
-    plan: StochasticPlan, stacks: tuple[StochasticStack, ...]
-) -> RungResult:
+def strong_rung(plan: SDEPlan, stacks: tuple[Stack, ...]) -> RungResult:
     """L2: the strong error falls at the method's order along the same paths."""
     span = float(plan.problem.t1) - float(plan.problem.t0)
     derivation = (
@@ -91,12 +35,12 @@ def stochastic_solution_rung(
             reference, source, independent = plan.reference, plan.source, True
             if reference is None:
                 other = _other(plan, stacks, stack, solver)
-                reference = other.strong(plan, solver, plan.increments.shape[1])
+                reference = plan.strong_states(other, solver, plan.increments.shape[1])
                 source = f"{source} of {other.name}"
                 independent = other is not stack
             tables = []
             for steps in plan.steps:
-                gaps = stack.strong(plan, solver, steps) - reference
+                gaps = plan.strong_states(stack, solver, steps) - reference
                 sizes = np.linalg.norm(gaps / plan.scale, axis=-1)
                 tables.append(np.mean(sizes, axis=-1))
             table = np.stack(tables)
@@ -123,11 +67,11 @@ def stochastic_solution_rung(
 
 
 def _other(
-    plan: StochasticPlan,
-    stacks: tuple[StochasticStack, ...],
-    stack: StochasticStack,
+    plan: SDEPlan,
+    stacks: tuple[Stack, ...],
+    stack: Stack,
     solver: str,
-) -> StochasticStack:
+) -> Stack:
     """The other stack where it has the method, else the same one."""
     for other in stacks:
         if other.name != stack.name and solver in plan.strong_solvers(other.name):
@@ -135,14 +79,14 @@ def _other(
     return stack
 
 
-def law_rung(plan: StochasticPlan, stacks: tuple[StochasticStack, ...]) -> RungResult:
+def law_rung(plan: SDEPlan, stacks: tuple[Stack, ...]) -> RungResult:
     """L3: moments against their closed forms, and one stack's law against another's."""
     moments = plan.law.moments
     derivation = (
         f"Student's t-test of each moment, all together at level {LAW_LEVEL:g} "
         "(Bonferroni)."
     )
-    samples = {stack.name: stack.samples(plan) for stack in stacks}
+    samples = {stack.name: stack.ask(plan.samples(stack.name))[0] for stack in stacks}
     figures = []
     for name, states in samples.items():
         for moment in moments:
@@ -174,9 +118,7 @@ def law_rung(plan: StochasticPlan, stacks: tuple[StochasticStack, ...]) -> RungR
                 f"be seen with probability {comparison.power:.3f} or more.",
             )
         )
-    figures += analysis_figures(
-        plan.analyses, {s.name: functools.partial(s.analysis, plan) for s in stacks}
-    )
+    figures += analysis_figures(plan.analyses, stacks, plan.analysis)
     if not figures:
         return RungResult("L3", reason="no known moments, and no second stack")
     return RungResult("L3", tuple(figures), alone(figures))

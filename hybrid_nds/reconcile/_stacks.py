@@ -1,39 +1,42 @@
-"""The two sides of a comparison, and the recorded stand-in for one of them."""
+"""The two sides of a comparison, the recorded stand-in for one, and its recorder."""
 
 from __future__ import annotations
 
 import csv
-import functools
+import dataclasses
+import importlib.metadata
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from .._core import QUICKLY, write_text
-from ..problems import ODEProblem
-from ..solving import solve
-from ._analyses import Found, PlannedAnalysis
-from ._plan import Plan, flat_field, flat_states, scaled_problem
+from .._core import write_text
 
-PARTS = ("field", "jacobian on ones", "jacobian on waves", "time gradient")
+RECORD = Path("julia") / "results.csv"
+
+Answer = tuple[np.ndarray, ...]
 
 
-def directions(n: int) -> dict[str, np.ndarray]:
-    """The vectors that Jacobians are applied to: any wrong entry shows in one."""
-    return {
-        "jacobian on ones": np.ones(n),
-        "jacobian on waves": np.cos(1.0 + np.arange(n)),
-    }
+@dataclasses.dataclass(frozen=True, eq=False)
+class Question:
+    """What a stack is asked about a problem, and how a live one answers.
+
+    **Fields:** the kind and the labels by which answers are recorded; the function of
+    the backend's name that gives a table of shape `(rows, n)` for each label; and the
+    significant digits to record.
+    """
+
+    kind: str
+    labels: tuple[str, ...]
+    answer: Callable[[str], Sequence[np.ndarray]]
+    digits: int = 17
 
 
 @runtime_checkable
 class Stack(Protocol):
-    """One side: its fields, its schemes, its solutions, all as flat states."""
+    """One side of the comparison of a problem."""
 
     @property
     def name(self) -> str: ...
@@ -41,49 +44,17 @@ class Stack(Protocol):
     @property
     def versions(self) -> Mapping[str, str]: ...
 
-    def parts(self, plan: Plan) -> Mapping[str, np.ndarray]:
-        """Each of `PARTS` at the plan's points, shape `(points, n)`."""
+    def ask(self, question: Question) -> Answer:
+        """The answer: for each label of the question a table, shape `(rows, n)`."""
         ...
-
-    def scheme(self, plan: Plan, twin: str) -> np.ndarray:
-        """Fixed steps of a twin scheme, states at the scheme times."""
-        ...
-
-    def solution(self, plan: Plan, rtol: float) -> np.ndarray:
-        """The best adaptive solver's states at the plan's times; NaN if it failed."""
-        ...
-
-    def analysis(self, plan: Plan, planned: PlannedAnalysis) -> Found:
-        """The values of an analysis and half the widths of their intervals."""
-        ...
-
-
-def _span(problem: ODEProblem, t1: float) -> ODEProblem:
-    return eqx.tree_at(lambda p: p.t1, problem, jnp.asarray(t1, problem.dtype))
-
-
-def _solve_states(
-    problem: ODEProblem, backend: str, times: np.ndarray, **options: Any
-) -> np.ndarray:
-    """States at times; NaN where the solve did not get."""
-    count, n = len(times), problem.dimension
-    solution = solve(
-        problem, backend, saveat=times, throw=False, max_steps=1_000_000, **options
-    )
-    states = np.full((count, n), np.nan)
-    reached = flat_states(solution.ys, len(np.asarray(solution.ts)))
-    if bool(solution.succeeded):
-        states[: len(reached)] = reached
-    return states
 
 
 class LiveStack:
-    """A stack that runs now."""
+    """A stack that runs now. It remembers its answers: one serves one problem."""
 
     def __init__(self, name: str):
         self.name = name
-        # Two rungs ask for the same solve; plans are compared by identity.
-        self._solutions: dict[tuple[Plan, float], np.ndarray] = {}
+        self._answers: dict[tuple[str, tuple[str, ...]], Answer] = {}
 
     @property
     def versions(self) -> Mapping[str, str]:
@@ -91,97 +62,14 @@ class LiveStack:
             from .. import runtime
 
             return dict(runtime.session().versions)
-        import importlib.metadata as metadata
-
         packages = ("jax", "equinox", "diffrax", "optimistix")
-        return {package: metadata.version(package) for package in packages}
+        return {package: importlib.metadata.version(package) for package in packages}
 
-    def parts(self, plan: Plan) -> Mapping[str, np.ndarray]:
-        if self.name == "julia":
-            return _lowered_parts(plan)
-        return _traced_parts(plan)
-
-    def scheme(self, plan: Plan, twin: str) -> np.ndarray:
-        assert plan.scheme_t1 is not None
-        assert plan.scheme_steps is not None
-        problem = _span(plan.problem, plan.scheme_t1)
-        step = (plan.scheme_t1 - float(problem.t0)) / plan.scheme_steps
-        # The times are grid times: any other step would be another scheme.
-        return _solve_states(
-            problem,
-            self.name,
-            plan.scheme_times,
-            solver=twin,
-            dt=step,
-            step_to_saveat=False,
-        )
-
-    def solution(self, plan: Plan, rtol: float) -> np.ndarray:
-        if (plan, rtol) not in self._solutions:
-            self._solutions[plan, rtol] = self._solve(plan, rtol)
-        return self._solutions[plan, rtol]
-
-    def analysis(self, plan: Plan, planned: PlannedAnalysis) -> Found:
-        return planned.run(plan.problem, self.name)
-
-    def _solve(self, plan: Plan, rtol: float) -> np.ndarray:
-        problem = _span(scaled_problem(plan.problem, plan.scale), float(plan.times[-1]))
-        states = _solve_states(
-            problem,
-            self.name,
-            plan.times,
-            solver=plan.best_solver(self.name),
-            rtol=rtol,
-            atol=rtol,
-            step_to_saveat=True,
-        )
-        return states * plan.scale
-
-
-def run_once(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function compiled as one program, quickly rather than for speed."""
-    return jax.jit(function, compiler_options=dict(QUICKLY))
-
-
-def _traced_parts(plan: Plan) -> Mapping[str, np.ndarray]:
-    dynamic, static = eqx.partition(plan.problem, eqx.is_inexact_array)
-    vectors = directions(plan.points.shape[1])
-
-    def at(dynamic: Any, t: Any, u: Any) -> dict[str, Any]:
-        flat = flat_field(eqx.combine(dynamic, static))
-        along = functools.partial(jax.jvp, lambda u: flat(t, u), (u,))
-        return {
-            "field": flat(t, u),
-            **{name: along((jnp.asarray(v),))[1] for name, v in vectors.items()},
-            "time gradient": jax.jacfwd(flat, argnums=0)(t, u),
-        }
-
-    parts = run_once(jax.vmap(at, in_axes=(None, 0, 0)))(
-        dynamic, plan.point_times, plan.points
-    )
-    return {name: np.asarray(values) for name, values in parts.items()}
-
-
-def _lowered_parts(plan: Plan) -> Mapping[str, np.ndarray]:
-    from ..backends.julia import LoweredEvaluator
-
-    evaluate = LoweredEvaluator(plan.problem)
-    values = [
-        evaluate(u, float(t))
-        for t, u in zip(plan.point_times, plan.points, strict=True)
-    ]
-    vectors = directions(plan.points.shape[1])
-    return {
-        "field": np.stack([f for f, _, _ in values]),
-        **{
-            name: np.stack([jacobian @ v for _, jacobian, _ in values])
-            for name, v in vectors.items()
-        },
-        "time gradient": np.stack([g for _, _, g in values]),
-    }
-
-
-RECORD = Path("julia") / "results.csv"
+    def ask(self, question: Question) -> Answer:
+        key = question.kind, question.labels
+        if key not in self._answers:
+            self._answers[key] = tuple(question.answer(self.name))
+        return self._answers[key]
 
 
 Rows = dict[tuple[str, str], list[list[float]]]
@@ -217,7 +105,10 @@ class RecordedStack:
     def versions(self) -> Mapping[str, str]:
         return self._versions
 
-    def _states(self, kind: str, label: str) -> np.ndarray:
+    def ask(self, question: Question) -> Answer:
+        return tuple(self._table(question.kind, label) for label in question.labels)
+
+    def _table(self, kind: str, label: str) -> np.ndarray:
         try:
             return np.asarray(self._rows[kind, label])
         except KeyError:
@@ -226,43 +117,35 @@ class RecordedStack:
                 "tests/fixtures/make/record_julia.py on a machine with Julia."
             ) from None
 
-    def parts(self, plan: Plan) -> Mapping[str, np.ndarray]:
-        return {name: self._states("part", name) for name in PARTS}
 
-    def scheme(self, plan: Plan, twin: str) -> np.ndarray:
-        return self._states("scheme", twin)
+class Recorder:
+    """A stack whose answers are kept for a file that `RecordedStack` reads."""
 
-    def solution(self, plan: Plan, rtol: float) -> np.ndarray:
-        return self._states("solution", f"{rtol:.0e}")
+    def __init__(self, stack: Stack):
+        self.name, self._stack = stack.name, stack
+        self._rows: dict[tuple[str, str], list[list[float]]] = {}
 
-    def analysis(self, plan: Plan, planned: PlannedAnalysis) -> Found:
-        values, half = self._states("analysis", planned.name)
-        return values, half
+    @property
+    def versions(self) -> Mapping[str, str]:
+        return self._stack.versions
 
+    def ask(self, question: Question) -> Answer:
+        answer = self._stack.ask(question)
+        for label, table in zip(question.labels, answer, strict=True):
+            self._rows[question.kind, label] = [
+                [float(f"{float(x):.{question.digits}g}") for x in row] for row in table
+            ]
+        return answer
 
-def record(plan: Plan, path: Path) -> None:
-    """Run Julia live on a plan and write its results, whole or not at all."""
-    stack = LiveStack("julia")
-    out = io.StringIO()
-    out.write("# Results of a live run of the Julia package on this problem.\n")
-    for name, version in stack.versions.items():
-        out.write(f"# {name} = {version}\n")
-    writer = csv.writer(out, lineterminator="\n")
-    n = plan.points.shape[1]
-    writer.writerow(["kind", "label", *(f"y{k + 1}" for k in range(n))])
-
-    def rows(kind: str, label: str, values: np.ndarray) -> None:
-        for row in values:
-            writer.writerow([kind, label, *(repr(float(x)) for x in row)])
-
-    for name, values in stack.parts(plan).items():
-        rows("part", name, values)
-    if plan.scheme_steps is not None:
-        for twin in plan.twins:
-            rows("scheme", twin, stack.scheme(plan, twin))
-    for rtol in plan.rtols:
-        rows("solution", f"{rtol:.0e}", stack.solution(plan, rtol))
-    for planned in plan.analyses:
-        rows("analysis", planned.name, np.stack(stack.analysis(plan, planned)))
-    text = out.getvalue()
-    write_text(path, text)
+    def write(self, path: Path) -> None:
+        """Write what was answered, whole or not at all."""
+        out = io.StringIO()
+        out.write("# Results of a live run of the Julia package on this problem.\n")
+        for name, version in self.versions.items():
+            out.write(f"# {name} = {version}\n")
+        writer = csv.writer(out, lineterminator="\n")
+        widest = max(len(rows[0]) for rows in self._rows.values())
+        writer.writerow(["kind", "label", *(f"y{k + 1}" for k in range(widest))])
+        for (kind, label), rows in self._rows.items():
+            writer.writerows([kind, label, *map(repr, row)] for row in rows)
+        write_text(path, out.getvalue())

@@ -180,10 +180,10 @@ def test_validate_refuses_unknown_names(run, tmp_path):
 
 
 def test_validate_exits_with_failure_on_a_broken_rung(run, monkeypatch, tmp_path):
-    from hybrid_nds.reconcile import _rungs as rungs
+    from hybrid_nds.reconcile import _ode_plan as plan
 
     # A limit a thousand times below round-off cannot hold.
-    monkeypatch.setattr(rungs, "UNIT", rungs.UNIT * 1e-3)
+    monkeypatch.setattr(plan, "UNIT", plan.UNIT * 1e-3)
     result = run(
         *("validate", "--problem", "lorenz63", "--rung", "L1"),
         *("--output", tmp_path / "report"),

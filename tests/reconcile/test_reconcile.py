@@ -16,7 +16,7 @@ from hybrid_nds.reconcile import (
     load_fixture,
     reconcile,
 )
-from hybrid_nds.reconcile._stacks import RECORD, RecordedStack
+from hybrid_nds.reconcile._stacks import RECORD, Question, RecordedStack
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_missing_records_are_named(lorenz, tmp_path):
     stack = RecordedStack(path)
     assert dict(stack.versions) == {"Julia": "1.10.8"}
     with pytest.raises(ValueError, match=r"record_julia\.py"):
-        stack.scheme(None, "Heun")  # pyright: ignore
+        stack.ask(Question("scheme", ("Heun",), lambda backend: []))
 
 
 def test_nan_never_holds():

@@ -15,6 +15,7 @@ from hybrid_nds.reconcile._analyses import (
     read_analyses,
 )
 from hybrid_nds.reconcile._specification import Table
+from hybrid_nds.reconcile._stacks import Question
 from hybrid_nds.stability import lyapunov_spectrum, periodic_orbit
 
 
@@ -50,17 +51,26 @@ def figures(shift=0.0, factor=1.0):
     steps = np.log(np.abs(1 + h * a + sigma * np.sqrt(h) * nodes))
     exact = float(weights @ steps) / np.sqrt(2 * np.pi) / h
     planned = PlannedAnalysis("exponent", exponents, np.array([exact + shift]))
-    return analysis_figures(
-        [planned],
-        {
-            "one": lambda p: found(exponents(linear(a), "diffrax", 1)),
-            "two": lambda p: found(exponents(linear(a * factor), "diffrax", 2)),
-        },
-    )
+    stacks = [
+        Answering("one", exponents(linear(a), "diffrax", 1)),
+        Answering("two", exponents(linear(a * factor), "diffrax", 2)),
+    ]
+    return analysis_figures([planned], stacks, asked)
 
 
-def found(result):
-    return result.exponents, (result.high - result.low) / 2
+class Answering:
+    """A stack whose answer is the result of an analysis."""
+
+    def __init__(self, name, result):
+        self.name, self.versions = name, {}
+        self._answer = np.stack(result.interval())
+
+    def ask(self, question):
+        return (self._answer,)
+
+
+def asked(planned):
+    return Question("analysis", (planned.name,), lambda backend: [])
 
 
 def test_both_hold_and_agree():
@@ -81,8 +91,8 @@ def test_a_model_that_is_off_breaks_the_comparison():
 
 def test_what_has_not_converged_does_not_hold():
     planned = PlannedAnalysis("exponent", exponents, np.array([0.0]))
-    nothing = np.array([np.nan])
-    (only,) = analysis_figures([planned], {"one": lambda p: (np.zeros(1), nothing)})
+    nothing = SimpleNamespace(interval=lambda: (np.zeros(1), np.array([np.nan])))
+    (only,) = analysis_figures([planned], [Answering("one", nothing)], asked)
     assert not only.holds
     assert "not converged" in only.claim
 
@@ -102,6 +112,12 @@ def test_fixtures_name_their_analyses_well(tmp_path):
         read_analyses(Table(tmp_path, {"analyses": [entry]}))
     with pytest.raises(ValueError, match="a fixture names its own `analyses`"):
         reconcile(load_fixture("gbm"), analyses={"exponent": exponents})
+
+
+def test_two_analyses_of_a_kind_have_two_names(tmp_path):
+    entry = {"kind": "mixing_rate", "options": {}, "expected": 1, "bias": 0}
+    read = read_analyses(Table(tmp_path, {"analyses": [entry | {"source": "x"}] * 2}))
+    assert [analysis.name for analysis in read] == ["mixing rate", "mixing rate 2"]
 
 
 def test_expected_values_are_those_of_their_formulas():

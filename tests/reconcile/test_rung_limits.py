@@ -15,23 +15,15 @@ import scipy.stats
 
 from hybrid_nds import ODEProblem, SDEProblem
 from hybrid_nds.reconcile._analyses import PlannedAnalysis
+from hybrid_nds.reconcile._field_rung import field_rung
 from hybrid_nds.reconcile._fixtures import NamedObservable
-from hybrid_nds.reconcile._plan import EXPLICIT_TWINS, IMPLICIT_TWINS, Plan
-from hybrid_nds.reconcile._rungs import (
-    field_rung,
-    observable_rung,
-    scheme_rung,
-    solution_rung,
-)
+from hybrid_nds.reconcile._ode_plan import EXPLICIT_TWINS, IMPLICIT_TWINS, ODEPlan
+from hybrid_nds.reconcile._ode_rungs import observable_rung, solution_rung
+from hybrid_nds.reconcile._parts import PARTS, FieldPoints
+from hybrid_nds.reconcile._scheme_rung import scheme_rung
 from hybrid_nds.reconcile._sde_fixtures import Law, Moment
-from hybrid_nds.reconcile._sde_plan import StochasticPlan
-from hybrid_nds.reconcile._sde_rungs import (
-    law_rung,
-    stochastic_field_rung,
-    stochastic_scheme_rung,
-    stochastic_solution_rung,
-)
-from hybrid_nds.reconcile._stacks import PARTS
+from hybrid_nds.reconcile._sde_plan import SDEPlan
+from hybrid_nds.reconcile._sde_rungs import law_rung, strong_rung
 
 # The unit round-off of double precision.
 U = 2.0**-53
@@ -60,54 +52,46 @@ def at(answer, place, change):
 
 
 class Answering:
-    """A stack of given answers. Where limits are of round-off they are zeros, which
-    move by tiny numbers without being rounded."""
+    """A stack of given answers, changed where a question of a kind asks for it. Where
+    limits are of round-off they are zeros, which move by tiny numbers without being
+    rounded.
 
-    def __init__(self, name):
-        self.name, self.versions = name, {}
-
-    def parts(self, plan, field=None):
-        return dict.fromkeys(PARTS, np.zeros_like(POINTS))
-
-    def scheme(self, plan, twin):
-        return np.zeros_like(REFERENCE)
-
-    def solution(self, plan, rtol):
-        return REFERENCE
-
-    def strong(self, plan, solver, steps):
-        # An error of exactly the order of the method, on every path and at every time.
-        return plan.reference + (1.0 / steps) ** plan.order(solver)
-
-    def samples(self, plan):
-        return SAMPLES
-
-    def analysis(self, plan, planned):
-        return np.array([1.0, 2.0]), np.array([0.1, 0.2])
-
-
-class Disturbed:
-    """A stack whose answers to one call are changed.
-
-    **Arguments:** the stack; the name of the call; and the change, a function of the
-    answer and of what was asked for.
+    **Arguments:** the name; the kind of question; and the change, a function of the
+    answer's table and of its label.
     """
 
-    def __init__(self, stack, call, change):
-        self._stack, self._call, self._change = stack, call, change
+    def __init__(self, name, kind="", change=lambda table, label: table):
+        self.name, self.versions = name, {}
+        self._kind, self._change = kind, change
 
-    def __getattr__(self, name):
-        method = getattr(self._stack, name)
-        if name != self._call:
-            return method
-        return lambda plan, *asked: self._change(method(plan, *asked), *asked)
+    def ask(self, question):
+        tables = [np.asarray(self._table(question.kind, x)) for x in question.labels]
+        if question.kind == self._kind:
+            tables = map(self._change, tables, question.labels)
+        return tuple(tables)
+
+    def _table(self, kind, label):
+        if kind.startswith("part"):
+            return np.zeros_like(POINTS)
+        if kind == "strong":
+            # An error of exactly the order of the method, on every path and at every
+            # time.
+            solver, steps = label.split()
+            exact = np.ones((2 * len(TIMES), 1))
+            return exact + (1.0 / int(steps)) ** stochastic().order(solver)
+        return {
+            "scheme": np.zeros_like(REFERENCE),
+            "solution": REFERENCE,
+            "sample": SAMPLES,
+            "analysis": [[1.0, 2.0], [0.1, 0.2]],
+        }[kind]
 
 
 ONE, OTHER = Answering("diffrax"), Answering("julia")
 
 
-def disturbed(call, change, stack=OTHER):
-    return Disturbed(stack, call, change)
+def disturbed(kind, change, stack=OTHER):
+    return Answering(stack.name, kind, change)
 
 
 def verdict(share):
@@ -133,8 +117,7 @@ def plan(**fields):
         "problem": problem,
         "backends": ("diffrax", "julia"),
         "rungs": ("L0", "L1", "L2", "L3"),
-        "points": POINTS,
-        "point_times": POINT_TIMES,
+        "fields": {"": FieldPoints(problem, POINTS, POINT_TIMES)},
         "times": TIMES,
         "reference": REFERENCE,
         "accuracy": ACCURACY,
@@ -146,7 +129,7 @@ def plan(**fields):
         "stiff": False,
         "observables": (),
     }
-    return Plan(**(values | fields))
+    return ODEPlan(**(values | fields))
 
 
 ORDINARY = plan()
@@ -176,10 +159,10 @@ def test_fields_may_differ_by_the_roundings_of_both(part, share):
     place = (1, 0)
     limit = round_off(part, place)
 
-    def change(parts):
-        return {**parts, part: at(parts[part], place, share * limit)}
+    def change(table, label):
+        return at(table, place, share * limit) if label == part else table
 
-    result = field_rung(ORDINARY, ONE, disturbed("parts", change))
+    result = field_rung(ORDINARY, ONE, disturbed("part", change))
     check_turn(result, share, f"{part}, diffrax against julia", limit)
 
 
@@ -224,7 +207,7 @@ def test_solutions_may_be_off_by_ten_grown_tolerances(stack, rtol, share):
     limit = (10 * GROWTH * rtol + ACCURACY) * size_at(place)
 
     def change(states, asked):
-        return at(states, place, share * limit) if asked == rtol else states
+        return at(states, place, share * limit) if float(asked) == rtol else states
 
     stacks = [
         disturbed("solution", change, s) if s.name == stack else s for s in (ONE, OTHER)
@@ -250,7 +233,7 @@ def test_two_solutions_may_differ_by_twice_that(share):
     limit = 2 * 10 * GROWTH * rtol * (1 + 1e-3) * size
 
     def change(states, asked):
-        return at(states, place, share * limit) if asked == rtol else states
+        return at(states, place, share * limit) if float(asked) == rtol else states
 
     result = solution_rung(ORDINARY, (disturbed("solution", change, ONE), OTHER))
     (figure,) = [
@@ -270,7 +253,7 @@ def test_an_error_must_fall_with_the_tolerance(share):
     limit = loose * math.sqrt(RTOLS[-1] / RTOLS[0])
 
     def change(states, asked):
-        error = {RTOLS[0]: loose, RTOLS[-1]: share * limit}.get(asked, 0.0)
+        error = {RTOLS[0]: loose, RTOLS[-1]: share * limit}.get(float(asked), 0.0)
         return at(states, place, error * size)
 
     result = solution_rung(ORDINARY, (ONE, disturbed("solution", change)))
@@ -286,7 +269,7 @@ def test_observables_may_be_off_by_what_the_states_may(share):
     limit = limit * (10 * GROWTH * RTOLS[-1] + ACCURACY) + 1e3 * U
     summed = NamedObservable("sum", lambda ts, ys: float(np.sum(ys[-1])), None)
 
-    def change(states, asked):
+    def change(states, label):
         return at(states, place, share * limit)
 
     result = observable_rung(
@@ -311,8 +294,8 @@ def test_analyses_may_be_off_by_their_intervals(kind, share):
     # Half a width of 0.2 and a bias of 0.05.
     limit = 0.2 + 0.05
 
-    def change(found, planned):
-        return at(found[0], 1, share * limit), found[1]
+    def change(table, label):
+        return at(table, (0, 1), share * limit)
 
     other = disturbed("analysis", change)
     claim = "pair, julia against the value expected"
@@ -346,7 +329,7 @@ def stochastic(**fields):
     values = {
         "name": "line",
         "problem": problem,
-        "fields": {"drift": ORDINARY, "diffusion": ORDINARY},
+        "fields": dict.fromkeys(("drift", "diffusion"), ORDINARY.fields[""]),
         "increments": np.zeros((2, 64, 1)),
         "areas": np.zeros((2, 64, 1)),
         "times": TIMES,
@@ -361,7 +344,7 @@ def stochastic(**fields):
         "rungs": ("L0", "L1", "L2", "L3"),
         "analyses": (),
     }
-    return StochasticPlan(**(values | fields))
+    return SDEPlan(**(values | fields))
 
 
 @SHARES
@@ -370,11 +353,10 @@ def test_drift_and_diffusion_may_differ_by_the_roundings_of_both(label, share):
     place = (2, 1)
     limit = round_off("field", place)
 
-    def change(parts, asked):
-        error = share * limit if asked == label else 0.0
-        return {**parts, "field": at(parts["field"], place, error)}
+    def change(table, part):
+        return at(table, place, share * limit) if part == "field" else table
 
-    result = stochastic_field_rung(stochastic(), ONE, disturbed("parts", change))
+    result = field_rung(stochastic(), ONE, disturbed(f"part of {label}", change))
     check_turn(result, share, f"{label}: field, diffrax against julia", limit)
 
 
@@ -387,21 +369,20 @@ def test_stochastic_twins_may_differ_by_one_part_in_a_million_million(share):
     def change(states, asked):
         return at(states, place, share * limit) if asked == "Euler" else states
 
-    result = stochastic_scheme_rung(stochastic(), ONE, disturbed("scheme", change))
+    result = scheme_rung(stochastic(), ONE, disturbed("scheme", change))
     check_turn(result, share, "Euler, 64 steps along one path", limit)
 
 
 def slope_result(off, **fields):
     """The rung where Julia's errors of Euler's method have another order."""
 
-    def change(states, solver, steps):
+    def change(states, label):
+        solver, steps = label.split()
         if solver != "Euler":
             return states
-        return 1.0 + (states - 1.0) * (1.0 / steps) ** off
+        return 1.0 + (states - 1.0) * (1.0 / int(steps)) ** off
 
-    return stochastic_solution_rung(
-        stochastic(**fields), (ONE, disturbed("strong", change))
-    )
+    return strong_rung(stochastic(**fields), (ONE, disturbed("strong", change)))
 
 
 @SHARES
@@ -428,10 +409,10 @@ def test_means_may_be_off_by_their_sampling_error(sign, share):
     deviation = np.std(SAMPLES, ddof=1) / math.sqrt(COUNT)
     limit = scipy.stats.t.isf(1e-3 / 2 / 2, COUNT - 1) * deviation
 
-    def change(states):
+    def change(states, label):
         return states + sign * share * limit
 
-    result = law_rung(stochastic(), (disturbed("samples", change),))
+    result = law_rung(stochastic(), (disturbed("sample", change),))
     check = [f for f in result.figures if f.claim.startswith("E[y1] ")]
     assert [f.limit for f in check] == [pytest.approx(limit, rel=1e-9)]
     assert [f.share for f in check] == [pytest.approx(share, rel=1e-6)]
@@ -447,7 +428,9 @@ def test_laws_may_differ_at_a_level_of_a_thousandth(share):
     deviation = np.std(SAMPLES, ddof=1) * math.sqrt(2 / COUNT)
     move = scipy.stats.t.isf(p / 2, 2 * COUNT - 2) * deviation
     known = stochastic(law=Law(1.0, 8, ()))
-    result = law_rung(known, (ONE, disturbed("samples", lambda states: states + move)))
+    result = law_rung(
+        known, (ONE, disturbed("sample", lambda states, label: states + move))
+    )
     (figure,) = result.figures
     assert figure.limit == pytest.approx(3.0)
     assert result.verdict == verdict(share)

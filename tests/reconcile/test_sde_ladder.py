@@ -10,7 +10,7 @@ import pytest
 
 import hybrid_nds
 from hybrid_nds.reconcile import list_fixtures, load_fixture, reconcile
-from hybrid_nds.reconcile._sde_plan import plan_stochastic_fixture
+from hybrid_nds.reconcile._ladder import plan_fixture
 from hybrid_nds.reconcile._stacks import RECORD
 
 
@@ -52,10 +52,10 @@ def test_fields_and_schemes_hold_on_recorded_results():
 
 def test_a_method_is_no_twin_where_its_steps_differ():
     # SRA1 takes a diffusion that depends on time at other times in either stack.
-    fading = plan_stochastic_fixture(load_fixture("additive_time"))
+    fading = plan_fixture(load_fixture("additive_time"))
     assert "SRA1" not in fading.twins
     assert any(words.startswith("SRA1") for words in fading.near_twins)
-    constant = plan_stochastic_fixture(load_fixture("double_well"))
+    constant = plan_fixture(load_fixture("double_well"))
     assert "SRA1" in constant.twins
 
 

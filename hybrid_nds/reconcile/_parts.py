@@ -1,0 +1,111 @@
+"""The vector fields of a problem, and what both stacks are asked about each."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from .._core import QUICKLY
+from ..problems import ODEProblem
+from ._stacks import Question
+
+PARTS = ("field", "jacobian on ones", "jacobian on waves", "time gradient")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FieldPoints:
+    """A vector field, and the times and states where it is compared.
+
+    **Fields:** the field as that of an ordinary problem; the states, shape
+    `(points, n)`; and the times, shape `(points,)`.
+    """
+
+    problem: ODEProblem
+    points: np.ndarray
+    times: np.ndarray
+
+    def question(self, label: str) -> Question:
+        """Each of `PARTS` at the points, shape `(points, n)`.
+
+        **Arguments:** the label of the field, empty where the problem has but one.
+        """
+        kind = f"part of {label}" if label else "part"
+        return Question(kind, PARTS, functools.partial(_parts, self))
+
+
+def disturbed(states: np.ndarray) -> np.ndarray:
+    """States, and after them each moved by up to a tenth of itself."""
+    wave = 1 + 0.1 * np.cos(np.arange(states.size)).reshape(states.shape)
+    return np.concatenate([states, states * wave])
+
+
+def directions(n: int) -> dict[str, np.ndarray]:
+    """The vectors that Jacobians are applied to: any wrong entry shows in one."""
+    return {
+        "jacobian on ones": np.ones(n),
+        "jacobian on waves": np.cos(1.0 + np.arange(n)),
+    }
+
+
+def flat_field(problem: ODEProblem) -> Callable[[Any, Any], Any]:
+    """The field on flat states, `(t, u) -> du`."""
+    unravel = ravel_pytree(problem.y0)[1]
+
+    def flat(t: Any, u: Any) -> Any:
+        return ravel_pytree(problem.field(t, unravel(u), problem.args))[0]
+
+    return flat
+
+
+def run_once(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function compiled as one program, quickly rather than for speed."""
+    return jax.jit(function, compiler_options=dict(QUICKLY))
+
+
+def _parts(field: FieldPoints, backend: str) -> Sequence[np.ndarray]:
+    parts = _lowered_parts(field) if backend == "julia" else _traced_parts(field)
+    return [np.asarray(parts[name]) for name in PARTS]
+
+
+def _traced_parts(field: FieldPoints) -> Mapping[str, Any]:
+    dynamic, static = eqx.partition(field.problem, eqx.is_inexact_array)
+    vectors = directions(field.points.shape[1])
+
+    def at(dynamic: Any, t: Any, u: Any) -> dict[str, Any]:
+        flat = flat_field(eqx.combine(dynamic, static))
+        along = functools.partial(jax.jvp, lambda u: flat(t, u), (u,))
+        return {
+            "field": flat(t, u),
+            **{name: along((jnp.asarray(v),))[1] for name, v in vectors.items()},
+            "time gradient": jax.jacfwd(flat, argnums=0)(t, u),
+        }
+
+    return run_once(jax.vmap(at, in_axes=(None, 0, 0)))(
+        dynamic, field.times, field.points
+    )
+
+
+def _lowered_parts(field: FieldPoints) -> Mapping[str, Any]:
+    from ..backends.julia import LoweredEvaluator
+
+    evaluate = LoweredEvaluator(field.problem)
+    values = [
+        evaluate(u, float(t)) for t, u in zip(field.times, field.points, strict=True)
+    ]
+    vectors = directions(field.points.shape[1])
+    return {
+        "field": np.stack([f for f, _, _ in values]),
+        **{
+            name: np.stack([jacobian @ v for _, jacobian, _ in values])
+            for name, v in vectors.items()
+        },
+        "time gradient": np.stack([g for _, _, g in values]),
+    }

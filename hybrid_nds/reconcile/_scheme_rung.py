@@ -1,0 +1,61 @@
+"""L1: twin schemes, the same steps on both stacks."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ._plan import Plan
+from ._report import Figure, RungResult
+from ._stacks import Stack
+
+
+def scheme_rung(plan: Plan, a: Stack, b: Stack) -> RungResult:
+    """L1: twin schemes in the same fixed steps, along the same path if there is one."""
+    if not plan.twins:
+        return RungResult("L1", reason=plan.no_twins, applies=False)
+    limits, derivation = plan.scheme_limits()
+    figures = []
+    for twin in plan.twins:
+        question = plan.scheme(twin)
+        (first,), (second,) = a.ask(question), b.ask(question)
+        figures.append(
+            state_figure(
+                plan.scheme_claim(twin),
+                first,
+                second,
+                plan.scale,
+                limits[twin],
+                derivation,
+            )
+        )
+    return RungResult("L1", tuple(figures))
+
+
+def state_figure(
+    claim: str,
+    states: np.ndarray,
+    reference: np.ndarray,
+    scale: np.ndarray,
+    limit: float,
+    derivation: str,
+    **fields: Any,
+) -> Figure:
+    """States against a reference, where they differ most beside |y| + scale.
+
+    **Arguments:** the claim; two arrays of the same shape, the last axis that of the
+    components; the scale of each; the limit as a part of |y| + scale; how that was
+    derived; and other fields of the figure.
+    """
+    size = np.abs(reference) + scale
+    error = np.abs(states - reference)
+    part = error / size
+    if not np.all(np.isfinite(part)):
+        return Figure(claim, math.inf, limit, derivation, **fields)
+    place = np.unravel_index(np.argmax(part), part.shape)
+    unit = float(size[place])
+    return Figure(
+        claim, float(error[place]), limit * unit, derivation, size=unit, **fields
+    )
