@@ -114,15 +114,11 @@ def path_solver(
             max_steps=steps + 1,
             **options,
         )
-        leaves = [
-            leaf.reshape(leaf.shape[0], -1) for leaf in jtu.tree_leaves(solution.ys)
-        ]
-        return leaves, solution.succeeded
+        return problem.flat_state.flatten(solution.ys), solution.succeeded
 
     @functools.partial(jax.jit, compiler_options=dict(QUICKLY) if quick else None)
     def many(dw: Any, h: Any) -> Any:
-        leaves, succeeded = jax.vmap(along)(dw, h)
-        flat = jnp.concatenate(leaves, axis=-1)
+        flat, succeeded = jax.vmap(along)(dw, h)
         return jnp.where(succeeded[:, None, None], flat, jnp.nan)
 
     def together(dw: np.ndarray, areas: np.ndarray | None) -> np.ndarray:

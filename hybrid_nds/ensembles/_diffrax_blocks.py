@@ -18,7 +18,6 @@ from jaxtyping import PyTree
 from ..problems import Problem
 from ..solution import Provenance
 from ..solving import solve
-from ._layout import flatten_states
 from ._plan import BlockResult, Plan, Trajectories, initial_states, keep
 
 
@@ -77,7 +76,7 @@ def _program(
             return (
                 jnp.asarray(solution.outcome._value),
                 jnp.asarray(solution.end_time, dtype),
-                flatten_states(solution.ys, 1),
+                problem.flat_state.flatten(solution.ys),
             )
 
         return jax.vmap(one)(indices, y0s)

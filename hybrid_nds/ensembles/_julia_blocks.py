@@ -21,7 +21,6 @@ from ..noise import BrownianPath, LevyArea
 from ..problems import SDEProblem
 from ..solution import Provenance
 from ..solving import solve
-from ._layout import flatten_states
 from ._moments import Moments
 from ._plan import BlockResult, Plan, Trajectories, initial_states, keep
 
@@ -117,7 +116,9 @@ class JuliaBlocks:
             solver=solver,
             dt=dt,
             saveat=plan.saveat,
-            y0=None if y0s is None else np.asarray(flatten_states(y0s, 1)),
+            y0=None
+            if y0s is None
+            else np.asarray(plan.problem.flat_state.flatten(y0s)),
             threads=self.threads,
             **more,
         )
@@ -145,7 +146,7 @@ class JuliaBlocks:
             solution = solve(problem, "julia", saveat=plan.saveat, throw=False, **own)
             self.provenance = solution.provenance
             # Times that were not reached are left out of a solution.
-            states = np.asarray(flatten_states(solution.ys, 1))
+            states = np.asarray(problem.flat_state.flatten(solution.ys))
             found.outcomes[place] = int(np.asarray(solution.outcome._value))
             found.ends[place] = float(np.asarray(solution.end_time))
             found.values[place, : len(states)] = states[:times]

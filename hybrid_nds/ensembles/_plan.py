@@ -16,7 +16,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from ..problems import Problem
 from ..solution import SUCCESSES, UNSTABLE
-from ._layout import Layout, State, structure_of
+from ._layout import Layout, State
 from ._reduction import Reduction, observe, observed_layout
 
 # Far from the small numbers that a Brownian path draws its own keys with.
@@ -66,7 +66,7 @@ class Plan:
         )
         return Layout(
             np.asarray(times, self.problem.dtype),
-            structure_of(self.problem.y0),
+            self.problem.flat_state.structure,
             self.n,
         )
 

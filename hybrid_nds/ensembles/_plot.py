@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Float, PyTree
 
 from .._core import COLORS, QUIET, Panels
+from ..problems import FlatState
 
 _PATHS = 30
 _SHOWN = 6
@@ -84,7 +84,7 @@ def pick(tree: PyTree, component: int, lead: int) -> np.ndarray:
 
     **Raises:** `ValueError` for a component that is not there.
     """
-    flat = _flat(tree, lead)
+    flat = FlatState.below(tree, lead).flatten(tree)
     if not 0 <= component < flat.shape[-1]:
         raise ValueError(
             f"Ensemble.plot: `component` must be from 0 to {flat.shape[-1] - 1}, got "
@@ -98,7 +98,7 @@ def each(tree: PyTree, lead: int, panels: Panels) -> Any:
 
     **Returns:** pairs of axes and component, for the first few components.
     """
-    count = min(_flat(tree, lead).shape[-1], _SHOWN)
+    count = min(FlatState.below(tree, lead).dimension, _SHOWN)
     size = (6.4, 1.2 + (3.0 if count == 1 else 1.7 * count))
     found = np.ravel(panels.subplots(count, sharex=True, size=size))
     for k, axes in enumerate(found):
@@ -111,8 +111,3 @@ def label_last(axes: Any, label: str) -> None:
     for one in axes:
         one.set_xlabel("")
     axes[-1].set_xlabel(label)
-
-
-def _flat(tree: PyTree, lead: int) -> np.ndarray:
-    leaves = [leaf.reshape(*leaf.shape[:lead], -1) for leaf in jtu.tree_leaves(tree)]
-    return np.concatenate(leaves, axis=-1)

@@ -14,9 +14,11 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 
-from ._layout import Layout, State, flatten_states, structure_of, unflatten
+from ..problems import FlatState
+from ._layout import Layout, State
 
 Observable = Callable[[PyTree], Any]
 """A function of one state, evaluated in JAX."""
@@ -83,13 +85,15 @@ def observed_layout(reduction: Reduction, layout: Layout) -> Layout:
             f"{owner}: `of` must return real floating-point arrays (or booleans) for "
             f"one state, got {shape}."
         )
-    return Layout(layout.times, structure_of(shape), layout.trajectories)
+    return Layout(layout.times, FlatState(shape).structure, layout.trajectories)
 
 
 @eqx.filter_jit
 def _observe(of: Observable, structure: PyTree, values: jax.Array) -> jax.Array:
+    state = FlatState(structure)
+
     def one(flat: jax.Array) -> jax.Array:
-        return flatten_states(of(unflatten(structure, flat)), 0)
+        return ravel_pytree(of(state.unflatten(flat)))[0]
 
     return jax.vmap(jax.vmap(one))(values)
 

@@ -6,6 +6,7 @@ from ._fingerprints import (
     problem_fingerprint as problem_fingerprint,
     traced_text as traced_text,
 )
+from ._flat_state import FlatState as FlatState
 from ._forward_mode import (
     forward_mode_named as forward_mode_named,
     forward_problem as forward_problem,

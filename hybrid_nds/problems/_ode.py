@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import jax.tree_util as jtu
@@ -88,6 +89,11 @@ class ODEProblem(Problem):
     @property
     def terms(self) -> tuple[Term, ...]:
         return (Term("field", self.field),)
+
+    def flat_field(self) -> Callable[[Any, Any], Array]:
+        """The field on flat states in the order of `ravel_pytree`: `(t, u) -> (n,)`."""
+        state = self.flat_state
+        return lambda t, u: state.flatten(self.field(t, state.unflatten(u), self.args))
 
 
 def _check_mass_matrix(

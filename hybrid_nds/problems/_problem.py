@@ -10,6 +10,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from ._flat_state import FlatState
 from ._kind import Kind, KindName, Term
 
 
@@ -35,6 +36,11 @@ class Problem(eqx.Module):
     def dimension(self) -> int:
         """The number of scalars in the state."""
         return sum(leaf.size for leaf in jtu.tree_leaves(self.y0))
+
+    @property
+    def flat_state(self) -> FlatState:
+        """The layout of the state as one vector."""
+        return FlatState(self.y0)
 
     @property
     def dtype(self) -> np.dtype:

@@ -142,16 +142,16 @@ class SDEProblem(Problem):
 
     def flat_drift(self) -> Callable[[Any, Any], Array]:
         """The drift on flat states in the order of `ravel_pytree`: `(t, u) -> (n,)`."""
-        unravel = ravel_pytree(self.y0)[1]
-        return lambda t, u: ravel_pytree(self.drift(t, unravel(u), self.args))[0]
+        state = self.flat_state
+        return lambda t, u: state.flatten(self.drift(t, state.unflatten(u), self.args))
 
     def flat_diffusion(self) -> Callable[[Any, Any], Array]:
         """The diffusion on flat states: `(t, u) -> (n,)` for scalar and diagonal
         noise, `(n, m)` where `matrix_noise` holds."""
-        unravel = ravel_pytree(self.y0)[1]
+        state = self.flat_state
 
         def flat(t: Any, u: Any) -> Array:
-            g = self.diffusion(t, unravel(u), self.args)
+            g = self.diffusion(t, state.unflatten(u), self.args)
             return _flatten_diffusion(g, self.matrix_noise, self.noise_dimension)
 
         return flat

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..lowering import expression_depth
 from ..problems import ODEProblem
-from ._parts import PARTS, FieldPoints, directions, flat_field, run_once
+from ._parts import PARTS, FieldPoints, directions, run_once
 from ._plan import Plan
 from ._report import Figure, RungResult
 from ._stacks import Stack
@@ -66,7 +66,7 @@ def _field_figures(label: str, field: FieldPoints, a: Stack, b: Stack) -> list[F
 
 def part_depths(field: FieldPoints) -> Mapping[str, int]:
     """The longest chain of roundings in each part."""
-    flat = flat_field(field.problem)
+    flat = field.problem.flat_field()
     n = field.points.shape[1]
     t, u = jnp.asarray(field.times[0]), jnp.asarray(field.points[0])
     depths = {"field": expression_depth(lambda t, u: [flat(t, u)], t, u)}
@@ -102,7 +102,7 @@ def _magnitudes(problem: ODEProblem, t: Any, u: Any) -> dict[str, Any]:
     leaves, rebuild = _weights(problem)
 
     def field(t: Any, u: Any, leaves: Any) -> Any:
-        return flat_field(rebuild(leaves))(t, u)
+        return rebuild(leaves).flat_field()(t, u)
 
     def magnitude(function: Any) -> Any:
         # function(t, u, leaves) -> (n,)

@@ -19,7 +19,7 @@ from ..solving import solve
 from ._analyses import PlannedAnalysis
 from ._field_rung import UNIT, part_depths, part_magnitudes
 from ._fixtures import Fixture, NamedObservable
-from ._parts import FieldPoints, disturbed, flat_field
+from ._parts import FieldPoints, disturbed
 from ._plan import Plan
 from ._scale import first_scale, given_scale, typical_scale
 from ._stacks import Question
@@ -193,7 +193,7 @@ def plan_ode_problem(
     """
     t0, t1 = float(problem.t0), float(problem.t1)
     times = t0 + (t1 - t0) * np.linspace(0.1, 1.0, 10)
-    flat = flat_field(problem)
+    flat = problem.flat_field()
     u0 = np.asarray(ravel_pytree(problem.y0)[0])
     radius = float(
         np.max(np.abs(np.linalg.eigvals(np.asarray(jax.jacfwd(flat, 1)(t0, u0)))))
@@ -215,7 +215,7 @@ def plan_ode_problem(
             atol=1e-12,
             saveat=times,
         )
-        return flat_states(solution.ys, len(times)) * scale
+        return np.asarray(problem.flat_state.flatten(solution.ys)) * scale
 
     if scale is None:
         rough = first_scale(u0, np.asarray(flat(t0, u0)) * (t1 - t0))
@@ -274,16 +274,10 @@ def _solve_states(
         problem, backend, saveat=times, throw=False, max_steps=1_000_000, **options
     )
     states = np.full((count, n), np.nan)
-    reached = flat_states(solution.ys, len(np.asarray(solution.ts)))
+    reached = np.asarray(problem.flat_state.flatten(solution.ys))
     if bool(solution.succeeded):
         states[: len(reached)] = reached
     return states
-
-
-def flat_states(ys: Any, count: int) -> np.ndarray:
-    """Saved states as `(times, n)`, in the order of `ravel_pytree`."""
-    leaves = [np.asarray(leaf).reshape(count, -1) for leaf in jtu.tree_leaves(ys)]
-    return np.concatenate(leaves, axis=1)
 
 
 class _ScaledField(eqx.Module):

@@ -11,7 +11,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 
 from .._core import QUICKLY
 from ..problems import ODEProblem
@@ -55,16 +54,6 @@ def directions(n: int) -> dict[str, np.ndarray]:
     }
 
 
-def flat_field(problem: ODEProblem) -> Callable[[Any, Any], Any]:
-    """The field on flat states, `(t, u) -> du`."""
-    unravel = ravel_pytree(problem.y0)[1]
-
-    def flat(t: Any, u: Any) -> Any:
-        return ravel_pytree(problem.field(t, unravel(u), problem.args))[0]
-
-    return flat
-
-
 def run_once(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function compiled as one program, quickly rather than for speed."""
     return jax.jit(function, compiler_options=dict(QUICKLY))
@@ -80,7 +69,7 @@ def _traced_parts(field: FieldPoints) -> Mapping[str, Any]:
     vectors = directions(field.points.shape[1])
 
     def at(dynamic: Any, t: Any, u: Any) -> dict[str, Any]:
-        flat = flat_field(eqx.combine(dynamic, static))
+        flat = eqx.combine(dynamic, static).flat_field()
         along = functools.partial(jax.jvp, lambda u: flat(t, u), (u,))
         return {
             "field": flat(t, u),

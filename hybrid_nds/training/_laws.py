@@ -18,6 +18,7 @@ from ..measures._differentiable import (
     energy_statistic,
     sinkhorn_statistic,
 )
+from ..problems import FlatState
 from ..solving import solve
 from ._batches import check_times, check_trajectories
 from ._losses import Loss, Value
@@ -147,8 +148,7 @@ class LawLoss(Loss):
 
 def _rows(tree: PyTree, joint: bool) -> Float[Array, "times samples d"]:
     """States as vectors; one time alone, with all numbers of a path, where `joint`."""
-    leaves = [x.reshape(*x.shape[:2], -1) for x in jtu.tree_leaves(tree)]
-    whole = jnp.concatenate(leaves, axis=-1)
+    whole = FlatState.below(tree, 2).flatten(tree)
     if joint:
         return whole.reshape(1, whole.shape[0], -1)
     return jnp.swapaxes(whole, 0, 1)

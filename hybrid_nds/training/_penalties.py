@@ -17,6 +17,7 @@ from jax.lax import stop_gradient
 from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
 
 from .._core import check_whole, with_forward_rule
+from ..problems import FlatState
 from ..stability.local import Norm, check_norm, check_weight
 from ._abscissa import excess, measures, smoothed_abscissa
 from ._losses import Loss, Value
@@ -95,7 +96,7 @@ class ContractionPenalty(Loss):
         states = self._states(batch, point_key)
         example = jtu.tree_map(lambda leaf: leaf[0], states)
         field = flat_field(owner, model, example, self.args)
-        points = jax.vmap(lambda y: ravel_pytree(y)[0])(states)
+        points = FlatState(example).flatten(states)
         dtype, n = points.dtype, points.shape[1]
         P = check_weight(owner, self.weight, n, dtype)
         first, last = (jnp.asarray(t, dtype) for t in self.times)
@@ -201,7 +202,7 @@ class SpectralAbscissaPenalty(Loss):
     def __call__(self, model: PyTree, batch: PyTree, key: PRNGKeyArray) -> Value:
         owner = "SpectralAbscissaPenalty"
         example = jtu.tree_map(lambda leaf: leaf[0], self.states)
-        points = jax.vmap(lambda y: ravel_pytree(y)[0])(self.states)
+        points = FlatState(example).flatten(self.states)
         dtype = points.dtype
         timed_field = flat_field(owner, model, example, self.args)
         fixed_field = flat_field(owner, _fixed(model), example, self.args)

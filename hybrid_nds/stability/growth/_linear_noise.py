@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Float
 
 from ...backends import state_size
@@ -56,7 +55,7 @@ def linear_noise(owner: str, problem: ODEProblem | SDEProblem) -> LinearNoise:
         problem = to_ito(forward_problem(problem))
         drift, diffusion = problem.flat_drift(), problem.flat_diffusion()
     else:
-        drift, diffusion = flat_field(forward_problem(problem)), None
+        drift, diffusion = forward_problem(problem).flat_field(), None
     n = problem.dimension
     random = np.random.default_rng(8)
     # In the units of the problem: terms that it can see there may vanish elsewhere.
@@ -78,12 +77,6 @@ def linear_noise(owner: str, problem: ODEProblem | SDEProblem) -> LinearNoise:
     else:
         b = np.stack([np.diag(np.eye(n)[j]) @ tensor for j in range(n)])
     return LinearNoise(a, b, precision)
-
-
-def flat_field(problem: ODEProblem) -> Any:
-    """The field of an ordinary problem on flat states."""
-    unravel = ravel_pytree(problem.y0)[1]
-    return lambda t, u: ravel_pytree(problem.field(t, unravel(u), problem.args))[0]
 
 
 def _matrices(

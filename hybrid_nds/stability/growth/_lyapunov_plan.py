@@ -7,11 +7,9 @@ import math
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import jax.random as jr
 import jax.tree_util as jtu
 import numpy as np
-from jax.flatten_util import ravel_pytree
 
 from ..._core import check_whole, is_concrete
 from ...ensembles._checks import check_initial
@@ -233,14 +231,13 @@ def start_states(
         text = str(error).removeprefix("ensemble")
         raise type(error)(owner + text) from error
     if checked is None:
-        flat = np.asarray(ravel_pytree(problem.y0)[0])
+        flat = np.asarray(problem.flat_state.flatten(problem.y0))
         return np.tile(flat, (chains, 1))
     if callable(checked):
         # Apart from the keys of the noise, which fold in the chain first.
         keys = jr.split(jr.fold_in(key, 2**31 - 1), chains)
         checked = jax.vmap(checked)(keys)
-    flatten = lambda y: ravel_pytree(y)[0]
-    return np.asarray(jax.vmap(flatten)(jtu.tree_map(jnp.asarray, checked)))
+    return np.asarray(problem.flat_state.flatten(checked))
 
 
 def start_directions(n: int, k: int, chains: int) -> np.ndarray:

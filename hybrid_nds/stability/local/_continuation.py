@@ -30,7 +30,6 @@ from ._field import (
     flat_state,
     frozen_time,
     point_text,
-    shaped,
 )
 from ._saved_branch import SavedBranch
 
@@ -354,7 +353,7 @@ def _branch(
     return Branch(
         parameters=np.array([parameter for _, parameter in pairs]),
         points=points,
-        states=shaped(problem, points),
+        states=problem.flat_state.unflatten(points),
         errors=np.array([place.error for place in places]),
         eigenvalues=np.array([place.spectrum.eigenvalues for place in places]),
         eigenvalue_errors=np.array([place.spectrum.errors for place in places]),

@@ -24,7 +24,6 @@ from ._field import (
     flat_field,
     frozen_time,
     point_text,
-    shaped,
     time_slopes,
     uniform_points,
 )
@@ -196,7 +195,7 @@ def contraction_rate(
         level=level,
         measures=found,
         worst_point=worst[:-1],
-        worst_state=shaped(problem, worst[:-1]),
+        worst_state=problem.flat_state.unflatten(worst[:-1]),
         worst_time=float(worst[-1]),
         settings={
             "low": low[:-1],

@@ -28,7 +28,6 @@ from ._field import (
     frozen_time,
     jacobians,
     point_text,
-    shaped,
     spectrum,
     uniform_points,
 )
@@ -186,7 +185,7 @@ def equilibria(
     hits = np.array([group.hits for group in inside])
     return Equilibria(
         points=points,
-        states=shaped(problem, points),
+        states=problem.flat_state.unflatten(points),
         errors=np.array([group.error for group in inside]),
         residuals=np.array([group.residual for group in inside]),
         eigenvalues=np.stack([group.spectrum.eigenvalues for group in inside]),

@@ -137,7 +137,7 @@ def point_text(point: np.ndarray, digits: int = 6) -> str:
 def flat_state(owner: str, problem: ODEProblem, y: PyTree) -> np.ndarray:
     """A state as a flat vector, `problem.y0` for `None`."""
     if y is None:
-        return np.asarray(ravel_pytree(problem.y0)[0])
+        return np.asarray(problem.flat_state.flatten(problem.y0))
     return _broadcast(owner, "y", problem, y, scalar=False)
 
 
@@ -198,16 +198,6 @@ def _broadcast(
             f"{owner}: `{name}` must be finite, but contains NaN or infinity."
         )
     return flat
-
-
-def shaped(problem: ODEProblem, flat: np.ndarray) -> PyTree:
-    """Flat states, shape `(*leading, n)`, as a pytree with those leading axes."""
-    sizes, whole = jtu.tree_flatten(problem.y0)
-    ends = np.cumsum([leaf.size for leaf in sizes])[:-1]
-    parts = np.split(flat, ends, axis=-1)
-    shapes = [(*flat.shape[:-1], *leaf.shape) for leaf in sizes]
-    leaves = [part.reshape(s) for part, s in zip(parts, shapes, strict=True)]
-    return jtu.tree_unflatten(whole, leaves)
 
 
 def frozen_time(

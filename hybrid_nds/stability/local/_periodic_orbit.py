@@ -19,7 +19,6 @@ from ._field import (
     check_problem,
     flat_field,
     flat_state,
-    shaped,
     spectrum,
 )
 from ._jacobian_spectrum import complex_text, draw_eigenvalues
@@ -270,7 +269,7 @@ def _result(
         period_error=change_of_period + round_off,
         point=shot.point,
         point_error=point_error + precision * size,
-        state=shaped(target.problem, shot.point),
+        state=target.problem.flat_state.unflatten(shot.point),
         multipliers=values,
         multiplier_errors=errors,
         trivial_multiplier=trivial,

@@ -18,7 +18,7 @@ from ...analysis import AnalysisError
 from ...problems import ODEProblem, VectorField, tangent_problem
 from ...solution import Provenance, SolveError
 from ...solving import solve
-from ._field import field_values, flat_field, shaped, time_slopes
+from ._field import field_values, flat_field, time_slopes
 
 DEFAULT_SOLVERS = {"diffrax": "Dopri8", "julia": "Vern9"}
 _SAMPLES = 2000
@@ -64,7 +64,7 @@ class Target:
     @functools.cached_property
     def forced(self) -> bool:
         """Whether the field depends on time."""
-        u = flat_state_of(self.problem.y0)
+        u = np.asarray(self.problem.flat_state.flatten(self.problem.y0))
         # At several states and times: the derivative may vanish at one.
         span = float(self.problem.t1) - float(self.problem.t0)
         span = span if np.isfinite(span) else 1.0
@@ -83,7 +83,7 @@ class Target:
         units = np.asarray(period, dtype), np.asarray(self.unit, dtype)
         own = (*units, self.problem.t0, self.problem.args)
         # A power of two, by which nothing is rounded.
-        y0 = shaped(self.problem, (point / self.unit).astype(dtype))
+        y0 = self.problem.flat_state.unflatten((point / self.unit).astype(dtype))
         return ODEProblem(Scaled(self.problem.field), y0, 0.0, 1.0, own)
 
     def shot(self, point: np.ndarray, period: float) -> Shot:
@@ -97,7 +97,7 @@ class Target:
         )
         solution = self._solve(made, period)
         state, tangents = jtu.tree_map(lambda leaf: np.asarray(leaf)[-1], solution.ys)
-        end = flat_state_of(state).astype(float) * self.unit
+        end = self.problem.flat_state.flatten(state).astype(float) * self.unit
         return Shot(
             point=point,
             period=period,
@@ -113,7 +113,9 @@ class Target:
         times = np.linspace(0, 1, points + 1).astype(self.problem.dtype)
         made = self.scaled(shot.point, shot.period)
         solution = self._solve(made, shot.period, saveat=times)
-        return flat_states(solution.ys) * self.unit
+        return (
+            np.asarray(self.problem.flat_state.flatten(solution.ys), float) * self.unit
+        )
 
     def _solve(self, made: Any, period: float, **more: Any) -> Any:
         try:
@@ -268,7 +270,8 @@ def estimate_period(target: Target, start: np.ndarray) -> tuple[np.ndarray, floa
     run = target.scaled(start, span)
     times = np.linspace(0, 1, _SAMPLES + 1).astype(problem.dtype)
     solution = target._solve(run, span, saveat=times)
-    states = flat_states(solution.ys)[_SAMPLES // 2 :] * target.unit
+    states = target.problem.flat_state.flatten(solution.ys)
+    states = np.asarray(states, float)[_SAMPLES // 2 :] * target.unit
     gaps = np.linalg.norm(states - states[0], axis=1)
     far = float(gaps.max())
     away = int(np.argmax(gaps > far / 2))
@@ -282,14 +285,3 @@ def estimate_period(target: Target, start: np.ndarray) -> tuple[np.ndarray, floa
             "round it, or `guess` and `period`."
         )
     return states[0], float(back[0]) / _SAMPLES * span
-
-
-def flat_state_of(y: PyTree) -> np.ndarray:
-    """A state as a flat vector."""
-    return np.concatenate([np.ravel(np.asarray(leaf)) for leaf in jtu.tree_leaves(y)])
-
-
-def flat_states(ys: PyTree) -> np.ndarray:
-    """States with a leading axis of times, each flat."""
-    leaves = [np.asarray(leaf, float) for leaf in jtu.tree_leaves(ys)]
-    return np.concatenate([leaf.reshape(len(leaf), -1) for leaf in leaves], axis=1)

@@ -27,7 +27,6 @@ from ._field import (
     flat_field,
     spectrum,
 )
-from ._shooting import flat_states
 
 _IMPLICIT = {"diffrax": "Kvaerno5", "julia": "Rodas5P"}
 
@@ -203,7 +202,7 @@ def stiffness(
         rough = solve(problem, backend, solver="Tsit5", throw=False, **shared)
         clock = np.asarray(smooth.ts, float)
         wanted = np.unique(np.linspace(0, len(clock) - 2, samples).astype(int))
-        states = flat_states(smooth.ys)[wanted].astype(problem.dtype)
+        states = np.asarray(problem.flat_state.flatten(smooth.ys))[wanted]
         matrices = np.asarray(
             _jacobians_along(problem, clock[wanted].astype(problem.dtype), states)
         )

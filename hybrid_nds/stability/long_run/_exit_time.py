@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import scipy.stats
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Float, Int, PRNGKeyArray
 
 from ..._core import Panels, check_whole, precision_of
@@ -304,7 +303,6 @@ class _Run:
         grid = dt * np.arange(count + 1)
         part = _later(problem, self.done * dt, grid[-1])
         key = jr.fold_in(self.key, self.done)
-        unravel = ravel_pytree(problem.y0)[1]
         padded = np.resize(np.arange(self.inside.size), size)
         with warnings.catch_warnings():
             # Of trajectories that fail once they have left.
@@ -316,15 +314,11 @@ class _Run:
                 # As the span is in the problem's precision.
                 dt=(float(part.t1) - float(part.t0)) / count,
                 saveat=jnp.asarray(t0 + grid[1:], problem.dtype),
-                initial=jax.vmap(unravel)(jnp.asarray(self.states[padded])),
+                initial=problem.flat_state.unflatten(self.states[padded]),
                 **options,
             )
         self.provenance, self.runner = found.provenance, found.runner
-        leaves = [
-            np.asarray(leaf).reshape(size, count, -1)
-            for leaf in jax.tree_util.tree_leaves(found.ys)
-        ]
-        later = np.concatenate(leaves, axis=2)
+        later = np.asarray(problem.flat_state.flatten(found.ys))
         states = np.concatenate([self.states[padded][:, None], later], axis=1)
         seed = np.asarray(jr.key_data(jr.fold_in(key, 1))).ravel().tolist()
         own = slice(0, self.inside.size)
@@ -394,7 +388,7 @@ def _check(problem: Any, n: Any, dt: Any, correction: Any, level: Any) -> None:
 def _starts(problem: SDEProblem, initial: Any, n: int, key: PRNGKeyArray) -> np.ndarray:
     """The flat initial states, `(n, components)`."""
     if initial is None:
-        flat = np.asarray(ravel_pytree(problem.y0)[0])
+        flat = np.asarray(problem.flat_state.flatten(problem.y0))
         return np.broadcast_to(flat, (n, flat.size)).copy()
     states = (
         jax.vmap(lambda i: initial(jr.fold_in(key, i)))(jnp.arange(n))

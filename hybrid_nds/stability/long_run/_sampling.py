@@ -14,13 +14,13 @@ import jax.numpy as jnp
 import jax.random as jr
 import jax.tree_util as jtu
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from ..._core import check_whole
 from ...analysis import AnalysisError, SavedProgress, progress_bar
 from ...ensembles import EnsembleError, ensemble
-from ...ensembles._layout import flatten_states, structure_of, unflatten
-from ...problems import ODEProblem, SDEProblem, forward_problem
+from ...problems import FlatState, ODEProblem, SDEProblem, forward_problem
 from ...solution import Provenance
 from ..growth import check_positive, times_of
 
@@ -157,8 +157,7 @@ def check_autonomous(
 
 
 def _time_derivatives(problem: ODEProblem | SDEProblem, states: Array) -> Array:
-    structure = structure_of(problem.y0)
-
+    state = problem.flat_state
     problem = forward_problem(problem)
 
     def fields(t: Array, y: PyTree) -> PyTree:
@@ -168,7 +167,7 @@ def _time_derivatives(problem: ODEProblem | SDEProblem, states: Array) -> Array:
         return problem.field(t, y, problem.args)
 
     def one(u: Array) -> Array:
-        y = unflatten(structure, u)
+        y = state.unflatten(u)
         moved = jax.jvp(
             lambda t: fields(t, y), (problem.t0,), (jnp.ones_like(problem.t0),)
         )
@@ -187,7 +186,7 @@ def check_observable(owner: str, problem: Any, observable: Any) -> None:
             f"{type(observable).__name__}."
         )
     try:
-        shape = eqx.filter_eval_shape(observable, structure_of(problem.y0))
+        shape = eqx.filter_eval_shape(observable, problem.flat_state.structure)
     except Exception as error:
         raise ValueError(
             f"{owner}: `observable` could not be evaluated for one state: "
@@ -208,8 +207,10 @@ def check_observable(owner: str, problem: Any, observable: Any) -> None:
 
 @eqx.filter_jit
 def _observe(observable: Callable, structure: PyTree, states: Array) -> Array:
+    state = FlatState(structure)
+
     def one(u: Array) -> Array:
-        return flatten_states(observable(unflatten(structure, u)), 0)
+        return ravel_pytree(observable(state.unflatten(u)))[0]
 
     return jax.vmap(jax.vmap(one))(states)
 
@@ -234,7 +235,7 @@ def sample_chains(
     **Raises:** [`AnalysisError`][hybrid_nds.analysis.AnalysisError] for a chain that
     diverges.
     """
-    owner, structure = plan.owner, structure_of(problem.y0)
+    owner, state = plan.owner, problem.flat_state
     times = plan.interval * np.arange(1, plan.per_segment + 1)
     times = times.astype(problem.dtype)
     # The field does not depend on time: one span, and one compilation, serves all.
@@ -263,16 +264,18 @@ def sample_chains(
                     backend=backend,
                     dt=dt,
                     saveat=times,
-                    initial=unflatten(structure, states),
+                    initial=state.unflatten(states),
                     throw=True,
                     **options,
                 )
             except EnsembleError as error:
                 raise _diverged(owner, error, before, plan.chains) from error
-            flat = np.asarray(flatten_states(jtu.tree_map(np.asarray, found.ys), 2))
+            flat = np.asarray(state.flatten(found.ys))
             values = flat
             if observable is not None:
-                values = np.asarray(_observe(observable, structure, jnp.asarray(flat)))
+                values = np.asarray(
+                    _observe(observable, state.structure, jnp.asarray(flat))
+                )
             values = np.asarray(values, np.float64)
             if not np.all(np.isfinite(values)):
                 chain, place, _ = np.argwhere(~np.isfinite(values))[0]
