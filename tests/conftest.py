@@ -7,14 +7,19 @@ import os
 import random
 import signal
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
-# Compiling is most of what a run does, and LLVM's last passes are three quarters of it
-# where random numbers are drawn. Without them operations are rounded as before; only
-# which product and sum become one instruction may differ. Before XLA reads its flags.
+# Compiling is most of what a run does; LLVM's last passes, and the emitters of fused
+# loops, are three quarters of it. Without them operations are rounded as before; only
+# which product and sum become one instruction may differ. Before XLA reads its flags,
+# of which it takes no unknown one: those of versions that are known to have them.
 LEVEL = "--xla_backend_optimization_level"
-if LEVEL not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {LEVEL}=1".lstrip()
+if LEVEL not in (flags := os.environ.get("XLA_FLAGS", "")):
+    flags += f" {LEVEL}=1"
+    if (0, 8) <= tuple(map(int, version("jaxlib").split(".")[:2])) <= (0, 10):
+        flags += " --xla_cpu_use_fusion_emitters=false"
+    os.environ["XLA_FLAGS"] = flags.lstrip()
 
 import compilation_cache  # noqa: E402
 import equinox as eqx  # noqa: E402

@@ -5,7 +5,7 @@ from ._arrays import (
     require_precision as require_precision,
     require_real_scalar as require_real_scalar,
 )
-from ._compile import QUICKLY as QUICKLY
+from ._compile import quick_options as quick_options
 from ._figures import (
     BAD as BAD,
     COLORS as COLORS,

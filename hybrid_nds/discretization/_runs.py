@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 
-from .._core import QUICKLY
+from .._core import quick_options
 from ..methods import find_solver
 from ..noise import StoredPath, coarsened
 from ..problems import ODEProblem, SDEProblem
@@ -116,7 +116,7 @@ def path_solver(
         )
         return problem.flat_state.flatten(solution.ys), solution.succeeded
 
-    @functools.partial(jax.jit, compiler_options=dict(QUICKLY) if quick else None)
+    @functools.partial(jax.jit, compiler_options=quick_options() if quick else None)
     def many(dw: Any, h: Any) -> Any:
         flat, succeeded = jax.vmap(along)(dw, h)
         return jnp.where(succeeded[:, None, None], flat, jnp.nan)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._core import QUICKLY
+from .._core import quick_options
 from ..problems import ODEProblem
 from ._stacks import Question
 
@@ -56,7 +56,7 @@ def directions(n: int) -> dict[str, np.ndarray]:
 
 def run_once(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function compiled as one program, quickly rather than for speed."""
-    return jax.jit(function, compiler_options=dict(QUICKLY))
+    return jax.jit(function, compiler_options=quick_options())
 
 
 def _parts(field: FieldPoints, backend: str) -> Sequence[np.ndarray]:
