@@ -1,4 +1,11 @@
-from ._arguments import check_whole as check_whole
+from ._arguments import (
+    check_choice as check_choice,
+    check_key as check_key,
+    check_level as check_level,
+    check_number as check_number,
+    check_positive as check_positive,
+    check_whole as check_whole,
+)
 from ._arrays import (
     concrete_array as concrete_array,
     is_concrete as is_concrete,

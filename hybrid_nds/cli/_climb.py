@@ -79,8 +79,7 @@ def climb_fixture(
     name: str, rungs: Sequence[str], mode: str, notify: Notify
 ) -> tuple[Report, bytes]:
     """Take one fixture up the ladder, and draw its report."""
-    from ..reconcile import load_fixture, reconcile
-    from ..reconcile._pages import draw
+    from ..reconcile import draw, load_fixture, reconcile
 
     report = reconcile(
         load_fixture(name),

@@ -68,9 +68,9 @@ def _find_julia() -> tuple[dict[str, str] | None, dict[str, Any]]:
         JuliaNotFoundError,
         configured,
         discover,
+        how_to_get_julia,
         session,
     )
-    from ..runtime._discovery import how_to_get_julia
 
     try:
         place = discover()

@@ -15,8 +15,7 @@ julia = typer.Typer(help="Install Julia, or configure one that is there.")
 @julia.command()
 def install() -> None:
     """Install Julia and its packages for this user (needs the internet)."""
-    from ..runtime import julia_source
-    from ..runtime._discovery import bridge_version
+    from ..runtime import bridge_version, julia_source
 
     if bridge_version() is None:
         fail('juliacall is not installed: pip install "hybrid_nds[julia]"', 2)
@@ -49,12 +48,12 @@ def configure(
         Configuration,
         ConfigurationError,
         JuliaNotFoundError,
+        check_julia,
         configuration_path,
         load_configuration,
         remove_configuration,
         save_configuration,
     )
-    from ..runtime._discovery import check_julia
 
     if remove:
         path = remove_configuration()

@@ -57,8 +57,7 @@ def run_studies(
     ] = None,
 ) -> None:
     """Run studies, print their claims, write a report; goes on where it was cut off."""
-    from ..studies import run_study, write_pages, write_report
-    from ..studies._executor import executor_of
+    from ..studies import executor_of, run_study, write_pages, write_report
 
     if every == bool(names):
         fail("name the studies to run, or say --all.", 2)

@@ -42,8 +42,7 @@ def validate(
     ] = Path("report"),
 ) -> None:
     """Take problems up the ladder of agreement and say which rungs hold."""
-    from ..reconcile import TELLING, list_fixtures
-    from ..reconcile._names import RUNGS, TITLES, julia_words
+    from ..reconcile import RUNGS, TELLING, TITLES, julia_words, list_fixtures
     from ..runtime import configured
     from ._climb import climb, default_jobs
     from ._ladder_table import LadderTable
@@ -124,7 +123,7 @@ def _problems(count: int) -> str:
 def _write(
     reports: Sequence[Report], plots: dict[str, bytes], folder: Path, mode: str
 ) -> Path:
-    from ..reconcile._pages import write_reports
+    from ..reconcile import write_reports
 
     try:
         return write_reports(reports, folder, mode, plots)

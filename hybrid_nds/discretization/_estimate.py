@@ -11,7 +11,7 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Float
 
-from .._core import Along, Axis, DrawnResult, Panels
+from .._core import Along, Axis, DrawnResult, Panels, check_level
 
 _METHOD = (
     "Least squares of log error over log step. The interval adds the variance from the "
@@ -151,8 +151,7 @@ def fit_order(
         raise ValueError(
             f"fit_order: `errors` must have shape ({h.size}, paths), got {table.shape}."
         )
-    if not 0 < level < 1:
-        raise ValueError(f"fit_order: `level` must be between 0 and 1, got {level}.")
+    check_level("fit_order", level)
     means = table.mean(axis=1)
     if not np.all(np.isfinite(means)) or np.any(means == 0):
         raise ValueError(

@@ -1,5 +1,6 @@
 """Ensembles: many trajectories, kept or reduced as they come."""
 
+from ._checks import check_initial as check_initial
 from ._ensemble import ensemble as ensemble
 from ._exits import ExitFlags as ExitFlags, ExitResult as ExitResult
 from ._histogram import Histogram as Histogram, HistogramResult as HistogramResult

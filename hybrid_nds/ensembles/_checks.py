@@ -7,9 +7,6 @@ from typing import Any, cast
 
 import diffrax
 import equinox as eqx
-import jax
-import jax.numpy as jnp
-import jax.random as jr
 import jax.tree_util as jtu
 import numpy as np
 from jax.sharding import Mesh
@@ -32,38 +29,6 @@ def check_problem(problem: Any) -> None:
             "ensemble: `problem` must be concrete: an ensemble runs in batches from "
             "Python. Inside jax.jit and jax.grad, use jax.vmap over solve."
         )
-
-
-def check_count(name: str, value: Any) -> int:
-    """A whole number of at least one."""
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or value < 1:
-        kind = ValueError if whole else TypeError
-        raise kind(f"ensemble: `{name}` must be a whole number ≥ 1, got {value!r}.")
-    return int(value)
-
-
-def check_key(key: Any, owner: str = "ensemble") -> PRNGKeyArray:
-    """One random key, in the new style."""
-    if not isinstance(key, jax.Array | np.ndarray) or not is_concrete(key):
-        given = type(key).__name__
-    elif jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ():
-        return cast(PRNGKeyArray, key)
-    elif key.dtype == np.uint32 and key.shape == (2,):
-        return jr.wrap_key_data(jnp.asarray(key))
-    else:
-        given = f"dtype {key.dtype}, shape {key.shape}"
-    raise TypeError(
-        f"{owner}: `key` must be one random key, such as jax.random.key(0), got "
-        f"{given}."
-    )
-
-
-def check_choice(name: str, value: Any, known: tuple[Any, ...]) -> None:
-    """One of a few values."""
-    if not any(value is one or value == one for one in known):
-        listing = ", ".join(repr(one) for one in known)
-        raise ValueError(f"ensemble: `{name}` must be one of {listing}; got {value!r}.")
 
 
 def check_solve(
@@ -119,7 +84,9 @@ def check_solve(
     return {**named, "max_steps": max_steps, **extra}, times
 
 
-def check_initial(initial: Any, problem: Any, n: int, key: PRNGKeyArray) -> Any:
+def check_initial(
+    initial: Any, problem: Any, n: int, key: PRNGKeyArray, owner: str = "ensemble"
+) -> Any:
     """A callable `key -> y0`, or arrays with a leading axis of `n`, or `None`.
 
     **Returns:** the callable, or the arrays as NumPy's.
@@ -127,7 +94,7 @@ def check_initial(initial: Any, problem: Any, n: int, key: PRNGKeyArray) -> Any:
     if initial is None:
         if not problem.kind.follows_path and n > 1:
             raise ValueError(
-                "ensemble: all trajectories of an ODEProblem are the same without "
+                f"{owner}: all trajectories of an ODEProblem are the same without "
                 "`initial`: pass a callable key -> y0, or the states of all as arrays "
                 f"with a leading axis of {n}."
             )
@@ -138,7 +105,7 @@ def check_initial(initial: Any, problem: Any, n: int, key: PRNGKeyArray) -> Any:
             states = eqx.filter_eval_shape(initial, key)
         except Exception as error:
             raise ValueError(
-                "ensemble: `initial` could not be evaluated as initial(key): "
+                f"{owner}: `initial` could not be evaluated as initial(key): "
                 f"{type(error).__name__}: {error}"
             ) from error
         lead: tuple[int, ...] = ()
@@ -147,14 +114,14 @@ def check_initial(initial: Any, problem: Any, n: int, key: PRNGKeyArray) -> Any:
             states = jtu.tree_map(np.asarray, initial)
         except (TypeError, ValueError) as error:
             raise TypeError(
-                "ensemble: `initial` must be a callable key -> y0 or arrays, got "
+                f"{owner}: `initial` must be a callable key -> y0 or arrays, got "
                 f"{type(initial).__name__}."
             ) from error
         lead = (n,)
     found = jtu.tree_structure(states)
     if found != wanted:
         raise ValueError(
-            f"ensemble: `initial` must have the structure of `y0`, {wanted}, got "
+            f"{owner}: `initial` must have the structure of `y0`, {wanted}, got "
             f"{found}."
         )
     for (path, y), state in zip(
@@ -163,13 +130,13 @@ def check_initial(initial: Any, problem: Any, n: int, key: PRNGKeyArray) -> Any:
         shape = (*lead, *y.shape)
         if state.shape != shape or state.dtype != y.dtype:
             raise ValueError(
-                f"ensemble: `initial{jtu.keystr(path)}` must have shape {shape} and "
+                f"{owner}: `initial{jtu.keystr(path)}` must have shape {shape} and "
                 f"dtype {y.dtype}, got {state.shape} and {state.dtype}."
             )
         if lead and not np.all(np.isfinite(state)):
             bad = int(np.flatnonzero(~np.isfinite(state.reshape(n, -1)).all(axis=1))[0])
             raise ValueError(
-                f"ensemble: `initial{jtu.keystr(path)}` must be finite, but is not for "
+                f"{owner}: `initial{jtu.keystr(path)}` must be finite, but is not for "
                 f"trajectory {bad}."
             )
     return initial if callable(initial) else states

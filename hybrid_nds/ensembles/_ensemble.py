@@ -16,21 +16,13 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import PRNGKeyArray, PyTree
 
+from .._core import check_choice, check_key, check_whole
 from ..analysis import progress_bar
 from ..problems import Problem
 from ..solving import get_backend
 from ..tasks import check_executor, run_tasks, workers_of
 from ._checkpoint import Checkpoint
-from ._checks import (
-    check_choice,
-    check_count,
-    check_initial,
-    check_key,
-    check_mesh,
-    check_problem,
-    check_reduce,
-    check_solve,
-)
+from ._checks import check_initial, check_mesh, check_problem, check_reduce, check_solve
 from ._collect import Collector
 from ._fingerprint import fingerprint
 from ._julia_blocks import why_not_together
@@ -120,13 +112,15 @@ def ensemble(
     **Warns:** where trajectories failed.
     """
     check_problem(problem)
-    n, key = check_count("n", n), check_key(key)
-    check_choice("backend", get_backend(backend).name, ("diffrax", "julia"))
+    n, key = check_whole("ensemble", "n", n), check_key("ensemble", key)
+    check_choice("ensemble", "backend", get_backend(backend).name, ("diffrax", "julia"))
     for name, flag in (("progress", progress), ("throw", throw)):
-        check_choice(name, flag, (True, False))
+        check_choice("ensemble", name, flag, (True, False))
     check_executor("ensemble", executor, backend)
     check_mesh(mesh, backend, executor)
-    if threads is not None and check_count("threads", threads) and backend != "julia":
+    if threads is not None:
+        check_whole("ensemble", "threads", threads)
+    if threads is not None and backend != "julia":
         raise ValueError(
             "ensemble: `threads` are Julia's; on Diffrax pass an `executor`."
         )
@@ -151,7 +145,7 @@ def ensemble(
     )
     arrays = None if callable(initial) else initial
     if batch_size is not None:
-        batch_size = check_count("batch_size", batch_size)
+        batch_size = check_whole("ensemble", "batch_size", batch_size)
     found = _run(
         plan,
         arrays,
@@ -166,7 +160,7 @@ def ensemble(
 
 
 def _choose_paths(paths: Any, problem: Problem, backend: str, options: Mapping) -> str:
-    check_choice("paths", paths, (None, "shared", "native"))
+    check_choice("ensemble", "paths", paths, (None, "shared", "native"))
     if not problem.kind.follows_path:
         if paths is not None:
             raise ValueError("ensemble: an ODEProblem has no Brownian `paths`.")

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int, PyTree
 from scipy import special
 
-from .._core import COLORS, Axis, DrawnResult, Panels
+from .._core import COLORS, Axis, DrawnResult, Panels, check_level
 from ._layout import Layout, State
 from ._reduction import Observable
 
@@ -145,10 +145,7 @@ class ExitResult(DrawnResult):
 
         **Returns:** lower and upper ends, each of shape `(times,)`.
         """
-        if not 0 < level < 1:
-            raise ValueError(
-                f"ExitResult.interval: `level` must lie between 0 and 1, got {level}."
-            )
+        check_level("ExitResult.interval", level)
         tail = (1 - level) / 2
         k, n = np.cumsum(self.exits), self.count
         low, high = np.zeros(k.shape), np.ones(k.shape)

@@ -7,6 +7,11 @@ from ._compare import (
     MomentInterval as MomentInterval,
     compare_laws as compare_laws,
 )
+from ._differentiable import (
+    discrepancy_statistic as discrepancy_statistic,
+    energy_statistic as energy_statistic,
+    sinkhorn_statistic as sinkhorn_statistic,
+)
 from ._discrepancies import (
     energy_distance as energy_distance,
     maximum_mean_discrepancy as maximum_mean_discrepancy,

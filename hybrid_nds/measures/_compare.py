@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 import scipy.stats as stats
 
-from .._core import BAD, GOOD, QUIET, Along, DrawnResult, Panels, Records
+from .._core import BAD, GOOD, QUIET, Along, DrawnResult, Panels, Records, check_level
 from ._discrepancies import gaussian_kernel, median_distance, negative_distance
 from ._permutation import divisions, pair_statistics, permutation_level
 from ._samples import generator, normalized, thinned, two_samples
@@ -202,8 +202,7 @@ def compare_laws(
     """
     owner = "compare_laws"
     first, second = two_samples(owner, a, b, _LEAST)
-    if not (isinstance(level, float) and 0 < level < 1):
-        raise ValueError(f"{owner}: `level` must lie between 0 and 1, got {level!r}.")
+    check_level(owner, level)
     d = first.shape[1]
     labels = _component_names(owner, names, d)
     for sample, name in ((first, "a"), (second, "b")):

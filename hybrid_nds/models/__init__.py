@@ -8,6 +8,7 @@ from ._attention import (
 from ._base import (
     ContinuousModel as ContinuousModel,
     StochasticModel as StochasticModel,
+    assemble as assemble,
 )
 from ._bures_wasserstein import BuresWassersteinFlow as BuresWassersteinFlow
 from ._classic import (

@@ -8,10 +8,10 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from .._core import check_whole
+from .._core import check_choice, check_whole
 from ..problems import Interpretation, NoiseKind
 from ._base import ContinuousModel, StochasticModel, noise_strength
-from ._checks import check_array, check_choice, check_temperature
+from ._checks import check_array, check_temperature
 
 Normalization = Literal["softmax", "mean"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,34 +10,6 @@ import numpy as np
 from jaxtyping import Array
 
 from .._core import is_concrete
-
-
-def check_number(
-    owner: str, name: str, value: Any, low: float = -math.inf, high: float = math.inf
-) -> float:
-    """A finite number above `low` and below `high`.
-
-    **Raises:** `ValueError` for anything else.
-    """
-    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not low < value < high:
-        bounds = [f"above {low:g}"] if low > -math.inf else []
-        bounds += [f"below {high:g}"] if high < math.inf else []
-        wanted = " ".join(["a finite number", " and ".join(bounds)]).strip()
-        raise ValueError(f"{owner}: `{name}` must be {wanted}, got {value!r}.")
-    return float(value)
-
-
-def check_choice(owner: str, name: str, value: Any, known: tuple[str, ...]) -> str:
-    """One of the texts that are known.
-
-    **Raises:** `ValueError` for anything else.
-    """
-    if value not in known:
-        raise ValueError(
-            f"{owner}: `{name}` must be one of {', '.join(known)}, got {value!r}."
-        )
-    return value
 
 
 def check_function(owner: str, name: str, value: Any) -> Callable:

@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from .._core import check_whole
+from .._core import check_choice, check_number, check_whole
 from ._base import ContinuousModel
-from ._checks import check_choice, check_number
 from ._hamiltonian import input_at
 
 ContractionNorm = Literal["1", "2", "inf"]

@@ -13,12 +13,11 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from .._core import check_whole, is_concrete
+from .._core import check_number, check_whole, is_concrete
 from ..noise import StoredPath
 from ..problems import Interpretation, NoiseKind
 from ..solving import solve
 from ._base import ContinuousModel, StochasticModel
-from ._checks import check_number
 from ._neural_ode import make_network, with_time
 from ._path_divergence import Followed, PathDivergence
 

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from .._core import check_whole
+from .._core import check_choice, check_whole
 from ..problems import Interpretation, NoiseKind
 from ._base import StochasticModel
-from ._checks import check_array, check_choice
+from ._checks import check_array
 from ._neural_ode import make_network, with_time
 
 

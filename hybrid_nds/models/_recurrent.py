@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from .._core import check_whole
+from .._core import check_number, check_whole
 from ._base import ContinuousModel
-from ._checks import check_function, check_number
+from ._checks import check_function
 from ._hamiltonian import input_at
 
 

@@ -11,9 +11,8 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from .._core import check_whole
+from .._core import check_number, check_whole
 from ._base import ContinuousModel, assemble
-from ._checks import check_number
 from ._neural_ode import make_network
 
 

@@ -9,8 +9,14 @@ from ._fixtures import (
 from ._folders import list_fixtures as list_fixtures
 from ._ladder import reconcile as reconcile
 from ._loading import load_fixture as load_fixture
-from ._names import TELLING as TELLING
+from ._names import (
+    RUNGS as RUNGS,
+    TELLING as TELLING,
+    TITLES as TITLES,
+    julia_words as julia_words,
+)
 from ._observables import sensitivity as sensitivity
+from ._pages import draw as draw, write_reports as write_reports
 from ._report import Figure as Figure, Report as Report, RungResult as RungResult
 from ._sde_fixtures import (
     Law as Law,

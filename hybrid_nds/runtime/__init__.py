@@ -11,8 +11,11 @@ from ._configuration import (
 from ._discovery import (
     Discovery as Discovery,
     JuliaNotFoundError as JuliaNotFoundError,
+    bridge_version as bridge_version,
+    check_julia as check_julia,
     configured as configured,
     discover as discover,
+    how_to_get_julia as how_to_get_julia,
     julia_source as julia_source,
 )
 from ._errors import (

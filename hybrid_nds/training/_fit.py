@@ -13,8 +13,7 @@ import jax.tree_util as jtu
 import optax
 from jaxtyping import PRNGKeyArray, PyTree
 
-from .._core import require_precision
-from ..ensembles._checks import check_key
+from .._core import check_key, require_precision
 from ._checkpoint import Checkpoints, fingerprint
 from ._data import ArrayBatches, batches, sample_arrays
 from ._result import Fit
@@ -106,7 +105,7 @@ def fit(
     for path, leaf in jtu.tree_leaves_with_path(model):
         require_precision(f"fit: `model{jtu.keystr(path)}`", leaf)
     placement = Placement(devices)
-    data_key, loss_key, validation_key = jr.split(check_key(key, "fit"), 3)
+    data_key, loss_key, validation_key = jr.split(check_key("fit", key), 3)
     parts = Parts.of(model, trainable)
     source = batches(data, batch_size, data_key, steps)
     example = source.example()

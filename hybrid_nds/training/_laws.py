@@ -13,7 +13,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .._core import check_whole
-from ..measures._differentiable import (
+from ..measures import (
     discrepancy_statistic,
     energy_statistic,
     sinkhorn_statistic,

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..models._base import assemble
+from ..models import assemble
 from ..solving import solve
 from ._batches import check_times, check_trajectories
 from ._losses import Loss, Value, field_problem

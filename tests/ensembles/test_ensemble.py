@@ -342,8 +342,8 @@ def test_progress_is_shown_where_it_is_asked_for(capsys, monkeypatch):
 
 BAD = [
     ({"problem": "gbm"}, TypeError, "`problem` must be an ODEProblem or an SDE"),
-    ({"n": 0}, ValueError, "`n` must be a whole number ≥ 1, got 0"),
-    ({"n": 2.0}, TypeError, "`n` must be a whole number"),
+    ({"n": 0}, ValueError, "`n` must be a whole number of at least 1, got 0"),
+    ({"n": 2.0}, ValueError, "`n` must be a whole number"),
     ({"key": 3}, TypeError, "`key` must be one random key"),
     ({"key": jr.split(KEY)}, TypeError, "`key` must be one random key"),
     ({"backend": "torch"}, ValueError, "`backend` must be one of"),

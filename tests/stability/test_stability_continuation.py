@@ -334,7 +334,7 @@ def test_starts_that_are_none_are_named():
         ({"interval": (-np.inf, 1.0)}, "`interval` must be a pair"),
         ({"max_points": 1}, "`max_points`"),
         ({"step": 0.1}, "must rise"),
-        ({"step": 0.0}, "`step` must be positive"),
+        ({"step": 0.0}, "`step` must be a positive"),
         ({"tolerance": -1.0}, "`tolerance`"),
         ({"guess": jnp.ones(2)}, "shapes of `problem.y0`"),
     ],

@@ -145,7 +145,7 @@ def test_a_rate_prints_plots_and_turns_into_data(network, tmp_path):
         ({"norm": 3}, "`norm` must be 1, 2 or inf"),
         ({"samples": 0}, "`samples`"),
         ({"refine": -1}, "`refine`"),
-        ({"level": 1.0}, "`level` must be between"),
+        ({"level": 1.0}, "`level` must be a finite number above 0"),
         ({"weight": np.ones(3)}, "`weight` must have shape"),
         ({"region": (1.0, 0.0)}, "low below high"),
     ],

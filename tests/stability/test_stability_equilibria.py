@@ -181,7 +181,7 @@ def test_a_field_that_depends_on_time_is_frozen_on_request():
         ({"region": ({"x": 0.0}, 1.0)}, "structure of `problem.y0`"),
         ({"starts": 0}, "`starts` must be a whole number of at least 1"),
         ({"max_steps": 2.5}, "`max_steps`"),
-        ({"rtol": -1.0}, "`rtol` must be positive"),
+        ({"rtol": -1.0}, "`rtol` must be a positive"),
         ({"merge": np.inf}, "`merge`"),
         ({"t": np.nan}, "`t` must be a finite number"),
     ],

@@ -265,7 +265,7 @@ _KEY = jax.random.key(0)
             ValueError,
             r"lyapunov_spectrum: `initial` must have shape \(2, 2\)",
         ),
-        (lambda: lyapunov_spectrum(_decay(), level=95), ValueError, "`level` must lie"),
+        (lambda: lyapunov_spectrum(_decay(), level=95), ValueError, "`level` must be"),
         (lambda: lyapunov_spectrum(_decay(), time=-1.0), ValueError, "`time` must be"),
         (
             lambda: lyapunov_spectrum(_decay(), backend="fortran"),

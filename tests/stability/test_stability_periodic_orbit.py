@@ -190,7 +190,7 @@ def test_the_ends_that_are_no_orbit_are_named():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"period": -1.0}, "`period` must be positive"),
+        ({"period": -1.0}, "`period` must be a positive"),
         ({"period": 3.0, "max_shots": 0}, "`max_shots`"),
         ({"period": 3.0, "rtol": 1e-15}, "`rtol` must be at least"),
         ({"period": 3.0, "guess": jnp.ones(2)}, "structure of `problem.y0`"),

@@ -1,7 +1,6 @@
 from ._lyapunov import lyapunov_spectrum as lyapunov_spectrum
 from ._lyapunov_plan import (
     check_lyapunov_problem as check_lyapunov_problem,
-    check_positive as check_positive,
     start_states as start_states,
     times_of as times_of,
 )

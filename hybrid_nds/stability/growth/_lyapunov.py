@@ -11,16 +11,14 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from ..._core import precision_of
+from ..._core import check_key, check_level, check_positive, precision_of
 from ...analysis import AnalysisError, SavedProgress, progress_bar
 from ...backends.diffrax import diffrax_tangent_flow, powers_of_two
-from ...ensembles._checks import check_key
 from ...noise import BrownianPath, StoredPath
 from ...problems import ODEProblem, SDEProblem, arrays_text, digest, problem_fingerprint
 from ._lyapunov_plan import (
     LyapunovPlan,
     check_lyapunov_problem,
-    check_positive,
     make_plan,
     start_directions,
     start_states,
@@ -110,14 +108,13 @@ def lyapunov_spectrum(
     """
     check_lyapunov_problem(_OWNER, problem)
     make_flow = flow_of(_OWNER, backend)
-    if not 0 < level < 1:
-        raise ValueError(f"{_OWNER}: `level` must lie between 0 and 1, got {level!r}.")
+    check_level(_OWNER, level)
     if tolerance is not None:
         tolerance = check_positive(_OWNER, "tolerance", tolerance)
     with precision_of(problem):
         _check_noise(problem, key, path, dt, rtol, atol)
         if key is not None:
-            key = check_key(key)
+            key = check_key(_OWNER, key)
         if isinstance(problem, ODEProblem) and dt is None:
             rtol, atol = _default_tolerances(problem, rtol, atol)
         plan = make_plan(

@@ -11,8 +11,8 @@ import jax.random as jr
 import jax.tree_util as jtu
 import numpy as np
 
-from ..._core import check_whole, is_concrete
-from ...ensembles._checks import check_initial
+from ..._core import check_positive, check_whole, is_concrete
+from ...ensembles import check_initial
 from ...noise import BrownianPath, StoredPath
 from ...problems import ODEProblem, SDEProblem, check_kind, tangent_problem
 
@@ -51,21 +51,6 @@ def check_lyapunov_problem(owner: str, problem: Any) -> None:
             f"t1={float(problem.t1)}; for the flow backward in time change the sign of "
             "the field."
         )
-
-
-def check_positive(owner: str, name: str, value: Any, *, zero: bool = False) -> float:
-    """A positive finite number."""
-    number = isinstance(value, int | float | np.number) or np.shape(value) == ()
-    try:
-        found = float(value) if number else math.nan
-    except (TypeError, ValueError):
-        found = math.nan
-    if not math.isfinite(found) or found < 0 or (found == 0 and not zero):
-        wanted = "nonnegative" if zero else "positive"
-        raise ValueError(
-            f"{owner}: `{name}` must be a {wanted} finite number, got {value!r}."
-        )
-    return found
 
 
 def times_of(owner: str, span: float, time: Any, transient: Any) -> tuple[float, float]:
@@ -225,11 +210,7 @@ def start_states(
             f"{owner}: all chains of an ODEProblem are the same without `initial`: "
             f"pass a callable key -> y0, or arrays with a leading axis of {chains}."
         )
-    try:
-        checked = check_initial(initial, problem, chains, key)
-    except (TypeError, ValueError) as error:
-        text = str(error).removeprefix("ensemble")
-        raise type(error)(owner + text) from error
+    checked = check_initial(initial, problem, chains, key, owner)
     if checked is None:
         flat = np.asarray(problem.flat_state.flatten(problem.y0))
         return np.tile(flat, (chains, 1))

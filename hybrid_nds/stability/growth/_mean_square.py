@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import ArrayLike, Complex
 
-from ..._core import BAD, QUIET, Panels, precision_of
+from ..._core import BAD, QUIET, Panels, check_positive, precision_of
 from ...analysis import AnalysisResult, analysis_provenance
 from ...problems import ODEProblem, SDEProblem, check_kind
 from ...solution import Provenance
@@ -23,7 +23,7 @@ from ._linear_noise import (
     on_symmetric,
     second_moment_operator,
 )
-from ._lyapunov_plan import check_lyapunov_problem, check_positive
+from ._lyapunov_plan import check_lyapunov_problem
 from ._mean_square_schemes import (
     factor_size,
     lifted_factor,

@@ -9,18 +9,12 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from ..._core import check_whole, precision_of
+from ..._core import check_key, check_level, check_positive, check_whole, precision_of
 from ...analysis import AnalysisError, SavedProgress, analysis_provenance
-from ...ensembles._checks import check_key
 from ...problems import SDEProblem, arrays_text, check_kind, digest, problem_fingerprint
 from ._linear_noise import LinearNoise, leading_eigenvalue, linear_noise
 from ._lyapunov import flow_of, follow
-from ._lyapunov_plan import (
-    LyapunovPlan,
-    check_lyapunov_problem,
-    check_positive,
-    start_states,
-)
+from ._lyapunov_plan import LyapunovPlan, check_lyapunov_problem, start_states
 from ._moment_operator import moment_operator
 from ._moment_result import MomentExponent, exact_result
 from ._moment_sampling import (
@@ -104,8 +98,7 @@ def moment_exponent(
             f"{method!r}."
         )
     flow_of(_OWNER, backend)
-    if not 0 < level < 1:
-        raise ValueError(f"{_OWNER}: `level` must lie between 0 and 1, got {level!r}.")
+    check_level(_OWNER, level)
     with precision_of(problem):
         if method != "monte-carlo":
             found = _exact(problem, power, level, required=method == "exact")
@@ -203,7 +196,7 @@ def _sampled(
     if key is None or dt is None:
         missing = "`key`, a random key," if key is None else "`dt`, the step,"
         raise ValueError(f"{_OWNER}: sampling needs {missing} and none was given.")
-    key = check_key(key)
+    key = check_key(_OWNER, key)
     step = check_positive(_OWNER, "dt", dt)
     span = float(problem.t1) - float(problem.t0)
     length = span if time is None else check_positive(_OWNER, "time", time)

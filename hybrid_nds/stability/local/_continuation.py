@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Complex, Float, Int, PyTree
 
-from ..._core import Panels, Records, check_whole, precision_of
+from ..._core import Panels, Records, check_positive, check_whole, precision_of
 from ...analysis import (
     AnalysisError,
     AnalysisResult,
@@ -24,13 +24,7 @@ from ...problems import ODEProblem, digest, traced_text
 from ...solution import Provenance
 from ._arclength import Place, System, Walker
 from ._bifurcations import Bifurcation, bifurcations
-from ._field import (
-    check_positive,
-    check_problem,
-    flat_state,
-    frozen_time,
-    point_text,
-)
+from ._field import check_problem, flat_state, frozen_time, point_text
 from ._saved_branch import SavedBranch
 
 _ENDS = {

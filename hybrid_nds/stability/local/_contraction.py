@@ -14,7 +14,7 @@ import numpy as np
 import scipy.optimize
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..._core import Panels, check_whole, precision_of, require_precision
+from ..._core import Panels, check_level, check_whole, precision_of, require_precision
 from ...analysis import AnalysisError, AnalysisResult, analysis_provenance
 from ...problems import ODEProblem
 from ...solution import Provenance
@@ -156,8 +156,7 @@ def contraction_rate(
     check_norm(owner, norm)
     check_whole(owner, "samples", samples)
     check_whole(owner, "refine", refine, 0)
-    if isinstance(level, bool) or not 0 < level < 1:
-        raise ValueError(f"{owner}: `level` must be between 0 and 1, got {level!r}.")
+    check_level(owner, level)
     with precision_of(problem):
         require_precision(f"{owner}: `weight`", weight)
         P = check_weight(owner, weight, problem.dimension, problem.dtype)

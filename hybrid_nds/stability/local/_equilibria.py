@@ -13,13 +13,12 @@ import numpy as np
 import optimistix as optx
 from jaxtyping import Array, ArrayLike, Complex, Float, Int, PRNGKeyArray, PyTree
 
-from ..._core import Along, Panels, check_whole, precision_of
+from ..._core import Along, Panels, check_positive, check_whole, precision_of
 from ...analysis import AnalysisError, AnalysisResult, analysis_provenance
 from ...problems import ODEProblem
 from ...solution import Provenance
 from ._field import (
     Spectrum,
-    check_positive,
     check_problem,
     classify,
     field_values,

@@ -222,19 +222,6 @@ def frozen_time(
     return np.asarray(problem.t0, problem.dtype)
 
 
-def check_positive(owner: str, name: str, value: Any) -> float:
-    """Refuse what is no positive finite number."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not (math.isfinite(number) and number > 0):
-        raise ValueError(
-            f"{owner}: `{name}` must be positive and finite, got {value!r}."
-        )
-    return number
-
-
 def uniform_points(
     key: Any, low: np.ndarray, high: np.ndarray, count: int, owner: str
 ) -> np.ndarray:

@@ -10,17 +10,11 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Complex, Float, PyTree
 
-from ..._core import QUIET, Axis, Panels, precision_of
+from ..._core import QUIET, Axis, Panels, check_positive, precision_of
 from ...analysis import AnalysisError, AnalysisResult, analysis_provenance
 from ...problems import ODEProblem
 from ...solution import Provenance
-from ._field import (
-    check_positive,
-    check_problem,
-    flat_field,
-    flat_state,
-    spectrum,
-)
+from ._field import check_problem, flat_field, flat_state, spectrum
 from ._jacobian_spectrum import complex_text, draw_eigenvalues
 from ._shooting import DEFAULT_SOLVERS, Shot, Target, estimate_period, shoot
 

@@ -18,7 +18,7 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Float, Int, PRNGKeyArray
 
-from ..._core import Panels, check_whole, precision_of
+from ..._core import Panels, check_level, check_whole, precision_of
 from ...analysis import AnalysisError, AnalysisResult, SavedProgress, progress_bar
 from ...ensembles import ensemble
 from ...problems import SDEProblem, arrays_text, check_kind, digest, problem_fingerprint
@@ -379,10 +379,7 @@ def _check(problem: Any, n: Any, dt: Any, correction: Any, level: Any) -> None:
             'mean_exit_time: `correction` must be "bridge", "shift" or "none", got '
             f"{correction!r}."
         )
-    if not 0 < level < 1:
-        raise ValueError(
-            f"mean_exit_time: `level` must be between 0 and 1, got {level}."
-        )
+    check_level("mean_exit_time", level)
 
 
 def _starts(problem: SDEProblem, initial: Any, n: int, key: PRNGKeyArray) -> np.ndarray:

@@ -12,9 +12,8 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
-from ..._core import precision_of
+from ..._core import check_key, check_level, check_positive, precision_of
 from ...analysis import AnalysisError, SavedProgress
-from ...ensembles._checks import check_key
 from ...problems import (
     ODEProblem,
     SDEProblem,
@@ -23,7 +22,7 @@ from ...problems import (
     problem_fingerprint,
     traced_text,
 )
-from ..growth import check_lyapunov_problem, check_positive, start_states
+from ..growth import check_lyapunov_problem, start_states
 from ._invariant_law_result import InvariantLaw, Twice, law_of
 from ._sampling import (
     SamplePlan,
@@ -103,8 +102,7 @@ def invariant_law(
     where `standard_error` was not reached, with the result there is.
     """
     check_lyapunov_problem(_OWNER, problem)
-    if not 0 < level < 1:
-        raise ValueError(f"{_OWNER}: `level` must lie between 0 and 1, got {level!r}.")
+    check_level(_OWNER, level)
     if standard_error is not None:
         standard_error = check_positive(_OWNER, "standard_error", standard_error)
     with precision_of(problem):
@@ -166,7 +164,7 @@ def run_chains(
     **Returns:** the samples; the plan they were made by; those of steps twice as long,
     `None` where nobody asked, or steps adapt.
     """
-    key = check_key(key)
+    key = check_key(_OWNER, key)
     check_observable(owner, problem, observable)
     plan = sample_plan(
         owner,

@@ -10,10 +10,10 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
-from ..._core import precision_of
+from ..._core import check_level, check_positive, precision_of
 from ...analysis import AnalysisError
 from ...problems import ODEProblem, SDEProblem
-from ..growth import check_lyapunov_problem, check_positive
+from ..growth import check_lyapunov_problem
 from ._invariant_law import run_chains
 from ._mixing_rate_result import MixingRate, rates_of
 
@@ -89,8 +89,7 @@ def mixing_rate(
     result there is.
     """
     check_lyapunov_problem(_OWNER, problem)
-    if not 0 < level < 1:
-        raise ValueError(f"{_OWNER}: `level` must lie between 0 and 1, got {level!r}.")
+    check_level(_OWNER, level)
     if standard_error is not None:
         standard_error = check_positive(_OWNER, "standard_error", standard_error)
     if isinstance(chains, int) and 0 < chains < _CHAINS:

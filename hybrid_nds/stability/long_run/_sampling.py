@@ -17,12 +17,12 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from ..._core import check_whole
+from ..._core import check_positive, check_whole
 from ...analysis import AnalysisError, SavedProgress, progress_bar
 from ...ensembles import EnsembleError, ensemble
 from ...problems import FlatState, ODEProblem, SDEProblem, forward_problem
 from ...solution import Provenance
-from ..growth import check_positive, times_of
+from ..growth import times_of
 
 # States that a segment computes: between two of them a run can be interrupted.
 _STATES = 2**22
