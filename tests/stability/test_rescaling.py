@@ -592,5 +592,8 @@ ROUNDINGS = 1000
 def test_answers_do_not_depend_on_the_origin(tool, dtype, origin):
     found = tool((1.0, 1.0, origin), dtype)
     limit = ROUNDINGS * float(jnp.finfo(dtype).eps) * (1 + abs(origin))
+    if tool is first_crossing:
+        # The root of an event is found to the tolerance of the solve.
+        limit += 1e-4
     for a, b in zip(leaves(in_plain_units(tool, dtype)), leaves(found), strict=True):
         np.testing.assert_allclose(b, a, rtol=limit, atol=limit)
