@@ -410,7 +410,7 @@ def chaotic_average(units, dtype):
         transient=tau,
         sampling=tau / 32,
         chains=2,
-        initial=problem.y0 + s * jnp.asarray([[0.0], [1.0]], dtype),
+        initial=problem.y0[None] + s * jnp.asarray([3 * [0.0], 3 * [1.0]], dtype),
         check_step=False,
     )
     return found.mean / s - origin, found.covariance / s**2
