@@ -12,14 +12,17 @@ from jaxtyping import PyTree
 
 from .._core import is_concrete
 from ..problems import Problem, Term
-from ..solution import UNSTABLE, Solution
+from ..solution import STAGE_FAILED, UNSTABLE, Solution
 
 # Of the span, how far ahead of its end a solve is looked at: more is another story.
 _AHEAD = 1e-2
+# Where the speed of a solution grows by more than this in a step, it may blow up.
+_FASTER = 1.05
 
 
 def diagnosed(solution: Solution, problem: Problem) -> Solution:
-    """A solution with a message that names the cause, where it ended as unstable.
+    """A solution with a message that names the cause, where it ended as unstable, or
+    with an implicit stage that could not be solved.
 
     **Arguments:** the solution of one solve, outside of JAX's transformations (others
     come back as they are), and its problem.
@@ -28,15 +31,17 @@ def diagnosed(solution: Solution, problem: Problem) -> Solution:
     if not all(is_concrete(leaf) for leaf in jtu.tree_leaves(arrays)):
         return solution
     code = np.asarray(solution.outcome._value)
-    if code.ndim != 0 or int(code) != UNSTABLE or solution.end_state is None:
+    if code.ndim != 0 or solution.end_state is None:
         return solution
-    found = _cause(
-        problem,
-        solution.end_time,
-        solution.end_state,
-        fixed=solution.provenance.rtol is None,
-        said="no longer finite" in solution.message,
-    )
+    end = solution.end_time, solution.end_state
+    fixed = solution.provenance.rtol is None
+    if int(code) == UNSTABLE:
+        said = "no longer finite" in solution.message
+        found = _cause(problem, *end, fixed=fixed, said=said)
+    elif int(code) == STAGE_FAILED and fixed:
+        found = _without_solution(problem, *end, solution.provenance.dt)
+    else:
+        return solution
     message = " ".join(part for part in (solution.message, found) if part)
     return dataclasses.replace(solution, message=message)
 
@@ -58,6 +63,36 @@ def _cause(problem: Problem, t: Any, y: PyTree, *, fixed: bool, said: bool) -> s
         f"No step from t = {float(t):.9g} on was short enough, where the largest "
         f"component is {size:.3g}: the solution blows up there, the field jumps, or "
         "the tolerances are too tight for the precision."
+    )
+
+
+def _without_solution(problem: Problem, t: Any, y: PyTree, dt: Any) -> str:
+    """Whether a solution grows so fast that an implicit step may have none, in a
+    sentence, else empty: of y' = y² none has where 4 y dt > 1."""
+    if dt is None or problem.kind.follows_path or not _finite(y):
+        return ""
+    (term,) = problem.terms
+    moving = jtu.tree_map(lambda x: np.asarray(x, float), y)
+
+    def slope(state: PyTree) -> PyTree:
+        at = jtu.tree_map(lambda x, like: np.asarray(x, like.dtype), state, problem.y0)
+        value = term.function(np.asarray(t, problem.dtype), at, problem.args)
+        return jtu.tree_map(lambda x: np.asarray(x, float), value)
+
+    before = slope(moving)
+    after = slope(jtu.tree_map(lambda x, f: x + float(dt) * f, moving, before))
+    first, second = (
+        max(float(np.max(np.abs(x), initial=0.0)) for x in jtu.tree_leaves(f))
+        for f in (before, after)
+    )
+    # What is not finite stands for a larger number.
+    if not (0 < first < np.inf) or second <= _FASTER * first:
+        return ""
+    size = max(float(np.max(np.abs(x), initial=0.0)) for x in jtu.tree_leaves(y))
+    return (
+        f"At t = {float(t):.9g} the largest component was {size:.3g}, and its speed "
+        f"grows {second / first:.3g} times in a step of {float(dt):.3g}: a solution "
+        "that blows up leaves the equation of a step without a solution."
     )
 
 

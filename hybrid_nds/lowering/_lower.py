@@ -77,7 +77,10 @@ def lower(
         ("part", part, ("field", "jacobian", "time_gradient")),
     ):
         if value not in known:
-            raise ValueError(f"lower: `{name}` must be one of {known}, got {value!r}.")
+            listing = ", ".join(known)
+            raise ValueError(
+                f"lower: `{name}` must be one of {listing}, got {value!r}."
+            )
     if isinstance(fn, LoweredField):
         return fn.lowered(form, part)
     state, state_tree = jtu.tree_flatten(jtu.tree_map(jnp.asarray, y))

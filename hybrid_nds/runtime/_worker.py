@@ -97,7 +97,8 @@ class JuliaWorker(Executor):
         **Raises:** `TypeError` for what cannot travel to another process;
         `RuntimeError` after `shutdown`.
         """
-        return self._submit(next(self._numbers), fn, *args, **kwargs)
+        task = _wrapped(fn, args, kwargs)
+        return self._enter(next(self._numbers), task, _environment())
 
     def call(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Run a function as `submit` does, and wait; Ctrl-C here stops it there.
@@ -106,13 +107,32 @@ class JuliaWorker(Executor):
 
         **Raises:** what it raises.
         """
-        number = next(self._numbers)
-        future = self._submit(number, fn, *args, **kwargs)
+        number, task = next(self._numbers), _wrapped(fn, args, kwargs)
+        environment = _environment()
+        submitted: Future[Future[_T]] = Future()
+        abandoned = threading.Event()
+
+        def submit() -> None:
+            try:
+                future = self._enter(number, task, environment)
+            except BaseException as error:
+                submitted.set_exception(error)
+                return
+            submitted.set_result(future)
+            if abandoned.is_set():
+                self._stop(number, future)
+
+        # Ctrl-C is raised between any two instructions of the main thread: half way
+        # through handing a task over the pool would be left torn, or the task run on
+        # with nobody to stop it. In another thread that is done whole, and either of
+        # the two sees what the other did.
         try:
-            return future.result()
+            threading.Thread(target=submit).start()
+            return submitted.result().result()
         except KeyboardInterrupt:
-            future.cancel()
-            self._interrupt(number)
+            abandoned.set()
+            if submitted.done() and submitted.exception() is None:
+                self._stop(number, submitted.result())
             raise
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -127,30 +147,24 @@ class JuliaWorker(Executor):
         if pool is not None:
             pool.shutdown(wait, cancel_futures=cancel_futures)
 
-    def _submit(
-        self, number: int, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+    def _enter(
+        self, number: int, task: bytes, environment: dict[str, str]
     ) -> Future[Any]:
-        try:
-            task = wrap((fn, args, kwargs))
-        except Exception as error:
-            raise TypeError(
-                f"JuliaWorker: {fn!r} and its arguments cannot travel to another "
-                f"process: {type(error).__name__}: {error}. Keep open files, locks, "
-                "threads and Julia values out of them."
-            ) from error
         with self._lock:
             if self._closed:
                 raise RuntimeError(
                     "JuliaWorker: this worker was shut down; make a new one, or "
                     "submit within its `with` block."
                 )
-            inner = self._hand_over(number, task)
+            inner = self._hand_over(number, task, environment)
         outer: Future[Any] = Future()
         outer.add_done_callback(lambda f: f.cancelled() and inner.cancel())
         inner.add_done_callback(lambda f: _pass_on(f, outer))
         return outer
 
-    def _hand_over(self, number: int, task: bytes) -> Future[bytes]:
+    def _hand_over(
+        self, number: int, task: bytes, environment: dict[str, str]
+    ) -> Future[bytes]:
         if self._pool is not None:
             with contextlib.suppress(BrokenProcessPool):
                 return self._pool.submit(run_task, number, self._arguments, task)
@@ -158,16 +172,28 @@ class JuliaWorker(Executor):
         context = FreshContext()
         self._board = Board(context, self._processes)
         self._pool = ProcessPoolExecutor(
-            self._processes, context, initialize, (self._board, _environment())
+            self._processes, context, initialize, (self._board, environment)
         )
         return self._pool.submit(run_task, number, self._arguments, task)
 
-    def _interrupt(self, number: int) -> None:
-        """Send Ctrl-C to the process that runs this task, if one still does."""
-        process = self._board.process_of(number) if self._board else None
+    def _stop(self, number: int, future: Future[Any]) -> None:
+        """Drop a task, and send Ctrl-C to the process that runs it, if one does."""
+        future.cancel()
+        process = self._board.interrupt(number) if self._board else None
         if process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGINT)
+
+
+def _wrapped(fn: Callable[..., Any], args: Any, kwargs: Any) -> bytes:
+    try:
+        return wrap((fn, args, kwargs))
+    except Exception as error:
+        raise TypeError(
+            f"JuliaWorker: {fn!r} and its arguments cannot travel to another "
+            f"process: {type(error).__name__}: {error}. Keep open files, locks, "
+            "threads and Julia values out of them."
+        ) from error
 
 
 def _pass_on(inner: Future[bytes], outer: Future[Any]) -> None:

@@ -25,8 +25,13 @@ class Arguments:
     threads: int | None
 
 
+# Tasks that wait in the queue of the pool, where they can no longer be cancelled, are
+# one more than its processes; of so many it is remembered that they were interrupted.
+_REMEMBERED = 64
+
+
 class Board:
-    """Memory that the processes share: who runs which task.
+    """Memory that the processes share: who runs which task, and what was interrupted.
 
     **Arguments:** the context that makes the processes, and how many there will be.
     """
@@ -35,6 +40,8 @@ class Board:
         self._taken = context.Value("q", 0)
         self._processes = context.RawArray("q", processes)
         self._tasks = context.RawArray("q", processes)
+        self._interrupted = context.RawArray("q", processes + _REMEMBERED)
+        self._interrupts = 0
 
     def take_seat(self) -> int:
         """Enter this process."""
@@ -48,8 +55,20 @@ class Board:
         """Enter what is run in this seat; 0 for nothing."""
         self._tasks[seat] = task
 
-    def process_of(self, task: int) -> int | None:
-        """The process that runs a task now, if any."""
+    def was_interrupted(self, task: int) -> bool:
+        """Whether a task was interrupted, be it before it was run."""
+        return task in self._interrupted[:]
+
+    def interrupt(self, task: int) -> int | None:
+        """Enter that a task was interrupted.
+
+        A process enters its task first and looks for an interrupt then; here it is the
+        other way round. So one of the two sees the other.
+
+        **Returns:** the process that runs it now, if any.
+        """
+        self._interrupted[self._interrupts % len(self._interrupted)] = task
+        self._interrupts += 1
         for process, running in zip(self._processes, self._tasks, strict=True):
             if running == task:
                 return process
@@ -106,7 +125,7 @@ def run_task(number: int, arguments: Arguments, task: bytes) -> bytes:
     try:
         session(arguments.exe, arguments.project, arguments.threads)
         _ON_INTERRUPT = "stop"
-        if _INTERRUPTED:
+        if _INTERRUPTED or board.was_interrupted(number):
             raise KeyboardInterrupt
         with julia_errors():
             function, positional, named = unwrap(task)

@@ -39,8 +39,15 @@ OUTCOME_NAMES: tuple[str, ...] = tuple(Outcome._name_to_item)
 """The outcomes by name; the position of each is its code, what stands in arrays and
 what Julia reports."""
 
-SUCCESS, EVENT, STEP_TOO_SMALL, UNSTABLE = map(
-    OUTCOME_NAMES.index, ("success", "event", "step_size_too_small", "unstable")
+SUCCESS, EVENT, STEP_TOO_SMALL, STAGE_FAILED, UNSTABLE = map(
+    OUTCOME_NAMES.index,
+    (
+        "success",
+        "event",
+        "step_size_too_small",
+        "nonlinear_solve_failed",
+        "unstable",
+    ),
 )
 SUCCESSES = (SUCCESS, EVENT)
 """The codes of solves that went as they should."""

@@ -60,8 +60,9 @@ def batch_means(
 
     There are about 32 batches in all, or fewer where ten autocorrelation times ask for
     longer ones, so that their means are nearly independent. Intervals are Student's,
-    wider by Johnson's correction for skewness (1978): where growth comes in bursts, the
-    mean of few of them is skewed too.
+    wider by twice Johnson's correction for skewness (1978): where growth comes in
+    bursts, the mean of few of them is skewed too. None of this knows of bursts that the
+    series does not hold.
     Long batches suit growth along an orbit, of which much is taken back soon after:
     short ones would count that as error (Flegal & Jones 2010).
     """
@@ -86,7 +87,9 @@ def batch_means(
     drift = apart / (alarm * 2 * error + floor + np.finfo(float).tiny)
     # Where they drift, that is the least the error can be.
     error = np.where(drift > 1, np.maximum(error, apart / 2), error)
-    half_width = quantile * error + _skewed(batches, error, quantile, floor)
+    half_width = quantile * error + _skewed(
+        samples, batches, correlation, error, quantile, floor
+    )
     parted = _parted(samples, correlation, floor)
     if np.any(parted > 1):
         # Where chains part, each is one observation.
@@ -108,20 +111,40 @@ def batch_means(
 
 
 def _skewed(
-    batches: np.ndarray, error: np.ndarray, quantile: float, floor: float
+    samples: np.ndarray,
+    batches: np.ndarray,
+    correlation: float,
+    error: np.ndarray,
+    quantile: float,
+    floor: float,
 ) -> np.ndarray:
-    """By how much the skewness of the batches moves one end of an interval (Johnson
-    1978, Journal of the American Statistical Association 73, equation 2.4): both ends
-    are moved, for a long tail may be unseen."""
-    number = len(batches)
-    away = batches - batches.mean(axis=0)
+    """By how much the skewness of a mean moves one end of an interval (Johnson 1978,
+    Journal of the American Statistical Association 73, equation 2.4): both ends are
+    moved, for a long tail may be unseen.
+
+    The skewness of a mean of $n$ independent values is theirs over $\\sqrt n$: of the
+    batches, or of as many samples as are independent, whichever is larger. Twice of it
+    counts: few values of a long-tailed distribution show about half of its skewness,
+    which rests on rare ones.
+    """
+    chains, count, k = samples.shape
+    independent = chains * count / correlation
+    of_samples = _skewness(samples.reshape(-1, k), floor) / math.sqrt(independent)
+    of_batches = _skewness(batches, floor) / math.sqrt(len(batches))
+    skewness = 2 * np.maximum(of_samples, of_batches)
+    return error * skewness * (1 + 2 * quantile**2) / 6
+
+
+def _skewness(values: np.ndarray, floor: float) -> np.ndarray:
+    """The size of the skewness of each column, without the bias of few values (Joanes &
+    Gill 1998), zero where they vary by round-off alone."""
+    number = len(values)
+    away = values - values.mean(axis=0)
     spread = away.std(axis=0)
     known = (spread > floor) & (number > 2)
     skewness = np.mean((away / np.where(known, spread, 1.0)) ** 3, axis=0)
-    skewness = np.where(known, np.abs(skewness), 0.0)
-    # Without the bias of few batches (Joanes & Gill 1998).
     skewness *= math.sqrt(number * (number - 1)) / max(number - 2, 1)
-    return error * skewness * (1 + 2 * quantile**2) / (6 * math.sqrt(number))
+    return np.where(known, np.abs(skewness), 0.0)
 
 
 def _carriers(batches: np.ndarray, floor: float) -> np.ndarray:

@@ -238,7 +238,7 @@ def _equilibrium(
         step = jnp.linalg.solve(jax.jacfwd(fixed)(u), value)
         # Along Newton's step as far as the field falls most, beside its size here: in
         # float32 squares overflow from 2e19.
-        tried = u - shares[:, None] * step
+        tried = u[None] - shares[:, None] * step[None]
         unit = jnp.maximum(jnp.max(jnp.abs(value)), jnp.finfo(u.dtype).tiny)
         sizes = jnp.linalg.norm(jax.vmap(fixed)(tried) / unit, axis=1)
         return tried[jnp.argmin(jnp.where(jnp.isfinite(sizes), sizes, jnp.inf))]

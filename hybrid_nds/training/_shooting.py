@@ -132,7 +132,8 @@ class MultipleShooting(Loss):
         dtype = jtu.tree_leaves(data)[0].dtype
         rows = jnp.asarray(self.times, dtype)
         length = (len(self.times) - 1) // self.segments
-        ts = rows[jnp.arange(self.segments)[:, None] * length + jnp.arange(length + 1)]
+        begin = jnp.arange(self.segments) * length
+        ts = rows[begin[:, None] + jnp.arange(length + 1)[None]]
 
         def solved(ts: Array, y0: PyTree) -> PyTree[Array]:
             return solved_at(field, ts, y0, self.args, self.options, owner)
@@ -158,7 +159,7 @@ class MultipleShooting(Loss):
         """The data of each segment, both ends included, or its first point alone."""
         length = (len(self.times) - 1) // self.segments
         begin = jnp.arange(self.segments) * length
-        places = begin if first else begin[:, None] + jnp.arange(length + 1)
+        places = begin if first else begin[:, None] + jnp.arange(length + 1)[None]
         return jtu.tree_map(lambda x: jnp.asarray(x)[:, places], data)
 
 

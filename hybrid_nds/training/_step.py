@@ -181,15 +181,17 @@ class Program:
         gradient = jtu.tree_map(
             lambda g: g.conj() if jnp.iscomplexobj(g) else g, gradient
         )
-        updates, new_state = self._optimizer.update(
-            gradient,
-            optimizer_state,
-            parameters,
-            value=found,
-            grad=gradient,
-            value_fn=lambda parameters: value(parameters)[0],
-        )
-        new = optax.apply_updates(parameters, updates)
+        # Optax counts in integers, of which it takes powers of floats.
+        with jax.numpy_dtype_promotion("standard"):
+            updates, new_state = self._optimizer.update(
+                gradient,
+                optimizer_state,
+                parameters,
+                value=found,
+                grad=gradient,
+                value_fn=lambda parameters: value(parameters)[0],
+            )
+            new = optax.apply_updates(parameters, updates)
         finite = [jnp.isfinite(x).all() for x in jtu.tree_leaves((found, new))]
         finite += _kept_finite(optimizer_state, new_state)
         good = good & jnp.stack(finite).all()

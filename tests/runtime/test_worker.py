@@ -286,6 +286,50 @@ def test_interrupts_stop_the_task_and_leave_the_worker_alive(
     assert err == ""
 
 
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+def test_an_interrupt_while_a_task_is_handed_over(worker, monkeypatch, before):
+    """Ctrl-C comes while the pool takes the task: it must not run on."""
+    hand_over = hybrid_nds.JuliaWorker._hand_over
+    handed: list[concurrent.futures.Future] = []
+
+    def interrupted(self, number, task, environment):
+        if before:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)
+        handed.append(hand_over(self, number, task, environment))
+        if not before:
+            while not handed[0].running():
+                time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)
+        return handed[0]
+
+    process = worker.call(os.getpid)
+    with monkeypatch.context() as patch:
+        patch.setattr(hybrid_nds.JuliaWorker, "_hand_over", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            worker.call(time.sleep, 600)
+        # Stopped where it runs, or cancelled before.
+        while not handed:
+            time.sleep(0.01)
+        concurrent.futures.wait(handed, timeout=60)
+    assert handed[0].done()
+    assert worker.call(os.getpid) == process
+
+
+def test_a_task_that_waits_does_not_run_once_interrupted(worker, tmp_path):
+    """It stands in the queue of the pool, where futures cannot be cancelled."""
+    worker.call(os.getpid)
+    running = worker.submit(time.sleep, 2)
+    timer = threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT])
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        worker.call(lambda: (tmp_path / "ran").touch())
+    assert running.result() is None
+    assert worker.call(pow, 2, 3) == 8
+    assert not (tmp_path / "ran").exists()
+
+
 def test_interrupts_at_rest_do_nothing(worker):
     process = worker.call(os.getpid)
     os.kill(process, signal.SIGINT)

@@ -65,6 +65,34 @@ def test_a_solution_that_blows_up(backend, solver, tau):
     assert "stiff" not in text
 
 
+@pytest.mark.parametrize("dt", [1 / 64, 1 / 8])
+def test_implicit_fixed_steps_across_a_blow_up(backend, dt):
+    """Of z = y + dt z² there is no solution where 4 y dt > 1: there the solve stops."""
+    problem = ODEProblem(lambda t, y, a: y**2, jnp.ones(1), 0.0, 2.0)
+    error, text = failure(problem, backend, solver="ImplicitEuler", dt=dt)
+    assert error.solution.outcome_name == "nonlinear_solve_failed"
+    states = [1.0]
+    while 4 * states[-1] * dt <= 1:
+        states.append((1 - np.sqrt(1 - 4 * states[-1] * dt)) / (2 * dt))
+    # Near the end the two roots are close, and Newton's method is slow.
+    steps = round(float(error.solution.end_time) / dt)
+    assert steps in (len(states) - 1, len(states) - 2)
+    y = states[steps]
+    assert f"the largest component was {y:.3g}" in text
+    # Of a step of Euler's, y (1 + y dt), whose speed is its square.
+    assert f"its speed grows {(1 + y * dt) ** 2:.3g} times in a step" in text
+    assert "blows up" in text
+    assert "stiff" not in text
+
+
+def test_a_stage_that_fails_elsewhere_is_not_called_a_blow_up():
+    """z = 1 − dt·sign(z) has no solution at z = 0 either, and nothing grows."""
+    problem = ODEProblem(lambda t, y, a: -jnp.sign(y), jnp.ones(1), 0.0, 2.0)
+    error, text = failure(problem, solver="ImplicitEuler", dt=0.3)
+    assert error.solution.outcome_name == "nonlinear_solve_failed"
+    assert "blows up" not in text
+
+
 def test_fixed_steps_name_the_time_of_the_first_bad_state():
     problem = ODEProblem(lambda t, y, a: y**2, jnp.ones(1), 0.0, 2.0)
     error, text = failure(problem, solver="Tsit5", dt=1 / 64)

@@ -292,3 +292,15 @@ def test_very_small_matrices_keep_their_eigenvalues():
 def test_a_jacobian_that_is_not_finite_is_named():
     with pytest.raises(AnalysisError, match="check that the field is differentiable"):
         jacobian_spectrum(problem(lambda t, y, a: jnp.sqrt(y), jnp.zeros(1)))
+
+
+def test_single_precision_says_what_was_tried():
+    """1 + x² has no zero, and its least value is one in each of two components."""
+    none = ODEProblem(lambda t, y, a: 1 + y**2, np.zeros(2, np.float32), 0.0, 1.0)
+    with pytest.raises(
+        AnalysisError, match=r"from 4 starts .* \|f\| reached is 1\.41,"
+    ):
+        equilibria(none, region=(-1.0, 1.0), starts=4)
+    outside = ODEProblem(lambda t, y, a: y - 5, np.zeros(2, np.float32), 0.0, 1.0)
+    with pytest.raises(AnalysisError, match=r"1 equilibria outside it.*\(5, 5\)"):
+        equilibria(outside, region=(-1.0, 1.0), starts=4)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 from collections.abc import Callable, Mapping
 from typing import Any, TypedDict
 
 import diffrax
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
@@ -55,12 +57,24 @@ def run(
             lambda s: s.subs, saveat, subs, is_leaf=lambda x: x is saveat.subs
         )
     arguments["adjoint"] = shorten(arguments["adjoint"])
-    raw = diffrax.diffeqsolve(**arguments, throw=False, progress_meter=progress_meter)
+    with promotion_of(arguments["solver"]):
+        raw = diffrax.diffeqsolve(
+            **arguments, throw=False, progress_meter=progress_meter
+        )
     ts: Any = raw.ts
     ys: Any = raw.ys
     if tracked:
         ts, ys = ts["end"], ys["end"]
     return raw, (ts[-1], jtu.tree_map(lambda y: y[-1], ys))
+
+
+def promotion_of(solver: Any) -> contextlib.AbstractContextManager[Any]:
+    """What promotion of dtypes the steps of a solver need: Diffrax's ItoMilstein makes
+    float64 of a float32 where JAX has it, whatever the user refuses."""
+    inner = solver.solver if isinstance(solver, diffrax.HalfSolver) else solver
+    if isinstance(inner, diffrax.ItoMilstein):
+        return jax.numpy_dtype_promotion("standard")
+    return contextlib.nullcontext()
 
 
 def _tracks_end(arguments: DiffeqsolveArguments) -> bool:

@@ -24,7 +24,7 @@ from ...noise import BrownianPath, StoredPath
 from ...problems import ODEProblem
 from ...solution import Solution
 from .._options import Options
-from ._run import make_solution, reached
+from ._run import make_solution, promotion_of, reached
 
 # So many steps are taken in one piece, and a derivative keeps what each computed.
 _PLAIN_STEPS = 128
@@ -240,7 +240,10 @@ def scan_steps(
         y, state, result, taken, kept = carry
         t0, t1, increment, rows, between = step
         terms = terms_of(t0, t1, increment)
-        y1, _, dense, state1, found = solver.step(terms, t0, t1, y, args, state, False)
+        with promotion_of(solver):
+            y1, _, dense, state1, found = solver.step(
+                terms, t0, t1, y, args, state, False
+            )
         # Diffrax's ItoMilstein returns float64 where JAX has it, from a float32 too.
         y1 = jtu.tree_map(lambda new, old: new.astype(old.dtype), y1, y)
         if implicit:

@@ -16,7 +16,7 @@ from jaxtyping import Array, PyTree
 
 from ...problems import ODEProblem, SDEProblem
 from ._clip import shorten
-from ._run import all_finite
+from ._run import all_finite, promotion_of
 from ._sde import make_stochastic_terms
 
 
@@ -179,9 +179,10 @@ def _fixed(
         y, kept, good = carry
         j, increment = given
         t0, t1 = time + j * step, time + (j + 1) * step
-        after, _, _, kept, result = plan.solver.step(
-            terms(increment, t0, t1), t0, t1, y, plan.problem.args, kept, False
-        )
+        with promotion_of(plan.solver):
+            after, _, _, kept, result = plan.solver.step(
+                terms(increment, t0, t1), t0, t1, y, plan.problem.args, kept, False
+            )
         # Diffrax's ItoMilstein returns float64 where JAX has it, from a float32 too.
         y = jtu.tree_map(lambda new, old: new.astype(old.dtype), after, y)
         return (y, kept, good & (result == diffrax.RESULTS.successful)), None

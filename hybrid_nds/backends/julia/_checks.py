@@ -110,7 +110,10 @@ def _approach(problem: Problem, extra: Any, method: Method) -> Approach:
         ("form", form, ("array", "scalar")),
     ):
         if value not in known:
-            raise ValueError(f"solve: `{name}` must be one of {known}, got {value!r}.")
+            listing = ", ".join(known)
+            raise ValueError(
+                f"solve: `{name}` must be one of {listing}, got {value!r}."
+            )
     for name, known in (
         ("specialize", (True, False)),
         ("step_to_saveat", (True, False, None)),

@@ -24,6 +24,7 @@ from ._lyapunov_plan import (
     start_states,
 )
 from ._lyapunov_result import LyapunovSpectrum, spectrum_of
+from ._lyapunov_step import SecondRun, second_runs, step_check
 
 _OWNER = "lyapunov_spectrum"
 # Seconds of one segment: between two of them a run can be interrupted, and is saved.
@@ -49,6 +50,7 @@ def lyapunov_spectrum(
     initial: Any = None,
     level: float = 0.95,
     tolerance: float | None = None,
+    check_step: bool = True,
     max_steps: int | None = None,
     progress: bool = False,
     save: str | os.PathLike[str] | None = None,
@@ -61,7 +63,8 @@ def lyapunov_spectrum(
     made orthonormal by a QR decomposition, and
     $\\lambda_i = \\lim_{N\\to\\infty} (N\\tau)^{-1} \\sum_{s=1}^N \\log |R^{(s)}_{ii}|$
     (Benettin et al. 1980; Dieci, Russell & Van Vleck 1997). Errors are batch means over
-    time and chains, with batches of at least ten autocorrelation times.
+    time and chains, with batches of at least ten autocorrelation times; intervals of an
+    ordinary problem are wider by the error of the discretization.
 
     **Arguments:**
 
@@ -94,6 +97,12 @@ def lyapunov_spectrum(
     - `level`: of the intervals, such as 0.95.
     - `tolerance`: the standard error wanted; a result with a larger one says it has not
         converged, and what would do.
+    - `check_step`: for an ordinary problem, whether to run once more, with tolerances a
+        hundred times larger, or steps twice as long, for half the cost again; where an
+        interval takes few steps, with smaller ones. The error of the discretization
+        follows from the difference: it is taken to fall at least with the square root
+        of the tolerances, or the order of the method. A stochastic problem is not run
+        again: its exponents are those of the scheme.
     - `max_steps`: the most steps in one interval under error control.
     - `progress`: whether to show progress.
     - `save`: a file to keep progress in: a run that was cut off goes on from there, to
@@ -128,19 +137,16 @@ def lyapunov_spectrum(
             path=path,
             chains=chains,
         )
-        flow = make_flow(
-            problem,
-            plan.exponents,
-            solver=solver,
-            dt=dt,
-            rtol=rtol,
-            atol=atol,
-            interval=plan.interval,
-            span=plan.interval * plan.intervals,
-            key=key if problem.kind.follows_path else None,
-            path=path,
-            max_steps=max_steps,
-        )
+        made = {
+            "solver": solver,
+            "interval": plan.interval,
+            "span": plan.interval * plan.intervals,
+            "key": key if problem.kind.follows_path else None,
+            "path": path,
+            "max_steps": max_steps,
+        }
+        method = {"dt": dt, "rtol": rtol, "atol": atol}
+        flow = make_flow(problem, plan.exponents, **made, **method)
         states = start_states(_OWNER, problem, initial, plan.chains, key)
         where = flow.provenance
         settings: dict[str, Any] = {
@@ -151,12 +157,34 @@ def lyapunov_spectrum(
         }
         identity = {
             "problem": problem_fingerprint(problem),
-            "settings": digest([repr(plan), repr(where), str(max_steps)]),
             "noise": arrays_text((key, path)),
             "start": arrays_text(states),
         }
-        saved = None if save is None else SavedProgress(_OWNER, save, identity)
-        growth = follow(_OWNER, problem, flow, plan, states, saved, progress)
+
+        def run(flow: Any, plan: LyapunovPlan, suffix: str) -> tuple[np.ndarray, int]:
+            saved = None
+            if save is not None:
+                used = digest([repr(plan), repr(flow.provenance), str(max_steps)])
+                file = f"{os.fspath(save)}{suffix}"
+                saved = SavedProgress(_OWNER, file, identity | {"settings": used})
+            return follow(_OWNER, problem, flow, plan, states, saved, progress)
+
+        growth, steps = run(flow, plan, "")
+
+        def again(second: SecondRun) -> np.ndarray:
+            finer = plan.divided(second.division)
+            options = made | {"interval": finer.interval} | second.options
+            other = make_flow(problem, plan.exponents, **options)
+            return run(other, finer, ".again")[0][:, finer.left_out :]
+
+        step = None
+        if check_step and not problem.kind.follows_path:
+            precision = float(np.finfo(problem.dtype).eps)
+            each = steps / (plan.intervals * plan.chains)
+            runs = second_runs(
+                where.solver, plan.interval, dt, rtol, atol, each, precision
+            )
+            step = step_check(runs, again, precision)
     counted = growth[:, plan.left_out :]
     _check_apart(problem, counted, plan.interval)
     return spectrum_of(
@@ -167,6 +195,7 @@ def lyapunov_spectrum(
         tolerance=tolerance,
         settings=settings,
         provenance=where,
+        step=step,
     )
 
 
@@ -224,20 +253,22 @@ def follow(
     states: np.ndarray,
     saved: SavedProgress | None,
     progress: bool,
-) -> np.ndarray:
+) -> tuple[np.ndarray, int]:
     """Follow all orbits to the end, in segments of about a second.
 
-    **Returns:** the logarithmic growth, shape `(chains, intervals, k)`.
+    **Returns:** the logarithmic growth, shape `(chains, intervals, k)`, and how many
+    steps were tried.
     """
     total, k = plan.intervals, plan.exponents
     n = problem.dimension
     directions = start_directions(n, k, plan.chains)
     parts: list[np.ndarray] = []
-    done = 0
+    done, steps = 0, 0
     kept = None if saved is None else saved.read()
     if kept is not None:
         states, directions = kept["states"], kept["directions"]
         parts, done = [kept["growth"]], kept["growth"].shape[1]
+        steps = int(kept["steps"])
     # The growth of one segment fits in memory, however many chains there are.
     capacity = min(powers_of_two(total), powers_of_two(_ENTRIES // (plan.chains * k)))
     count = min(16, capacity)
@@ -250,16 +281,16 @@ def follow(
                 _raise_diverged(owner, problem, plan, segment, done)
             states, directions = segment.states, segment.directions
             parts.append(segment.growth)
-            done += count
+            done, steps = done + count, steps + segment.steps
             advance(count)
             if saved is not None:
                 parts = [np.concatenate(parts, axis=1)]
                 now = {"states": states, "directions": directions, "growth": parts[0]}
-                saved.write(now)
+                saved.write(now | {"steps": np.asarray(steps)})
             passed = clock.perf_counter() - began
             # Cut by the clock, which changes no bit of the result.
             count = max(1, int(count * min(8.0, _STRETCH / max(passed, 1e-6))))
-    return np.concatenate(parts, axis=1)
+    return np.concatenate(parts, axis=1), steps
 
 
 def _raise_diverged(

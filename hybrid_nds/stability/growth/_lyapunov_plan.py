@@ -36,6 +36,15 @@ class LyapunovPlan:
         """All intervals."""
         return self.left_out + self.counted
 
+    def divided(self, parts: int) -> LyapunovPlan:
+        """The same time in intervals of which each is a part of one here."""
+        return dataclasses.replace(
+            self,
+            interval=self.interval / parts,
+            left_out=self.left_out * parts,
+            counted=self.counted * parts,
+        )
+
 
 def check_lyapunov_problem(owner: str, problem: Any) -> None:
     """Refuse what has no variational flow, or is being traced."""

@@ -15,6 +15,7 @@ from ...analysis import AnalysisResult
 from ...solution import Provenance
 from ...statistics import batch_means, running_means
 from ._kaplan_yorke import dimension_error, kaplan_yorke
+from ._lyapunov_step import StepCheck
 
 _SHOWN = 12
 
@@ -27,11 +28,14 @@ class LyapunovSpectrum(AnalysisResult):
     **Fields:**
 
     - `exponents`, shape `(k,)`, and their `standard_errors`.
-    - `low`, `high`: the interval of each that holds it with probability `level`.
+    - `discretization_errors`: what each may be off by because of the step or the
+        tolerances; NaN where that was not looked at.
+    - `low`, `high`: the interval of each that holds it with probability `level`, wider
+        by the discretization error on both sides.
     - `sum`, `sum_error`: of the exponents; for all of them the mean rate at which
         volumes grow.
     - `dimension`, `dimension_error`: Kaplan and Yorke's; NaN where the exponents asked
-        for are too few to tell.
+        for are too few to tell. These errors hold that of the discretization, too.
     - `finite_time`: exponents over successive windows of the length `window`, those of
         one chain after those of another, shape `(windows, k)`.
     - `trace`: the exponents that the time up to each of `trace_times` alone would give,
@@ -45,6 +49,7 @@ class LyapunovSpectrum(AnalysisResult):
 
     exponents: Float[np.ndarray, " exponent"]
     standard_errors: Float[np.ndarray, " exponent"]
+    discretization_errors: Float[np.ndarray, " exponent"]
     low: Float[np.ndarray, " exponent"]
     high: Float[np.ndarray, " exponent"]
     level: float
@@ -83,6 +88,13 @@ class LyapunovSpectrum(AnalysisResult):
             lines.append(f"{value:>14.6g}{error:>11.2g}   [{low:.6g}, {high:.6g}]")
         if k > _SHOWN:
             lines.append(f"{f'… {k - _SHOWN} more':>14}")
+        known = np.isfinite(self.discretization_errors)
+        lines.append(
+            "in the intervals, of the discretization: up to "
+            f"{np.max(self.discretization_errors):.2g}"
+            if np.all(known)
+            else "the error of the discretization is not in the intervals"
+        )
         lines.append(f"sum {self.sum:.9g} ± {self.sum_error:.2g}")
         if math.isfinite(self.dimension):
             lines.append(
@@ -145,27 +157,47 @@ def spectrum_of(
     tolerance: float | None,
     settings: Mapping[str, Any],
     provenance: Provenance,
+    step: StepCheck | None = None,
 ) -> LyapunovSpectrum:
     """The spectrum from the logarithmic growth over equal intervals.
 
     **Arguments:** the growth; the length of an interval; the dimension of the state;
-    the level of the intervals; the standard error asked for, if any.
+    the level of the intervals; the standard error asked for, if any; a second run,
+    which tells the error of the discretization.
     """
     rates = np.asarray(growth, float) / interval
     found = batch_means(rates, level)
     total = batch_means(rates.sum(axis=2, keepdims=True), level)
     numbers, trace = running_means(rates)
-    notes = _notes(found, interval, tolerance)
+    size = kaplan_yorke(found.mean, dimension)
+    size_error = dimension_error(found.batches, dimension)
+    off, sum_off, size_off = np.full(rates.shape[2], np.nan), 0.0, 0.0
+    if step is not None:
+        length = interval / step.second.division
+        others = np.asarray(step.growth, float) / length
+        other = batch_means(others, level)
+        errors = found.standard_error, other.standard_error
+        floor = step.roundoff / interval
+        off = step.error(found.mean, other.mean, *errors) + floor
+        whole = batch_means(others.sum(axis=2, keepdims=True), level)
+        errors = float(total.standard_error[0]), float(whole.standard_error[0])
+        sum_off = float(step.error(total.mean[0], whole.mean[0], *errors))
+        sum_off += floor * rates.shape[2]
+        errors = size_error, dimension_error(other.batches, dimension)
+        size_off = float(step.error(size, kaplan_yorke(other.mean, dimension), *errors))
+    notes = _notes(found, interval, tolerance, off, step)
+    half_width = found.half_width + np.nan_to_num(off)
     return LyapunovSpectrum(
         exponents=found.mean,
         standard_errors=found.standard_error,
-        low=found.mean - found.half_width,
-        high=found.mean + found.half_width,
+        discretization_errors=off,
+        low=found.mean - half_width,
+        high=found.mean + half_width,
         level=level,
         sum=float(total.mean[0]),
-        sum_error=float(total.standard_error[0]),
-        dimension=kaplan_yorke(found.mean, dimension),
-        dimension_error=dimension_error(found.batches, dimension),
+        sum_error=float(total.standard_error[0]) + sum_off,
+        dimension=size,
+        dimension_error=size_error + size_off,
         finite_time=found.batches,
         window=found.length * interval,
         trace_times=numbers * interval,
@@ -177,7 +209,13 @@ def spectrum_of(
     )
 
 
-def _notes(found: Any, interval: float, tolerance: float | None) -> tuple[str, ...]:
+def _notes(
+    found: Any,
+    interval: float,
+    tolerance: float | None,
+    off: Float[np.ndarray, " exponent"],
+    step: StepCheck | None,
+) -> tuple[str, ...]:
     notes = []
     if not found.enough:
         notes.append(
@@ -216,5 +254,12 @@ def _notes(found: Any, interval: float, tolerance: float | None) -> tuple[str, .
         notes.append(
             f"the largest standard error is {worst:.2g}, and {tolerance:.2g} was asked "
             f"for; about {factor} times the `time`, or `chains`, would do."
+        )
+    largest = float(np.max(off))
+    if tolerance is not None and step is not None and largest > tolerance:
+        notes.append(
+            f"the largest error of the discretization is {largest:.2g}, by a run with "
+            f"{step.second.what}, and {tolerance:.2g} was asked for; take smaller "
+            "`rtol` and `atol`, or a shorter `dt`."
         )
     return tuple(notes)

@@ -230,8 +230,8 @@ def _sampled(
         "start": arrays_text(states),
     }
     saved = None if save is None else SavedProgress(_OWNER, save, identity)
-    growth = follow(_OWNER, problem, flow, plan, states, saved, progress)[:, :, 0]
-    found = sampled_growth(np.asarray(growth, float), p, interval, left_out)
+    growth, _ = follow(_OWNER, problem, flow, plan, states, saved, progress)
+    found = sampled_growth(np.asarray(growth[:, :, 0], float), p, interval, left_out)
     _refuse_unseen(found, p, interval, trajectories)
     notes = ()
     if abs(found.drift) > _ALARM:

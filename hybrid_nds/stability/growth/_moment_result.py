@@ -23,7 +23,8 @@ class MomentExponent(AnalysisResult):
 
     - `p`; `value`, with $E|v_t|^p \\sim e^{\\text{value}\\,t}$.
     - `standard_error`: from the samples, or for an exact one from round-off.
-    - `low`, `high`: the interval that holds it with probability `level`.
+    - `low`, `high`: the interval that holds it with probability `level`; of samples
+        it is that of the scheme's moments, without the error of the step.
     - `method`: `"exact"` or `"monte-carlo"`.
     - `times`, shape `(times,)`; there `logarithms`, of the sampled moment, and
         `effective`, how many trajectories carry it; empty for an exact one.
@@ -76,7 +77,8 @@ class MomentExponent(AnalysisResult):
         else:
             lines.append(
                 f"{self.trajectories} trajectories, of which {self.effective[-1]:.0f} "
-                f"carry the mean at the end; tail index {self.tail_index:.2f}"
+                f"carry the mean at the end; tail index {self.tail_index:.2f}; the "
+                "error of the step is not in the interval"
             )
         return "\n".join(lines)
 

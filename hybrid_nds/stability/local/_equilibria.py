@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple
 
@@ -172,7 +173,8 @@ def equilibria(
         time = frozen_time(owner, problem, t, begun)
         tolerances = (relative, absolute * float(np.max(box[1] - box[0])))
         found = _Search(problem, time, box, precision, near)
-        ends = np.asarray(_descend(problem, time, begun, tolerances, max_steps))
+        rate = np.asarray(found.rate(begun))
+        ends = np.asarray(_descend(problem, time, begun, rate, tolerances, max_steps))
         groups = found.groups(begun, ends)
     inside = [group for group in groups if found.holds(group.point)]
     if not inside:
@@ -231,6 +233,16 @@ class _Search(NamedTuple):
         times = np.full(len(states), self.time)
         # In double precision: squares of float32 overflow from 2e19, vanish at 1e-23.
         return np.asarray(field_values(self.problem, times, states), float)
+
+    def rate(self, states: np.ndarray) -> float:
+        """A power of two near the rate at which the field crosses the region, in whose
+        unit of time a tolerance of states is one of the field."""
+        sizes = np.max(np.abs(self.values(states)), axis=1)
+        known = sizes[np.isfinite(sizes) & (sizes > 0)]
+        across = float(np.max(self.box[1] - self.box[0]))
+        if not len(known):
+            return 1.0
+        return 2.0 ** round(math.log2(float(np.median(known)) / across))
 
     def distance(self, a: np.ndarray, b: np.ndarray) -> float:
         return float(np.max(np.abs(a - b) / (self.box[1] - self.box[0])))
@@ -318,6 +330,7 @@ def _descend(
     problem: ODEProblem,
     time: ArrayLike,
     starts: ArrayLike,
+    rate: ArrayLike,
     tolerances: tuple[float, float],
     max_steps: int,
 ) -> Array:
@@ -330,7 +343,8 @@ def _descend(
     wide = jnp.asarray(starts, float)
 
     def field(u: Array, _: None) -> Array:
-        return flat_field(problem, time, u.astype(problem.dtype)).astype(u.dtype)
+        value = flat_field(problem, time, u.astype(problem.dtype))
+        return value.astype(u.dtype) / rate
 
     def one(start: Array) -> Array:
         end = optx.root_find(field, descent, start, max_steps=max_steps, throw=False)
