@@ -1,4 +1,5 @@
-"""Distances between laws known by samples, and tests of whether two are one."""
+"""Distances between distributions known by samples, and tests of whether two are
+one."""
 
 from ._compare import (
     LawComparison as LawComparison,

@@ -1,4 +1,4 @@
-"""Are two samples of one law? Tests at a stated level, with a stated power."""
+"""Are two samples of one distribution? Tests at a stated level, with a stated power."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LEAST = 20
 
 @dataclasses.dataclass(frozen=True)
 class LawShift:
-    """A difference between laws that a comparison should not miss.
+    """A difference between distributions that a comparison should not miss.
 
     **Fields:** `mean`, a move of a component's mean, in its standard deviations;
     `variance`, a relative change of a component's variance. Zero leaves one out.
@@ -42,7 +42,7 @@ class LawShift:
 
 @dataclasses.dataclass(frozen=True)
 class MomentInterval:
-    """The difference of a moment between two laws, with its Welch interval.
+    """The difference of a moment between two distributions, with its Welch interval.
 
     **Fields:** the moment's name; its estimate in each sample; the `difference`, first
     less second; its `standard_error`; `low` and `high`, the interval that holds the
@@ -74,16 +74,19 @@ class LawTest:
 
 @dataclasses.dataclass(frozen=True)
 class LawComparison(DrawnResult):
-    """Whether two samples can be of one law.
+    """Whether two samples can be of one distribution.
 
     **Fields:**
 
-    - `level`: how often samples of one law are told apart, over all tests together.
+    - `level`: how often samples of one distribution are told apart, over all tests
+        together.
     - `tests`: the tests, `intervals`: the moments they were made of.
-    - `shift`, `power`: how often, at least, a law shifted so is told apart from this
-        one by samples of these sizes: for the component where that is hardest.
+    - `shift`, `power`: how often, at least, a distribution shifted so is told apart
+        from this one by samples of these sizes: for the component where that is
+        hardest.
     - `samples`: their sizes.
-    - `same`: whether no test tells the laws apart; False where a test has no number.
+    - `same`: whether no test tells the distributions apart; False where a test has no
+        number.
     - `undecided`: the tests without one, whose statistic is not a number.
     """
 
@@ -96,7 +99,8 @@ class LawComparison(DrawnResult):
 
     @property
     def same(self) -> bool:
-        """Whether no test tells the laws apart at the level, and each had a number."""
+        """Whether no test tells the distributions apart at the level, and each had a
+        number."""
         return bool(self.tests) and all(t.adjusted > self.level for t in self.tests)
 
     @property
@@ -126,7 +130,8 @@ class LawComparison(DrawnResult):
     def summary(self) -> str:
         n, m = self.samples
         words = [
-            f"The laws are {self._verdict} at level {self.level:g} ({n} against {m} "
+            f"The distributions are {self._verdict} at level {self.level:g} ({n} "
+            f"against {m} "
             f"samples, {len(self.tests)} tests, Holm).",
             f"A shift of {_shift_words(self.shift)} would be seen with probability "
             f"{self.power:.3f} or more.",
@@ -171,13 +176,13 @@ def compare_laws(
     permutations: int | None = None,
     seed: int = 0,
 ) -> LawComparison:
-    """Test whether two samples are of one law.
+    """Test whether two samples are of one distribution.
 
     Welch's test on every mean, variance and covariance, Kolmogorov and Smirnov's on
     every component, and permutation tests of the energy distance and the maximum mean
-    discrepancy, their p-values adjusted after Holm (1979): samples of one law are told
-    apart with probability `level` at most (for variances and covariances as the
-    samples grow: Welch's test of $(x-\\bar x)^2$ relies on the central limit).
+    discrepancy, their p-values adjusted after Holm (1979): samples of one distribution
+    are told apart with probability `level` at most (for variances and covariances as
+    the samples grow: Welch's test of $(x-\\bar x)^2$ relies on the central limit).
 
     The power is that of Welch's test alone, at the level that Holm leaves the smallest
     p-value: a lower bound of what all tests see together.
@@ -210,7 +215,8 @@ def compare_laws(
         if np.any(still):
             raise ValueError(
                 f"{owner}: `{name}` does not vary in {labels[int(np.argmax(still))]}; "
-                "a constant has no law to test: compare it as a number, and leave the "
+                "a constant has no distribution to test: compare it as a number, "
+                "and leave the "
                 "component out."
             )
     # Each component in a unit of its own about one centre, so that neither offset nor

@@ -1,4 +1,4 @@
-"""Distances between laws by operations that JAX can trace and differentiate.
+"""Distances between distributions by operations that JAX can trace and differentiate.
 
 Each is of samples about a common centre in a unit of their own, both constants to
 derivatives: what is homogeneous has the same derivative whatever they are.

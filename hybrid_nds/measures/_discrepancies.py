@@ -24,15 +24,16 @@ _MEDIAN_SAMPLES = 1000
 def energy_distance(
     a: Any, b: Any, *, null: bool = False, permutations: int = 999, seed: int = 0
 ) -> Distance:
-    """The energy distance $2E|X-Y| - E|X-X'| - E|Y-Y'|$ of two laws, unbiased.
+    """The energy distance $2E|X-Y| - E|X-X'| - E|Y-Y'|$ of two distributions, unbiased.
 
-    Zero for equal laws only; the estimate may fall below zero (Székely & Rizzo 2013,
-    section 2; the mean over pairs of different samples).
+    Zero for equal distributions only; the estimate may fall below zero (Székely & Rizzo
+    2013, section 2; the mean over pairs of different samples).
 
     **Arguments:**
 
     - `a`, `b`: samples, shape `(n,)` or `(n, d)` and `(m,)` or `(m, d)`.
-    - `null`: whether to say, by `permutations`, how often one law gives as much.
+    - `null`: whether to say, by `permutations`, how often one distribution gives as
+        much.
     - `seed`: of the permutations.
 
     **Returns:** a [`Distance`][hybrid_nds.measures.Distance].

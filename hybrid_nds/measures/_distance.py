@@ -1,4 +1,4 @@
-"""What a distance between two laws is worth."""
+"""What a distance between two distributions is worth."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from .._core import COLORS, QUIET, Along, DrawnResult, Panels
 
 @dataclasses.dataclass(frozen=True)
 class Distance(DrawnResult):
-    """A distance between two laws, estimated from samples.
+    """A distance between two distributions, estimated from samples.
 
     **Fields:**
 
     - `name`: which distance.
     - `value`: its estimate.
-    - `p_value`: how often samples of one law, put into two groups at random, lie at
-        least as far apart (exact at every sample size: Phipson & Smyth 2010); `None`
-        where no null level was asked for.
+    - `p_value`: how often samples of one distribution, put into two groups at random,
+        lie at least as far apart (exact at every sample size: Phipson & Smyth 2010);
+        `None` where no null level was asked for.
     - `samples`: how many of each were used.
     - `settings`: what else the number depends on.
     """

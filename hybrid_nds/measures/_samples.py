@@ -1,4 +1,4 @@
-"""Samples of a law in normal form."""
+"""Samples of a distribution in normal form."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def as_samples(
 def two_samples(
     owner: str, a: Any, b: Any, least: int = 2
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Two samples in normal form, of laws on one space.
+    """Two samples in normal form, of distributions on one space.
 
     **Raises:** `ValueError` or `TypeError`, naming the argument.
     """

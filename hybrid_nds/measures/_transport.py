@@ -26,7 +26,7 @@ def wasserstein(
     permutations: int = 999,
     seed: int = 0,
 ) -> Distance:
-    """The Wasserstein distance of two laws on the line, exact for the samples.
+    """The Wasserstein distance of two distributions on the line, exact for the samples.
 
     $W_p^p = \\int_0^1 |F_a^{-1}(q) - F_b^{-1}(q)|^p\\,dq$ (Villani 2003, theorem 2.18).
 
@@ -34,7 +34,8 @@ def wasserstein(
 
     - `a`, `b`: samples, shape `(n,)` and `(m,)`, or with a second axis of length one.
     - `order`: $p$, 1 or 2.
-    - `null`: whether to say, by `permutations`, how often one law gives as much.
+    - `null`: whether to say, by `permutations`, how often one distribution gives as
+        much.
     - `seed`: of the permutations.
 
     **Returns:** a [`Distance`][hybrid_nds.measures.Distance], in the unit of the
@@ -66,12 +67,13 @@ def gaussian_wasserstein(
 
     $W_2^2 = |m_a-m_b|^2 + \\operatorname{tr}(A + B - 2(A^{1/2}BA^{1/2})^{1/2})$, the
     Bures–Wasserstein distance (Givens & Shortt 1984, proposition 7); a lower bound of
-    the distance of the laws themselves (Gelbrich 1990).
+    the distance of the distributions themselves (Gelbrich 1990).
 
     **Arguments:**
 
     - `a`, `b`: samples, shape `(n, d)` and `(m, d)`.
-    - `null`: whether to say, by `permutations`, how often one law gives as much.
+    - `null`: whether to say, by `permutations`, how often one distribution gives as
+        much.
     - `seed`: of the permutations.
 
     **Returns:** a [`Distance`][hybrid_nds.measures.Distance], in the unit of the
@@ -114,7 +116,7 @@ def sliced_wasserstein(
     permutations: int = 199,
     seed: int = 0,
 ) -> Distance:
-    """The sliced Wasserstein distance of two laws.
+    """The sliced Wasserstein distance of two distributions.
 
     $(E_\\theta W_p^p(\\theta^T a, \\theta^T b))^{1/p}$, the mean over random directions
     on the sphere (Bonneel et al. 2015, definition 4), each exact on the line.
@@ -172,18 +174,19 @@ def sinkhorn_divergence(
     permutations: int = 199,
     seed: int = 0,
 ) -> Distance:
-    """The Sinkhorn divergence of two laws, by ott-jax.
+    """The Sinkhorn divergence of two distributions, by ott-jax.
 
-    Entropy-regularized transport at cost $|x-y|^2$ less what the regularization gives
-    a law with itself, so that equal laws are at zero (Feydy et al. 2019, equation 3);
-    its limit for small `epsilon` is $W_2^2$.
+    Entropy-regularized transport at cost $|x-y|^2$ less what the regularization gives a
+    distribution with itself, so that equal distributions are at zero (Feydy et al.
+    2019, equation 3); its limit for small `epsilon` is $W_2^2$.
 
     **Arguments:**
 
     - `a`, `b`: samples, shape `(n, d)` and `(m, d)`.
     - `epsilon`: the regularization, in the squared unit of the samples; by default a
         twentieth of the mean cost.
-    - `null`: whether to say, by `permutations`, how often one law gives as much.
+    - `null`: whether to say, by `permutations`, how often one distribution gives as
+        much.
     - `seed`: of the permutations.
 
     **Returns:** a [`Distance`][hybrid_nds.measures.Distance], in the squared unit of

@@ -302,8 +302,8 @@ SDE_METHODS: tuple[Method, ...] = (
             levy_area="space-time",
             embedded=name == "DRI1",
             samples_area=name == "PL1WM",
-            note=f"turns increments into discrete random variables: converges in law "
-            f"alone{extra}",
+            note="turns increments into discrete random variables: converges in "
+            f"distribution alone{extra}",
             faults=faults,
         )
         for name, extra, faults in (

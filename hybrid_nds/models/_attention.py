@@ -156,7 +156,7 @@ class CircleAttention(StochasticModel):
     \\sin(\\theta_j - \\theta_i)\\,dt + \\sqrt{2\\tau}\\,dW_i$.
 
     With $\\beta = 0$ it is [`NoisyKuramoto`][hybrid_nds.models.NoisyKuramoto]. For
-    large $N$ the uniform law loses stability at $K = \\tau\\beta/I_1(\\beta)$.
+    large $N$ the uniform distribution loses stability at $K = \\tau\\beta/I_1(\\beta)$.
 
     **Arguments:** `coupling`, `inverse_temperature` and `temperature`: $K$, $\\beta$
     and $\\tau$, numbers; `dtype`, that of the state, JAX's default if `None`.

@@ -358,7 +358,8 @@ def _gaussian(statistics: Array) -> tuple[Array, Array]:
 
 
 def _divergence(mean: Array, deviation: Array) -> Array:
-    """Of a normal law with independent components from the standard one, in nats."""
+    """Of a normal distribution with independent components from the standard one, in
+    nats."""
     return jnp.sum((mean**2 + deviation**2 - 1) / 2 - jnp.log(deviation))
 
 

@@ -31,7 +31,7 @@ def tanh_unit(x: Float[Array, " size"], z: Float[Array, " inputs"]) -> Float[Arr
 class MeanFieldLangevin(StochasticModel):
     """A network with one hidden layer in training, as interacting particles,
     $dX_i = -\\nabla\\tfrac{\\delta F}{\\delta\\mu}(\\mu^N, X_i)\\,dt +
-    \\sqrt{2\\tau}\\,dW_i$ with $\\mu^N$ their empirical law and
+    \\sqrt{2\\tau}\\,dW_i$ with $\\mu^N$ their empirical distribution and
     $F(\\mu) = \\tfrac{1}{2m}\\sum_k\\bigl(\\int h(x, z_k)\\,d\\mu - y_k\\bigr)^2 +
     \\tfrac{\\alpha}{2}\\int|x|^2d\\mu$ (Mei, Montanari & Nguyen 2018; Hu, Ren, Šiška &
     Szpruch 2021).
@@ -138,7 +138,7 @@ class MeanFieldResNet(eqx.Module):
     $x_{l+1} = x_l + \\tfrac{1}{LM}\\sum_{j=1}^M
     u_{lj}\\tanh\\langle v_{lj}, x_l\\rangle$.
 
-    With units that are independent of one law, the distance to
+    With units that are independent of one distribution, the distance to
     $\\dot x = E[u\\tanh\\langle v, x\\rangle]$ falls as $1/L + 1/\\sqrt{LM}$.
 
     **Arguments:** `outer` and `inner`, $u$ and $v$, each of shape `(depth, width,

@@ -1,4 +1,4 @@
-"""Continuous normalizing flows: laws as images of the normal one."""
+"""Continuous normalizing flows: distributions as images of the normal one."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ Moving = tuple[Float[Array, " size"], Float[Array, ""]]
 
 
 class ContinuousNormalizingFlow(ContinuousModel):
-    """A flow that carries the standard normal law at $t = 0$ to that of data at $t =
-    1$, $\\dot y = N_\\theta(y, t)$, with $\\tfrac{d}{dt}\\log p(y(t)) =
+    """A flow that carries the standard normal distribution at $t = 0$ to that of data
+    at $t = 1$, $\\dot y = N_\\theta(y, t)$, with $\\tfrac{d}{dt}\\log p(y(t)) =
     -\\operatorname{tr}\\partial_yN_\\theta(y, t)$ along it (Chen et al. 2018, Neural
     ordinary differential equations, theorem 1).
 
@@ -107,7 +107,7 @@ class ContinuousNormalizingFlow(ContinuousModel):
     def sample(
         self, key: PRNGKeyArray, count: int, **options: Any
     ) -> Float[Array, "count size"]:
-        """Independent points of the law at $t = 1$.
+        """Independent points of the distribution at $t = 1$.
 
         **Arguments:** a JAX random key; how many; options of
         [`solve`][hybrid_nds.solve].

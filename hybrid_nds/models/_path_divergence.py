@@ -18,13 +18,13 @@ Followed = tuple[Float[Array, " size"], Float[Array, ""]]
 
 
 class PathDivergence(StochasticModel):
-    """A diffusion that carries along how far its law is from that of another with the
-    same noise, $dz = f(t, z)\\,dt + g(t, z)\\,dW$ (Itô, diagonal noise) with
+    """A diffusion that carries along how far its distribution is from that of another
+    with the same noise, $dz = f(t, z)\\,dt + g(t, z)\\,dW$ (Itô, diagonal noise) with
     $d\\ell = \\tfrac12|u|^2dt$, $u = (f - h)/g$.
 
-    By Girsanov's theorem $E\\,\\ell(T)$ is the Kullback–Leibler divergence of the law
-    of paths with drift $f$ from that with drift $h$ (Li et al. 2020, Scalable gradients
-    for stochastic differential equations, equation 10).
+    By Girsanov's theorem $E\\,\\ell(T)$ is the Kullback–Leibler divergence of the
+    distribution of paths with drift $f$ from that with drift $h$ (Li et al. 2020,
+    Scalable gradients for stochastic differential equations, equation 10).
 
     **Arguments:** `drift_of`, `prior` and `volatility`: $f$, $h$ and $g$, callables
     `(t, z, args)` that return shape `(size,)`; $g$ is never zero, and each of its

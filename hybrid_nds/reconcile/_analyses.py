@@ -185,7 +185,7 @@ def _mixing_rate(problem: Problem, backend: Any, **options: Any) -> AnalysisResu
     from ..stability import mixing_rate
 
     key = jr.key(_SEEDS[backend])
-    # As for the invariant law: the rate expected is that of the scheme.
+    # As for the invariant distribution: the rate expected is that of the scheme.
     return mixing_rate(problem, key=key, backend=backend, check_step=False, **options)
 
 

@@ -47,7 +47,7 @@ def reconcile(
     L0 compares the field, L1 the same scheme in the same steps, L2 each stack's own
     best solver down a ladder of tolerances, L3 what is wanted from the solution. For a
     stochastic problem L1 is along one Brownian path, L2 the strong order of each
-    method, and L3 the law. All run in double precision.
+    method, and L3 the distribution. All run in double precision.
 
     **Arguments:**
 
@@ -97,7 +97,7 @@ def reconcile(
     if posed.kind.name != "ode" and observables is not None:
         raise ValueError(
             "reconcile: `observables` are for ordinary problems; of a stochastic one "
-            "the law is compared."
+            "the distribution is compared."
         )
     for name, given in (("observables", observables), ("analyses", analyses)):
         if fixture is not None and given is not None:

@@ -103,11 +103,11 @@ class Law:
 
 @dataclasses.dataclass(frozen=True)
 class StochasticFixture(PortableResult):
-    """A stochastic problem, what is known of its solution and its law.
+    """A stochastic problem, what is known of its solution and its distribution.
 
     **Fields:** the name, title and folder; the problem, in double precision; the strong
-    solution; the law; the backends and rungs that apply; the parameters as plain
-    numbers; the sources; what to beware of; and analyses of it.
+    solution; the distribution; the backends and rungs that apply; the parameters as
+    plain numbers; the sources; what to beware of; and analyses of it.
     """
 
     name: str

@@ -169,7 +169,7 @@ class SDEPlan(Plan):
         return tuple(name for name in suitable if name not in same)
 
     def law_solver(self, stack: str) -> str:
-        """The method that samples the law on a stack."""
+        """The method that samples the distribution on a stack."""
         return next(
             name
             for name in _LAW[stack]
@@ -237,8 +237,8 @@ def plan_sde_problem(
 ) -> SDEPlan:
     """A plan for a problem of one's own: nothing known but the problem.
 
-    Each method's own solution on the finest grid stands for the exact one, and laws are
-    compared between the stacks alone.
+    Each method's own solution on the finest grid stands for the exact one, and
+    distributions are compared between the stacks alone.
     """
     t0, t1 = float(problem.t0), float(problem.t1)
     generator = np.random.default_rng(20261123)

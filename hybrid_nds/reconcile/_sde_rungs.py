@@ -80,7 +80,8 @@ def _other(
 
 
 def law_rung(plan: SDEPlan, stacks: tuple[Stack, ...]) -> RungResult:
-    """L3: moments against their closed forms, and one stack's law against another's."""
+    """L3: moments against their closed forms, and one stack's distribution against
+    another's."""
     moments = plan.law.moments
     derivation = (
         f"Student's t-test of each moment, all together at level {LAW_LEVEL:g} "

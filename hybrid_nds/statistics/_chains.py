@@ -69,8 +69,8 @@ def tail_index(logarithms: Float[np.ndarray, " samples"]) -> float:
 
 def r_hat_limit(series: Float[np.ndarray, "chains samples"]) -> float:
     """The $\\hat R$ above which chains do not agree: 1.01, as Vehtari et al. (2021,
-    section 4) say, or what chains of one law exceed once in a thousand times where
-    each holds few effective samples."""
+    section 4) say, or what chains of one distribution exceed once in a thousand times
+    where each holds few effective samples."""
     chains, samples = series.shape
     halves = 2 * chains
     each = samples / 2 / correlation_time(series)

@@ -75,7 +75,7 @@ def flow(t: Any, y: tuple[Array, Array], model: Any) -> tuple[Array, Array]:
 def squared_distance(
     first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray]
 ) -> float:
-    """$W_2^2$ of two Gaussian laws (Gelbrich 1990)."""
+    """$W_2^2$ of two Gaussian distributions (Gelbrich 1990)."""
     root = np.real(scipy.linalg.sqrtm(first[1]))
     middle = np.real(scipy.linalg.sqrtm(root @ second[1] @ root))
     apart = np.sum((first[0] - second[0]) ** 2)
@@ -83,7 +83,7 @@ def squared_distance(
 
 
 def posterior(size: int, share: float) -> tuple[float, float]:
-    """Mean and standard deviation of the law $e^{-V}$.
+    """Mean and standard deviation of the distribution $e^{-V}$.
 
     The logistic function of $x$ has the beta law of $np$ and $n(1-p)$, so that they are
     $\\psi(np) - \\psi(n(1-p))$ and the root of $\\psi'(np) + \\psi'(n(1-p))$ (Johnson,

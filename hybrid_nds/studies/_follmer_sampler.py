@@ -1,4 +1,5 @@
-"""Föllmer's sampler: a diffusion that ends in a given law at the least cost."""
+"""Föllmer's sampler: a diffusion that ends in a given distribution at the least
+cost."""
 
 from __future__ import annotations
 
@@ -122,13 +123,13 @@ def discrete(config: Config, steps: int, error: float) -> tuple[float, ...]:
 def follmer_sampler(config: Config, backend: Any, sweep: Sweep) -> Findings:
     """What does it cost to turn noise into a sample?
 
-    Among all drifts that bring Brownian motion from zero to the law \\(N(m, s^2)\\) at
-    time one, \\(b(t, x) = (m/s^2 - cx)/(1 + c(1-t))\\) with \\(c = 1/s^2 - 1\\) has the
-    least energy: \\(\\tfrac12E\\int b^2dt\\) is the divergence
+    Among all drifts that bring Brownian motion from zero to the distribution \\(N(m,
+    s^2)\\) at time one, \\(b(t, x) = (m/s^2 - cx)/(1 + c(1-t))\\) with \\(c = 1/s^2 -
+    1\\) has the least energy: \\(\\tfrac12E\\int b^2dt\\) is the divergence
     \\(\\mathrm{KL}(N(m, s^2)\\|N(0, 1))\\) of the ends. Paths of a drift that is wrong
     by \\(\\delta\\) diverge from these by \\(\\tfrac12E\\int\\delta^2dt\\), by
-    Girsanov's theorem. Euler's steps sample a law that is off by an amount of order
-    \\(h\\), whose moments obey a recursion.
+    Girsanov's theorem. Euler's steps sample a distribution that is off by an amount of
+    order \\(h\\), whose moments obey a recursion.
     """
     m, s = config.mean, config.deviation
     best, wrong = sweep(
@@ -196,7 +197,7 @@ def follmer_sampler(config: Config, backend: Any, sweep: Sweep) -> Findings:
                 level=LEVEL,
             ),
             Claim(
-                "Euler's law is off by a multiple of the step",
+                "Euler's distribution is off by a multiple of the step",
                 expected=1.0,
                 source="weak order of Euler's method",
                 measured=order["order"],

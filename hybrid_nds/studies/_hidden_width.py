@@ -48,7 +48,7 @@ def field(t: Any, y: Float[Array, " d"], args: Any) -> Float[Array, " d"]:
 
 
 def normal_rule() -> tuple[Float[np.ndarray, " q"], Float[np.ndarray, " q"]]:
-    """Nodes and weights of the trapezoidal rule for the standard normal law.
+    """Nodes and weights of the trapezoidal rule for the standard normal distribution.
 
     Its error for a function analytic in a strip of half width $a$ is
     $O(e^{-2\\pi a/h})$ (Trefethen & Weideman 2014, theorem 5.1): at $h = 0.1$ below

@@ -142,8 +142,9 @@ def mirror_flow(config: Config, backend: str, sweep: Sweep) -> Findings:
     hyperbolic entropy of scale \\(2a^2\\): small starts give sparse solutions.
 
     Newton's Langevin diffusion of a quadratic potential contracts the
-    \\(\\chi^2\\)-divergence to its law as \\(e^{-2t}\\), at any condition number; its
-    mean and covariance are solved as an equation, the divergence is a closed form.
+    \\(\\chi^2\\)-divergence to its distribution as \\(e^{-2t}\\), at any condition
+    number; its mean and covariance are solved as an equation, the divergence is a
+    closed form.
     """
     given = (config.data, config.unknowns, config.end, config.seed, backend)
     points = [(start, *given) for start in config.starts]
@@ -262,7 +263,8 @@ def _slowness(start: float) -> float:
 
 
 def _newton(point: tuple[float, int, str]) -> Float[np.ndarray, " times"]:
-    """The χ²-divergence to the law that Newton's diffusion tends to, over time."""
+    """The χ²-divergence to the distribution that Newton's diffusion tends to, over
+    time."""
     condition_number, seed, backend = point
     axes = jnp.linalg.qr(jr.normal(jr.split(jr.key(seed), 3)[2], (3, 3)))[0]
     roots = jnp.sqrt(jnp.geomspace(1.0, condition_number, 3))

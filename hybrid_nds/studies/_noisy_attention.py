@@ -79,12 +79,12 @@ def noisy_attention(config: Config, backend: str, sweep: Sweep) -> Findings:
     """How much noise keeps tokens from clustering?
 
     In \\(d\\theta_i = \\tfrac KN\\sum_je^{\\beta\\cos(\\theta_j-\\theta_i)}
-    \\sin(\\theta_j-\\theta_i)\\,dt + \\sqrt{2\\tau}\\,dW_i\\) the uniform law is stable
-    below \\(K_c = \\tau\\beta/I_1(\\beta)\\). Below it \\(N\\) tokens fluctuate with
-    \\(N\\,E\\,r^2 = (1 - K/K_c)^{-1}\\), by the linear equation of their mean, so that
-    its inverse falls to zero at the threshold: a line that is measured where
-    everything is stable. Without \\(\\beta\\) tokens above the threshold \\(2\\tau\\)
-    settle where \\(r = I_1(Kr/\\tau)/I_0(Kr/\\tau)\\).
+    \\sin(\\theta_j-\\theta_i)\\,dt + \\sqrt{2\\tau}\\,dW_i\\) the uniform distribution
+    is stable below \\(K_c = \\tau\\beta/I_1(\\beta)\\). Below it \\(N\\) tokens
+    fluctuate with \\(N\\,E\\,r^2 = (1 - K/K_c)^{-1}\\), by the linear equation of their
+    mean, so that its inverse falls to zero at the threshold: a line that is measured
+    where everything is stable. Without \\(\\beta\\) tokens above the threshold
+    \\(2\\tau\\) settle where \\(r = I_1(Kr/\\tau)/I_0(Kr/\\tau)\\).
     """
     n, tau, beta = config.tokens, config.temperature, config.inverse_temperature
     critical = threshold(beta, tau)
@@ -115,7 +115,7 @@ def noisy_attention(config: Config, backend: str, sweep: Sweep) -> Findings:
     return Findings(
         claims=(
             Claim(
-                "the uniform law loses stability at this coupling",
+                "the uniform distribution loses stability at this coupling",
                 expected=critical,
                 source="Shalova & Schlichting 2024: τβ/I₁(β), the first Fourier mode",
                 measured=root,

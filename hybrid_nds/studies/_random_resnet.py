@@ -194,7 +194,7 @@ def random_resnet(config: Config, backend: Any, sweep: Sweep) -> Findings:
                 measured=float(outside.max()),
                 error=float(spectrum["standard_errors"].max()),
                 tolerance=config.step,
-                reason="intervals of Student's law for all exponents together; Euler's "
+                reason="Student's intervals for all exponents together; Euler's "
                 "bias, of the top one h(−1/4 + 3/(2d) − 2/d²) by expansion, is below h",
                 relation="≤",
                 level=LEVEL,

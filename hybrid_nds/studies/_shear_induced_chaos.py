@@ -82,8 +82,8 @@ def shear_induced_chaos(config: Config, backend: Any, sweep: Sweep) -> Findings:
     In \\(\\dot z = (\\alpha + i\\beta)z - (a + ib)|z|^2z\\) with complex noise of
     strength \\(\\sigma\\), all one but the shear \\(b\\), the sum of both Lyapunov
     exponents is the mean divergence \\(2\\alpha - 4aE|z|^2 = -3.1504\\ldots\\) whatever
-    \\(b\\) is, by a truncated normal law; the top one is negative at \\(b = 5\\) and
-    positive at \\(b = 10\\). Large shear is stiff: Euler and Maruyama's method
+    \\(b\\) is, by a truncated normal distribution; the top one is negative at \\(b =
+    5\\) and positive at \\(b = 10\\). Large shear is stiff: Euler and Maruyama's method
     overflows in steps in which an implicit one does not (the latter in Julia).
     """
     theory = sum_of_exponents()

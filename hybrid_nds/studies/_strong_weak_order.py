@@ -150,13 +150,14 @@ def _error(estimate: Mapping[str, Any]) -> float:
     ),
 )
 def strong_weak_order(config: Config, backend: Any, sweep: Sweep) -> Findings:
-    """How fast do schemes for stochastic equations converge, along paths and in law?
+    """How fast do schemes for stochastic equations converge, along paths and in
+    distribution?
 
     Euler and Maruyama's method has strong order one half and weak order one; Milstein's
     has strong order one where noise commutes, and Euler's has it where noise is
     additive. SRA1 sees the space-time area of every step, and reaches three halves
     there. Noise that does not commute sweeps a Lévy area, which increments do not know:
-    Euler's order is one half again, though in law
+    Euler's order is one half again, though in distribution
     \\(E\\cos\\lambda A = \\operatorname{sech}(\\lambda/2)\\) is met.
     """
     euler, milstein = EULER[backend], MILSTEIN[backend]
@@ -225,7 +226,8 @@ def strong_weak_order(config: Config, backend: Any, sweep: Sweep) -> Findings:
 def _order(
     point: tuple[str, tuple[int, ...], int, str, str, int, int, str],
 ) -> dict[str, Any]:
-    """The order of a method along paths or in law, with the errors it is fitted to."""
+    """The order of a method along paths or in distribution, with the errors it is
+    fitted to."""
     kind, steps, paths, noise, solver, number, seed, backend = point
     options: dict[str, Any] = {
         "backend": backend,

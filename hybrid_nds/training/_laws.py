@@ -1,4 +1,5 @@
-"""Losses of simulated laws against samples, and of densities against points."""
+"""Losses of simulated distributions against samples, and of densities against
+points."""
 
 from __future__ import annotations
 
@@ -114,7 +115,8 @@ class LawLoss(Loss):
         samples = check_trajectories(owner, batch, len(self.times))
         if samples < 2:
             raise ValueError(
-                f"{owner}: `batch` must hold at least 2 samples to be of a law, got 1."
+                f"{owner}: `batch` must hold at least 2 samples to be of a "
+                "distribution, got 1."
             )
         if not hasattr(model, "problem"):
             raise TypeError(

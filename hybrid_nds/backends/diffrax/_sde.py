@@ -201,7 +201,7 @@ def _make_controller(
     if fixed:
         return diffrax.StepTo(ts=options.along.times)
     # A step that is rejected has looked at the path: its end must be stepped to, or
-    # noise that does not commute gets another law (Jelincic & Foster 2024).
+    # noise that does not commute gets another distribution (Jelincic & Foster 2024).
     general = problem.noise == "general"
     saved: Any = options.saveat
     if isinstance(saved, str | diffrax.SaveAt):

@@ -119,9 +119,9 @@ def mean_exit_time(
     Looked at on the grid alone, exits are seen late, by an amount of order
     $\\sqrt{h}$. `"bridge"` draws, for each step with both ends inside, whether the
     Brownian bridge between them crossed a boundary, with probability
-    $\\exp(-2ab/v)$ for distances $a$, $b$ and variance $v$ of the step along the
-    normal (Gobet 2000, Stochastic Process. Appl. 87, section 2), and the time of a
-    crossing from its law, $h\\,\\xi/(1+\\xi)$ with $\\xi$ inverse Gaussian of mean
+    $\\exp(-2ab/v)$ for distances $a$, $b$ and variance $v$ of the step along the normal
+    (Gobet 2000, Stochastic Process. Appl. 87, section 2), and the time of a crossing
+    from its distribution, $h\\,\\xi/(1+\\xi)$ with $\\xi$ inverse Gaussian of mean
     $a/|b|$ and shape $a^2/v$. `"shift"` moves the boundary inward by
     $0.5826\\,\\sqrt{v}$ (Gobet & Menozzi 2010, Stochastic Process. Appl. 120, theorem
     1). Both leave a bias of smaller order than $\\sqrt h$; `"none"` looks at the grid

@@ -41,9 +41,10 @@ class FokkerPlanck(AnalysisResult):
     - `mass`: the probability left in the domain, shape `(times,)`; one, to round-off,
         between reflecting ends.
     - `stationary`: the stationary density, `None` with an absorbing end.
-    - `gap`: the slowest rate of decay: to the stationary law (the spectral gap), or of
-        the mass, with an absorbing end; `gap_error`, by the same comparison, with the
-        round-off of the field. However small, a rate has the same relative accuracy.
+    - `gap`: the slowest rate of decay: to the stationary distribution (the spectral
+        gap), or of the mass, with an absorbing end; `gap_error`, by the same
+        comparison, with the round-off of the field. However small, a rate has the same
+        relative accuracy.
     - `exit_times`: the mean time to an absorbing end from each cell, shape `(cells,)`;
         `None` without one; `exit_time_errors`.
     - `settings`, `provenance`: see
@@ -66,12 +67,14 @@ class FokkerPlanck(AnalysisResult):
 
     @property
     def mean(self) -> Float[np.ndarray, " time"]:
-        """The mean of the law within the domain at each time, shape `(times,)`."""
+        """The mean of the distribution within the domain at each time, shape
+        `(times,)`."""
         return self._moment(1)
 
     @property
     def variance(self) -> Float[np.ndarray, " time"]:
-        """The variance of the law within the domain at each time, `(times,)`."""
+        """The variance of the distribution within the domain at each time,
+        `(times,)`."""
         return self._moment(2) - self.mean**2
 
     def _moment(self, power: int) -> np.ndarray:

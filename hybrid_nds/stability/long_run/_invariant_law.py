@@ -59,7 +59,7 @@ def invariant_law(
     progress: bool = False,
     save: str | os.PathLike[str] | None = None,
 ) -> InvariantLaw:
-    """The law that a flow settles in, and how sure its averages are.
+    """The distribution that a flow settles in, and how sure its averages are.
 
     $\\mu(\\varphi) = \\lim_{T\\to\\infty} \\frac1T\\int_0^T \\varphi(y(t))\\,dt$, by
     the mean over the samples of all chains. Errors are batch means, with batches of at

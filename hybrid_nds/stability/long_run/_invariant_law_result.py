@@ -1,4 +1,4 @@
-"""An invariant law, with what it is uncertain by."""
+"""An invariant distribution, with what it is uncertain by."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SHOWN = 12
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class InvariantLaw(AnalysisResult):
-    """The law that a flow settles in.
+    """The distribution that a flow settles in.
 
     **Fields:** of `k` observables, the components of the state in the order of
     `ravel_pytree` by default:
@@ -43,7 +43,7 @@ class InvariantLaw(AnalysisResult):
         large for methods of weak order one, a third of it for order two. NaN where it
         was not asked for.
     - `effective_samples`: how many independent samples would tell each mean as well.
-    - `r_hat`: near one where the chains agree on the law, each shape `(k,)`.
+    - `r_hat`: near one where the chains agree on the distribution, each shape `(k,)`.
     - `chain_means`: the mean of each chain, shape `(chains, k)`.
     - `correlation_time`: the longest of the integrated autocorrelation times, and
         `batch_length`, of the `batches` that errors come from; in the unit of time.
@@ -185,7 +185,7 @@ def law_of(
     runner: str,
     twice: Twice | None = None,
 ) -> InvariantLaw:
-    """The law from the samples of all chains.
+    """The distribution from the samples of all chains.
 
     **Arguments:** the samples; the plan they were made by; the level of the intervals;
     where they come from; what ran them; those of steps twice as long.

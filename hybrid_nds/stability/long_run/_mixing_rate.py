@@ -46,7 +46,7 @@ def mixing_rate(
 ) -> MixingRate:
     """The rate at which the autocorrelation of an observable decays in the end.
 
-    In the invariant law
+    In the invariant distribution
     $\\rho(t) = \\mathrm{Corr}(\\varphi(y_0), \\varphi(y_t)) \\sim a\\,e^{-\\lambda t}$;
     for a reversible flow $\\rho(t) = \\sum_i a_i e^{-\\lambda_i t}$ with
     $a_i \\ge 0$ and $\\lambda_i$ the eigenvalues of the generator, so that $\\lambda$

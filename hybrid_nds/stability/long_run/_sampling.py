@@ -151,7 +151,8 @@ def check_autonomous(
     if np.any(moved != 0):
         raise ValueError(
             f"{owner}: `problem` must not depend on time, but its field changes with "
-            "t, so that no law stays as it is. For a periodic one add the phase to the "
+            "t, so that no distribution stays as it is. For a periodic one add the "
+            "phase to the "
             "state."
         )
 
@@ -313,5 +314,6 @@ def _diverged(
         f"{owner}: {len(failures)} of {chains} chains diverged, chain {first.index} "
         f"first, at a time of {before + first.time:.6g} ({first.outcome}). Take a "
         "shorter `dt` or an implicit `solver`; if the system itself escapes, it has no "
-        "invariant law, or chains must start within the basin of one (`initial`)."
+        "invariant distribution, or chains must start within the basin of one "
+        "(`initial`)."
     )
