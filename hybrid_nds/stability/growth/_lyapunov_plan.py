@@ -15,7 +15,7 @@ from jax.flatten_util import ravel_pytree
 
 from ..._core import check_whole, is_concrete
 from ...ensembles._checks import check_initial
-from ...noise import BrownianPath, StoredPath
+from ...noise import BrownianPath, NativePath, StoredPath
 from ...problems import ODEProblem, SDEProblem, check_kind, tangent_problem
 
 _LEAST = 20
@@ -102,7 +102,7 @@ def make_plan(
     interval: float | None,
     transient: float | None,
     time: float | None,
-    path: BrownianPath | StoredPath | None,
+    path: BrownianPath | StoredPath | NativePath | None,
     chains: int,
 ) -> LyapunovPlan:
     """The arguments in normal form.
@@ -145,7 +145,7 @@ def _along_path(
     interval: float | None,
     transient: float | None,
     time: float | None,
-    path: BrownianPath | StoredPath,
+    path: BrownianPath | StoredPath | NativePath,
 ) -> LyapunovPlan:
     if time is not None:
         raise ValueError(
