@@ -15,6 +15,7 @@ works. Single precision, by the wall clock, medians of rounds after one that com
 from __future__ import annotations
 
 import argparse
+import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -76,6 +77,7 @@ def by_hand(net: Any, keys: Any, steps: int) -> Any:
     return jnp.mean(jax.vmap(end)(keys) ** 2)
 
 
+@functools.cache
 def geometric() -> SDEProblem:
     """Geometric Brownian motion."""
     return SDEProblem(
