@@ -250,6 +250,7 @@ def ratios(seconds: dict[str, list[float]], base: str) -> dict[str, dict[str, fl
 
 
 HAND, SOLVE, NATIVE, DIFFRAX = "scan by hand", "solve", "solve, native", "Diffrax"
+LOOP = "loop by hand, the same loss"
 
 
 def contenders(scheme: Scheme) -> dict[str, Callable[[Any, Any], Any]]:
@@ -325,8 +326,8 @@ def training_steps(rounds: int, count: int) -> dict[str, list[float]]:
     """Seconds a step of `fit`, and of a loop by hand over the same loss."""
     model, data, _, size = training.problems()[training.SDE]
     hand = training.by_hand(model, data, moment_loss, size, True)
-    seconds: dict[str, list[float]] = {training.FIT: [], HAND: []}
-    loss = training.Turns(moment_loss, {HAND: hand}, count, seconds)
+    seconds: dict[str, list[float]] = {training.FIT: [], LOOP: []}
+    loss = training.Turns(moment_loss, {LOOP: hand}, count, seconds)
     fit(
         model,
         data,
@@ -492,7 +493,7 @@ def main() -> None:
     load = [round(os.getloadavg()[0], 1)]
     count = 5 if quick else 20
     steps = training_steps(rounds, count)
-    trained = ratios(steps, HAND)
+    trained = ratios(steps, LOOP)
     if options.torch:
         counts = {training.ODE: 1, training.SDE: 1}
         timed = training.torch_results(options.torch, rounds, counts, core)
