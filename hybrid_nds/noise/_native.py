@@ -30,7 +30,7 @@ class NativePath(diffrax.AbstractBrownianPath):
     independent (Foster 2020, theorem 4.2.3; Jelinčič et al. 2024). Any step can be
     drawn without the others, so that memory is for a block of steps.
 
-    It takes half the time of a [`BrownianPath`][hybrid_nds.BrownianPath] or less. It is
+    Drawing takes half the time of a [`BrownianPath`][hybrid_nds.BrownianPath]. It is
     known on its grid alone: another grid is another path, so that neither can strong
     errors be measured on it, nor adaptive steps follow it.
 

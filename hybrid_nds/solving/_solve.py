@@ -117,8 +117,8 @@ def solve(
     - `paths`: how the path of `key` is drawn. `"shared"`, the default, is the path of
         that key on every grid, for every `dt` and for adaptive steps. `"native"` is a
         [`NativePath`][hybrid_nds.NativePath], independent increments straight from the
-        key, which take half the time or less: for fixed steps, and where no other grid
-        is to see the same path.
+        key, drawn in half the time: for fixed steps, and where no other grid is to see
+        the same path.
     - `saveat`: `None` saves the final time; an array of times, ordered from `t0` to
         `t1`, saves these; `"steps"` the start and every accepted step; `"dense"` the
         final time, and keeps what `Solution.evaluate` needs; a `diffrax.SaveAt` on
