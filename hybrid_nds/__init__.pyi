@@ -29,7 +29,11 @@ from .methods import (
     solver_names as solver_names,
 )
 from .models._saving import load as load, save as save
-from .noise import BrownianPath as BrownianPath, StoredPath as StoredPath
+from .noise import (
+    BrownianPath as BrownianPath,
+    NativePath as NativePath,
+    StoredPath as StoredPath,
+)
 from .problems import (
     Event as Event,
     ODEProblem as ODEProblem,

@@ -117,6 +117,17 @@ def strict_promotion():
         yield
 
 
+@pytest.fixture
+def gpu():
+    """The first GPU that JAX sees, on which what the test computes is put."""
+    try:
+        devices = jax.devices("gpu")
+    except RuntimeError:
+        pytest.skip("JAX sees no GPU")
+    with jax.default_device(devices[0]):
+        yield devices[0]
+
+
 @pytest.fixture(scope="session")
 def julia():
     """The live Julia session.

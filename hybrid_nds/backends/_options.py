@@ -16,10 +16,9 @@ import numpy as np
 
 from .._core import is_concrete, require_precision, require_real_scalar
 from ..methods import Stack
-from ..noise import BrownianPath, StoredPath
 from ..problems import Kind, Problem, SDEProblem
 from ._events import check_event
-from ._path import path_of
+from ._path import Path, path_of
 from ._saved_times import check_saveat, check_saveat_along
 from ._solver import check_adapts, check_solver
 from ._tolerances import (
@@ -69,7 +68,7 @@ class Options:
     rtol: Any = None
     atol: Any = None
     dt: Any = None
-    path: BrownianPath | StoredPath | None = None
+    path: Path | None = None
     saveat: Any = None
     adjoint: Any = None
     event: Any = None
@@ -84,7 +83,7 @@ class Options:
         return self.rtol is None and self.atol is None
 
     @property
-    def along(self) -> BrownianPath | StoredPath:
+    def along(self) -> Path:
         """The path of a stochastic problem."""
         assert self.path is not None
         return self.path
@@ -94,9 +93,10 @@ class Options:
 _REFUSED: tuple[tuple[Callable[[Kind], bool], tuple[str, ...], type, str], ...] = (
     (
         lambda kind: not kind.follows_path,
-        ("key", "path"),
+        ("key", "path", "paths"),
         TypeError,
-        "solve: `key` and `path` are for an SDEProblem; an ODEProblem has no noise.",
+        "solve: `key`, `path` and `paths` are for an SDEProblem; an ODEProblem has no "
+        "noise.",
     ),
     (
         lambda kind: kind.follows_path,
@@ -118,6 +118,7 @@ def check_options(
     dt: Any = None,
     key: Any = None,
     path: Any = None,
+    paths: Any = None,
     saveat: Any = None,
     adjoint: Any = None,
     event: Any = None,
@@ -137,7 +138,7 @@ def check_options(
     kind, dtype = problem.kind, problem.dtype
     for leaf in jtu.tree_leaves(problem.y0):
         require_precision("solve: the state of `problem`", leaf)
-    given = {"key": key, "path": path, "event": event}
+    given = {"key": key, "path": path, "paths": paths, "event": event}
     for applies, names, error, message in _REFUSED:
         if applies(kind) and any(given[name] is not None for name in names):
             raise error(message)
@@ -163,7 +164,7 @@ def check_options(
         if dt is not None:
             _check_forward_step(dt, problem)
         fixed = not adaptive and not controlled
-        path = path_of(cast(SDEProblem, problem), key, path, dt, area, fixed)
+        path = path_of(cast(SDEProblem, problem), key, path, dt, area, fixed, paths)
         if fixed:
             dt = path.dt if is_concrete(path.t1) else dt
         saveat = check_saveat_along(saveat, problem, stack, path, fixed)

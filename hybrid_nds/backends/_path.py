@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from .._core import is_concrete
-from ..noise import BrownianPath, LevyArea, StoredPath, grid_steps
+from ..noise import BrownianPath, LevyArea, NativePath, StoredPath, grid_steps
 from ..problems import SDEProblem
 
 # How finely an adaptive solve that names no path resolves it.
 _ADAPTIVE_STEPS = 2**16
 _AREAS: tuple[LevyArea, ...] = get_args(LevyArea)
 
+Path = BrownianPath | StoredPath | NativePath
+Paths = Literal["shared", "native"]
+"""How the increments of a key come about: by the tree of a
+[`BrownianPath`][hybrid_nds.BrownianPath], the same on every grid, or by those of a
+[`NativePath`][hybrid_nds.NativePath]."""
+
 
 def path_of(
-    problem: SDEProblem, key: Any, path: Any, dt: Any, area: LevyArea, fixed: bool
-) -> BrownianPath | StoredPath:
+    problem: SDEProblem,
+    key: Any,
+    path: Any,
+    dt: Any,
+    area: LevyArea,
+    fixed: bool,
+    paths: Any,
+) -> Path:
     """The path that a solve follows.
 
     **Arguments:** the problem; a key or a path, one of them `None`; the step; the Lévy
-    area that the solver needs; whether steps are fixed.
+    area that the solver needs; whether steps are fixed; `"shared"`, `"native"` or
+    `None`, which means shared.
 
     **Raises:** `ValueError` or `TypeError`, naming the option.
     """
@@ -33,15 +46,22 @@ def path_of(
             "solve: a stochastic problem needs `key`, a random key, or `path`, a "
             f"BrownianPath; got {given}."
         )
+    if paths not in (None, *get_args(Paths)):
+        raise ValueError(f'solve: `paths` must be "shared" or "native", got {paths!r}.')
     if path is None:
-        return _path_of_key(key, problem, dt, area, fixed)
+        return _path_of_key(key, problem, dt, area, fixed, paths == "native")
+    if paths is not None:
+        raise ValueError(
+            f"solve: `paths` says how to draw the path of a `key`; leave {paths!r} out "
+            "where a `path` is passed."
+        )
     _check_path(path, problem, area, dt, fixed)
     return path
 
 
 def _path_of_key(
-    key: Any, problem: SDEProblem, dt: Any, area: LevyArea, fixed: bool
-) -> BrownianPath:
+    key: Any, problem: SDEProblem, dt: Any, area: LevyArea, fixed: bool, native: bool
+) -> BrownianPath | NativePath:
     _check_key(key)
     if not (is_concrete(problem.t0) and is_concrete(problem.t1)):
         raise TypeError(
@@ -55,8 +75,16 @@ def _path_of_key(
             "solve: a stochastic problem with a `key` needs `dt`, the length of its "
             "steps, or `rtol` and `atol` for error control."
         )
+    if native and not fixed:
+        raise ValueError(
+            'solve: `paths="native"` are known on their grid alone, where an adaptive '
+            'solve steps elsewhere; pass `dt` alone, or paths="shared".'
+        )
     if fixed:
-        grid_steps("solve", t0, t1, float(dt))
+        steps = grid_steps("solve", t0, t1, float(dt))
+        if native:
+            motions, dtype = problem.noise_dimension, problem.dtype
+            return NativePath(key, motions, t0, t1, steps, area, dtype=dtype)
         step = float(dt)
     else:
         step = (t1 - t0) / _ADAPTIVE_STEPS
@@ -80,9 +108,9 @@ def _check_key(key: Any) -> None:
 def _check_path(
     path: Any, problem: SDEProblem, area: LevyArea, dt: Any, fixed: bool
 ) -> None:
-    if not isinstance(path, BrownianPath | StoredPath):
+    if not isinstance(path, Path):
         raise TypeError(
-            "solve: `path` must be a BrownianPath or a StoredPath, got "
+            "solve: `path` must be a BrownianPath, a NativePath or a StoredPath, got "
             f"{type(path).__name__}."
         )
     if path.dimension != problem.noise_dimension:
@@ -110,17 +138,22 @@ def _check_path(
                 f"{spans[3]}, got from {spans[0]} to {spans[1]}."
             )
     if not fixed:
-        if isinstance(path, StoredPath):
+        if not isinstance(path, BrownianPath):
             raise ValueError(
-                "solve: a StoredPath is known on its grid alone, where an adaptive "
-                "solve steps elsewhere; pass `dt` alone, or a BrownianPath."
+                f"solve: a {type(path).__name__} is known on its grid alone, where an "
+                "adaptive solve steps elsewhere; pass `dt` alone, or a BrownianPath."
             )
         return
     if dt is None or not (is_concrete(path.t0) and is_concrete(path.t1)):
         return
     if abs(float(dt) - path.dt) > 1e-6 * path.dt:
         steps = max(1, round(path.steps * path.dt / float(dt)))
+        other = (
+            f"make the path of {steps} steps"
+            if isinstance(path, NativePath)
+            else f"pass path.with_steps({steps})"
+        )
         raise ValueError(
             f"solve: `dt` must be the step of the grid of `path`, {path.dt:.9g}, got "
-            f"{float(dt):.9g}; leave it out, or pass path.with_steps({steps})."
+            f"{float(dt):.9g}; leave it out, or {other}."
         )

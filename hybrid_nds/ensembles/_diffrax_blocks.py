@@ -28,6 +28,7 @@ class _Fixed:
     t0: float
     t1: float
     saveat: tuple[float, ...] | None
+    paths: str
     key_kind: str
     block: int
     mesh: Mesh
@@ -69,7 +70,7 @@ def _program(
             moved = eqx.tree_at(lambda p: (p.t0, p.t1, p.y0), problem, (*span, state))
             own: dict[str, Any] = dict(options)
             if problem.kind.follows_path:
-                own["key"] = jr.fold_in(key, index)
+                own |= {"key": jr.fold_in(key, index), "paths": fixed.paths}
             times = None if fixed.saveat is None else np.asarray(fixed.saveat, dtype)
             solution = solve(moved, "diffrax", saveat=times, throw=False, **own)
             provenances.append(solution.provenance)
@@ -104,6 +105,7 @@ class DiffraxBlocks:
             float(plan.problem.t0),
             float(plan.problem.t1),
             None if times is None else tuple(times.tolist()),
+            plan.paths,
             plan.key_kind,
             plan.block,
             self.mesh,

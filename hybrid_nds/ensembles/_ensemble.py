@@ -97,9 +97,11 @@ def ensemble(
     - `threads`: how many Julia threads to use; all of the session's by default.
     - `mesh`: devices to share the work among, on Diffrax; by default one.
     - `paths`: `"shared"`, the Brownian paths of `solve` on both backends; or
-        `"native"`, others that Julia draws by itself from the key and the index, many
-        times faster. By default native in Julia with fixed steps `dt` and no options
-        of `solve` but these, and shared otherwise.
+        `"native"`, others that each backend draws in its own way from the key and the
+        index, in fixed steps, faster: on Diffrax those of
+        `solve(…, paths="native")`, in Julia by counters within the loops. By default
+        native in Julia with fixed steps `dt` and no options of `solve` but these, and
+        shared otherwise.
     - `progress`: whether to show a progress bar.
     - `throw`: whether failed trajectories raise. Otherwise they are reported with
         their index, outcome and time, and reductions leave them out.
@@ -165,13 +167,14 @@ def _choose_paths(paths: Any, problem: Problem, backend: str, options: Mapping) 
         if paths is not None:
             raise ValueError("ensemble: an ODEProblem has no Brownian `paths`.")
         return ""
+    adaptive = any(options[name] is not None for name in ("rtol", "atol"))
+    if backend == "diffrax" and paths == "native" and adaptive:
+        raise ValueError(
+            'ensemble: `paths="native"` are of fixed steps; pass `dt` alone, or '
+            'paths="shared".'
+        )
     if paths == "shared" or backend == "diffrax":
-        if paths == "native":
-            raise ValueError(
-                'ensemble: `paths="native"` are those that Julia draws; on Diffrax, '
-                'paths are "shared".'
-            )
-        return "shared"
+        return paths or "shared"
     reason = why_not_together(options)
     if paths == "native" and reason is not None:
         raise ValueError(

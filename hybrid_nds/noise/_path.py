@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, get_args
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, get_args
 
 import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from .._core import is_concrete, require_real_scalar
+from ._threefry import Words, is_counter_based, words_of
+from ._tree import Intervals, halves, whole_span
 
 LevyArea = Literal["none", "space-time", "space-time-time"]
 """Which iterated integrals of a path are drawn along with its increments."""
-_AREAS: dict[LevyArea, Any] = {
+AREAS: dict[LevyArea, Any] = {
     "none": diffrax.BrownianIncrement,
     "space-time": diffrax.SpaceTimeLevyArea,
     "space-time-time": diffrax.SpaceTimeTimeLevyArea,
 }
+
+
+class Blocks(NamedTuple):
+    """The increments of a path, a block of steps at a time.
+
+    **Fields:** what each block is made from, with a leading axis of blocks; and the
+    function that makes of one of them Diffrax's class of increments, with a leading
+    axis of steps.
+    """
+
+    starts: PyTree[Array]
+    draw: Callable[[Any], Any]
 
 
 class BrownianPath(diffrax.AbstractBrownianPath):
@@ -30,8 +46,9 @@ class BrownianPath(diffrax.AbstractBrownianPath):
     the increments of its grid. Behind it stands Diffrax's virtual Brownian tree, laid
     so that every grid point is a node of the tree; at times within √eps of one, in
     units of the step, the path takes the value there: rounding in a solver's
-    own arithmetic of times does not move it to another value, and both stacks see the
-    same increments to the last bit.
+    own arithmetic of times does not move it to another value. Solves in fixed steps on
+    Diffrax, and all on Julia, see the same increments to the last bit; Diffrax's
+    adaptive loop takes differences of the path's values, which round.
 
     A path is a function of its key, its span, and its Lévy area (the tree draws other
     numbers for each): `with_steps` gives the same path on a finer or coarser grid.
@@ -95,7 +112,7 @@ class BrownianPath(diffrax.AbstractBrownianPath):
                 "BrownianPath: the span must be finite, and `t1` later than `t0`; got "
                 f"t0={start} and t1={end}."
             )
-        self.dimension, self.levy_area = int(dimension), _AREAS[levy_area]
+        self.dimension, self.levy_area = int(dimension), AREAS[levy_area]
         self.steps = grid_steps("BrownianPath", start, end, step)
         real = jnp.result_type(float) if dtype is None else jnp.dtype(dtype)
         if real not in (jnp.float32, jnp.float64) or jnp.zeros(0, real).dtype != real:
@@ -115,13 +132,13 @@ class BrownianPath(diffrax.AbstractBrownianPath):
             tol=0.5 / whole_steps,
             shape=jax.ShapeDtypeStruct((self.dimension,), real),
             key=key,
-            levy_area=_AREAS[levy_area],
+            levy_area=AREAS[levy_area],
         )
 
     @property
     def area(self) -> LevyArea:
         """The Lévy area that the path comes with; `levy_area` is Diffrax's class."""
-        return next(name for name, kind in _AREAS.items() if kind is self.levy_area)
+        return next(name for name, kind in AREAS.items() if kind is self.levy_area)
 
     @property
     def dtype(self) -> np.dtype:
@@ -192,22 +209,81 @@ class BrownianPath(diffrax.AbstractBrownianPath):
         **Returns:** the increments `dW` of shape `(steps, m)`, and the space-time Lévy
         area `H` of every step in the same shape, `None` without Lévy area.
         """
-        found = self.along(jnp.arange(self.steps))
+        found = self.along()
         return found.W, getattr(found, "H", None)
 
-    def along(self, index: Int[Array, " steps"]) -> Any:
-        """What the path does in some of its steps.
+    def along(self) -> Any:
+        """What the path does in each step, as Diffrax's class of increments, with a
+        leading axis of steps."""
+        if not self._by_levels:
+            return self._descended(jnp.arange(self.steps))
+        key, areas, dtype = self._key, self._areas, self.dtype
+        found = whole_span(
+            key, areas, self.dimension, self._depth, self.steps, dtype, False
+        )
+        return self._steps(found.values)
 
-        **Arguments:** `index`, the steps, counted from zero.
+    def blocks(self, length: int) -> Blocks:
+        """What the path does in each step, a block of steps at a time: memory is for
+        one block, and the state of the path at the start of each.
 
-        **Returns:** Diffrax's class of increments, with a leading axis of steps.
+        **Arguments:** `length`, how many steps make a block, a power of two. The last
+        block may reach beyond the end of the path.
         """
+        count = -(-self.steps // length)
+        if not self._by_levels:
+            index = jnp.arange(count * length).reshape(count, length)
+            return Blocks(jnp.minimum(index, self.steps - 1), self._descended)
+        below = min(length.bit_length() - 1, self._depth)
+        level, areas = self._depth - below, self._areas
+        top = whole_span(
+            self._key, areas, self.dimension, level, count, self.dtype, True
+        )
+
+        def draw(start: Intervals) -> Any:
+            return self._steps(
+                halves(start, level, below, areas, self.dimension, self.dtype)
+            )
+
+        return Blocks(top, draw)
+
+    @property
+    def _areas(self) -> int:
+        """How many Lévy areas are drawn."""
+        return list(AREAS.values()).index(self.levy_area)
+
+    @property
+    def _depth(self) -> int:
+        """The level of the tree whose nodes are the steps."""
+        return math.ceil(math.log2(self.steps))
+
+    @property
+    def _by_levels(self) -> bool:
+        """Whether the tree's numbers can be drawn many at once."""
+        return is_counter_based(jtu.tree_leaves(self.tree.key)[0])
+
+    @property
+    def _key(self) -> Words:
+        return words_of(jtu.tree_leaves(self.tree.key)[0])
+
+    def _steps(self, values: tuple[Array, ...]) -> Any:
+        """Steps from what the tree has in its intervals."""
+        length = 2.0**-self._depth
+        areas = {
+            name: value / length**power
+            for power, (name, value) in enumerate(zip("WHK", values, strict=False))
+        }
+        dt = jnp.full(values[0].shape[0], length, self.dtype)
+        return self._scaled(self.levy_area(dt=dt, **areas), True)
+
+    def _descended(self, index: Int[Array, " steps"]) -> Any:
+        """What the path does in some of its steps, by a descent for each."""
 
         def step(k: Array) -> Any:
             start, end = k / self.tree_steps, (k + 1) / self.tree_steps
             return self._scaled(self.tree.evaluate(start, end, use_levy=True), True)
 
-        return jax.vmap(step)(jnp.asarray(index).astype(self.dtype))
+        return jax.vmap(step)(index.astype(self.dtype))
 
     def values(self) -> tuple[Array, Array | None]:
         """The values of the path at the times of its grid.

@@ -10,11 +10,12 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from .._core import is_concrete, require_precision, require_real_scalar
-from ._path import LevyArea, grid_times
+from ._path import Blocks, LevyArea, grid_times
 
 
 class StoredPath(diffrax.AbstractBrownianPath):
@@ -154,17 +155,18 @@ class StoredPath(diffrax.AbstractBrownianPath):
         dz = 2 * math.sqrt(3.0) * self.H
         return w, jnp.concatenate([start, jnp.cumsum(dz, axis=0)])
 
-    def along(self, index: Int[Array, " steps"]) -> Any:
-        """What the path does in some of its steps.
-
-        **Arguments:** `index`, the steps, counted from zero.
-
-        **Returns:** Diffrax's class of increments, with a leading axis of steps.
-        """
-        dt = jnp.broadcast_to((self.t1 - self.t0) / self.steps, index.shape)
+    def along(self) -> Any:
+        """What the path does in each step, as Diffrax's class of increments, with a
+        leading axis of steps."""
+        dt = jnp.broadcast_to((self.t1 - self.t0) / self.steps, (self.steps,))
         if self.H is None:
-            return self.levy_area(dt=dt, W=self.dW[index])
-        return self.levy_area(dt=dt, W=self.dW[index], H=self.H[index])
+            return self.levy_area(dt=dt, W=self.dW)
+        return self.levy_area(dt=dt, W=self.dW, H=self.H)
+
+    def blocks(self, length: int) -> Blocks:
+        """What the path does in each step, a block of steps at a time; see
+        [`BrownianPath`][hybrid_nds.BrownianPath]."""
+        return blocks_of(self.along(), length)
 
     def evaluate(
         self, t0: Any, t1: Any = None, left: bool = True, use_levy: bool = False
@@ -211,6 +213,21 @@ class StoredPath(diffrax.AbstractBrownianPath):
             nearest, far, "A StoredPath is known at its grid times alone."
         )
         return nearest.astype(int)
+
+
+def blocks_of(increments: PyTree[Array], length: int) -> Blocks:
+    """Increments that are there, in blocks; the last step is repeated to fill the last
+    block."""
+    steps = len(jtu.tree_leaves(increments)[0])
+    beyond = -steps % length
+
+    def cut(leaf: Array) -> Array:
+        if beyond:
+            filling = jnp.broadcast_to(leaf[-1:], (beyond, *leaf.shape[1:]))
+            leaf = jnp.concatenate([leaf, filling])
+        return leaf.reshape(-1, length, *leaf.shape[1:])
+
+    return Blocks(jtu.tree_map(cut, increments), lambda block: block)
 
 
 def coarsened(dw: Any, h: Any, steps: int) -> tuple[Any, Any]:

@@ -12,7 +12,7 @@ import jax.tree_util as jtu
 import lineax as lx
 
 from ..backends.diffrax import DiffusionOperator, StatePath
-from ..noise import BrownianPath, StoredPath
+from ..noise import BrownianPath, NativePath, StoredPath
 from ..problems import Interpretation, NoiseKind, SDEProblem, underdamped_langevin
 
 
@@ -43,7 +43,7 @@ def is_stochastic(terms: Any) -> bool:
 
 def stochastic_problem(
     terms: diffrax.MultiTerm, solver: Any, t0: Any, t1: Any, y0: Any, args: Any
-) -> tuple[SDEProblem, BrownianPath | StoredPath]:
+) -> tuple[SDEProblem, BrownianPath | StoredPath | NativePath]:
     """The problem and the path of a stochastic solve in Diffrax's terms.
 
     **Arguments:** those of `diffrax.diffeqsolve`; the solver says in which
@@ -61,7 +61,7 @@ def stochastic_problem(
     drift, diffusion = terms.terms
     control: Any = getattr(diffusion, "control", None)
     path = control.path if isinstance(control, StatePath) else control
-    if not isinstance(path, BrownianPath | StoredPath):
+    if not isinstance(path, BrownianPath | StoredPath | NativePath):
         raise TypeError(
             "from_diffrax: the control of `terms` must be a hybrid_nds.BrownianPath, "
             f"which both backends can read, got {type(path).__name__}; put "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from ..backends import (
     diagnosed,
 )
 from ..methods import ODE_METHODS, Stack
-from ..noise import BrownianPath, StoredPath
+from ..noise import BrownianPath, NativePath, StoredPath
 from ..problems import (
     Event,
     Problem,
@@ -67,7 +67,8 @@ def solve(
     atol: Any = None,
     dt: Any = None,
     key: PRNGKeyArray | None = None,
-    path: BrownianPath | StoredPath | None = None,
+    path: BrownianPath | StoredPath | NativePath | None = None,
+    paths: Literal["shared", "native"] | None = None,
     saveat: Any = None,
     adjoint: Any = None,
     event: Any = None,
@@ -113,6 +114,11 @@ def solve(
     - `path`: for a stochastic problem, its path, in place of `key`; a
         [`BrownianPath`][hybrid_nds.BrownianPath] or a
         [`StoredPath`][hybrid_nds.StoredPath].
+    - `paths`: how the path of `key` is drawn. `"shared"`, the default, is the path of
+        that key on every grid, for every `dt` and for adaptive steps. `"native"` is a
+        [`NativePath`][hybrid_nds.NativePath], independent increments straight from the
+        key, drawn in half the time: for fixed steps, and where no other grid is to see
+        the same path.
     - `saveat`: `None` saves the final time; an array of times, ordered from `t0` to
         `t1`, saves these; `"steps"` the start and every accepted step; `"dense"` the
         final time, and keeps what `Solution.evaluate` needs; a `diffrax.SaveAt` on
@@ -163,6 +169,7 @@ def solve(
         "dt": dt,
         "key": key,
         "path": path,
+        "paths": paths,
         "saveat": saveat,
         "adjoint": adjoint,
         "event": event,

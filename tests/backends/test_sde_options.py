@@ -254,7 +254,7 @@ REFUSALS = {
     "no path at all": lambda: (
         {"path": np.zeros((5, 2))},
         TypeError,
-        "`path` must be a BrownianPath or a StoredPath, got ndarray",
+        "`path` must be a BrownianPath, a NativePath or a StoredPath, got ndarray",
     ),
     "stored path, adaptive": lambda: (
         {

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from hybrid_nds import BrownianPath, ODEProblem, SDEProblem, solve
+from hybrid_nds import BrownianPath, ODEProblem, SDEProblem, StoredPath, solve
 from hybrid_nds.backends import check_options
 from hybrid_nds.backends.diffrax._scan import ordinary_grid, stochastic_grid
 from hybrid_nds.methods import ODE_METHODS
@@ -151,18 +151,22 @@ def noise_problem(noise, dtype=jnp.float64):
     [("diagonal", "Euler"), ("diagonal", "ItoMilstein"), ("additive", "ShARK")],
 )
 def test_stochastic_steps_are_those_of_the_loop_to_the_bit(noise, solver):
-    problem = noise_problem(noise)
-    options = {"solver": solver, "key": jax.random.key(1), "dt": 1 / 256}
-    scan = solve(problem, **options, saveat=[0.0, 0.5, 1.0])
+    problem, steps = noise_problem(noise), 256
+    tree = BrownianPath(jax.random.key(1), 2, 0.0, 1.0, 1 / steps, "space-time")
+    path = StoredPath(*tree.increments(), t0=0.0, t1=1.0)
+    options = {"solver": solver, "saveat": [0.0, 0.5, 1.0]}
+    scan = solve(problem, **options, path=path)
     # A progress meter of Diffrax asks for its loop.
-    loop = solve(
-        problem,
-        **options,
-        saveat=[0.0, 0.5, 1.0],
-        progress=diffrax.NoProgressMeter(),
-    )
+    meter = {"progress": diffrax.NoProgressMeter()}
+    loop = solve(problem, **options, path=path, **meter)
     np.testing.assert_array_equal(scan.ys, loop.ys)
     np.testing.assert_array_equal(scan.ts, loop.ts)
+    # Along the tree itself the loop takes differences of its values, each a rounding of
+    # numbers of size one; of areas, differences over the length of a step. Either is
+    # multiplied by a diffusion below one, and contracted from then on.
+    along = solve(problem, **options, path=tree, **meter)
+    one = 4 * EPS * (steps if solver == "ShARK" else 1)
+    np.testing.assert_allclose(scan.ys, along.ys, atol=steps * one, rtol=0)
 
 
 def test_a_path_drawn_beforehand_is_the_path_drawn_in_the_program():

@@ -371,7 +371,6 @@ BAD = [
     ({"batch_size": 0}, ValueError, "`batch_size`"),
     ({"threads": 2}, ValueError, "`threads` are Julia's"),
     ({"mesh": 2}, TypeError, "`mesh` must be a jax.sharding.Mesh"),
-    ({"paths": "native"}, ValueError, "those that Julia draws"),
     ({"paths": "own"}, ValueError, "`paths` must be one of"),
     ({"progress": "yes"}, ValueError, "`progress` must be one of True, False"),
     ({"throw": 2}, ValueError, "`throw`"),

@@ -17,6 +17,7 @@ from hybrid_nds import BrownianPath
 # fixed, so that a result stays.
 LEVEL = 1e-6
 PATHS, STEPS, MOTIONS = 2000, 6, 2
+LEVELS = ("none", "space-time", "space-time-time")
 T0, T1 = -0.5, 2.5
 H = (T1 - T0) / STEPS
 
@@ -93,15 +94,15 @@ def test_julia_values(draws):
     assert_uncorrelated(integral - H / 2 * dw, dw)
 
 
-@pytest.mark.parametrize(
-    "area",
-    [
-        "space-time",
-        *(pytest.param(a, marks=pytest.mark.slow) for a in ("none", "space-time-time")),
-    ],
-)
+AREAS = [
+    "space-time",
+    *(pytest.param(a, marks=pytest.mark.slow) for a in ("none", "space-time-time")),
+]
+
+
+@pytest.mark.parametrize("area", AREAS)
 def test_diffrax_reads_the_increments(area):
-    """To the last bit, also where a solver's arithmetic misses the grid a little."""
+    """To a rounding, also where a solver's arithmetic misses the grid a little."""
     path = BrownianPath(jax.random.key(3), 2, 0.1, 1.0, 0.09, area)
 
     @jax.jit
@@ -112,13 +113,69 @@ def test_diffrax_reads_the_increments(area):
     dw, h = jax.jit(lambda: path.increments())()
     for times in (path.times, path.times * (1 + 3e-16)):
         found, w = read(times[:-1], times[1:])
-        np.testing.assert_array_equal(found.W, dw)
+        # Differences of values, that Diffrax rounds at each of five levels and where it
+        # puts intervals together, of numbers below 4.
+        rounding = 4 * 10 * np.finfo(float).eps
+        np.testing.assert_allclose(found.W, dw, atol=rounding, rtol=0)
         if area != "none":
-            np.testing.assert_array_equal(found.H, h)
+            # Over the length of an interval, a sixteenth of the tree's.
+            np.testing.assert_allclose(found.H, h, atol=16 * rounding, rtol=0)
         expected = np.concatenate([np.zeros((1, 2)), np.cumsum(dw, axis=0)[:-1]])
         np.testing.assert_allclose(w, expected, atol=1e-14)
     assert isinstance(found, path.levy_area)
     assert path.area == area
+
+
+@pytest.mark.parametrize("steps", [1, 5, 16, 200])
+@pytest.mark.parametrize("area", AREAS)
+def test_increments_are_those_of_diffrax_own_tree(area, steps):
+    """All levels at once give the path to which Diffrax descends."""
+    span = 2.0 ** math.ceil(math.log2(steps))
+    path = BrownianPath(jax.random.key(7), 2, 0.0, float(steps), 1.0, area)
+    tree = diffrax.VirtualBrownianTree(
+        0.0, span, 0.5, (2,), jax.random.key(7), path.levy_area
+    )
+
+    @jax.jit
+    @jax.vmap
+    def descend(start):
+        return tree.evaluate(start, start + 1, use_levy=True)
+
+    expected, found = descend(jnp.arange(float(steps))), jax.jit(lambda: path.along())()
+    # Values of size √span, each of nine levels a rounding or two; areas are differences
+    # of integrals up to a time t, of size t √span, the second ones of t² √span.
+    rounding = 32 * math.sqrt(span) * np.finfo(float).eps
+    for power, name in enumerate(("W", "H", "K")[: 1 + list(LEVELS).index(area)]):
+        ours, theirs = getattr(found, name), getattr(expected, name)
+        assert ours.shape == (steps, 2)
+        np.testing.assert_allclose(ours, theirs, atol=rounding * span**power, rtol=0)
+    np.testing.assert_array_equal(found.dt, np.ones(steps))
+
+
+@pytest.mark.parametrize("area", AREAS)
+@pytest.mark.parametrize("length", [1, 16, 64])
+def test_blocks_are_the_whole_path(area, length):
+    path = BrownianPath(jax.random.key(8), 3, 0.0, 1.0, 1 / 200, area)
+    blocks = path.blocks(length)
+    drawn = jax.jit(lambda starts: jax.lax.map(blocks.draw, starts))(blocks.starts)
+    whole = jax.jit(lambda: path.along())()
+    for name in ("W", "H", "K"):
+        if hasattr(whole, name):
+            rows = getattr(drawn, name).reshape(-1, 3)
+            assert 200 <= len(rows) < 200 + length
+            # XLA may contract a product and a sum to one rounding, at each level.
+            np.testing.assert_allclose(
+                rows[:200], getattr(whole, name), atol=16 * np.finfo(float).eps
+            )
+
+
+def test_other_generators_take_a_descent_a_step():
+    """Diffrax's numbers of a key of another kind are its own."""
+    key = jax.random.key(0, impl="unsafe_rbg")
+    path = BrownianPath(key, 2, 0.0, 1.0, 0.25)
+    assert path.increments()[0].shape == (4, 2)
+    starts = path.blocks(2).starts
+    np.testing.assert_array_equal(starts, [[0, 1], [2, 3]])
 
 
 def test_law_between_grid_times():

@@ -2,6 +2,7 @@ from ._backend import DiffraxBackend as DiffraxBackend, plan as plan
 from ._events import AtRest as AtRest, Crossing as Crossing
 from ._parts import no_drift as no_drift
 from ._run import DiffeqsolveArguments as DiffeqsolveArguments
+from ._scan import StepIncrement as StepIncrement
 from ._sde import (
     DiffusionOperator as DiffusionOperator,
     StatePath as StatePath,
@@ -13,4 +14,3 @@ from ._stability import (
     powers_of_two as powers_of_two,
 )
 from ._stages import ToleranceNewton as ToleranceNewton
-from ._tangent_steps import StepIncrement as StepIncrement

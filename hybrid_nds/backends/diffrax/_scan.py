@@ -20,11 +20,14 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from ..._core import is_concrete
-from ...noise import BrownianPath, StoredPath
+from ...noise import Blocks, BrownianPath, NativePath, StoredPath, blocks_of
 from ...problems import ODEProblem
 from ...solution import Solution
 from .._options import Options
 from ._run import make_solution, promotion_of, reached
+from ._unroll import MOST_PASSES, unrolled
+
+Path = BrownianPath | StoredPath | NativePath
 
 # So many steps are taken in one piece, and a derivative keeps what each computed.
 _PLAIN_STEPS = 128
@@ -61,13 +64,17 @@ class Scan(NamedTuple):
     steps: Array
 
 
-class GivenIncrement(diffrax.AbstractBrownianPath):
-    """A Brownian path over one step, whose increment is given."""
+class StepIncrement(diffrax.AbstractBrownianPath):
+    """A Brownian path over one step, whose increment is given, as Diffrax's class."""
 
+    increment: Any
     t0: Any
     t1: Any
-    increment: Any
     levy_area: Any = eqx.field(static=True)
+
+    def __init__(self, increment: Any, t0: Any, t1: Any):
+        self.increment, self.t0, self.t1 = increment, t0, t1
+        self.levy_area = type(increment)
 
     def evaluate(
         self, t0: Any, t1: Any = None, left: bool = True, use_levy: bool = False
@@ -78,32 +85,38 @@ class GivenIncrement(diffrax.AbstractBrownianPath):
 
 
 class Increments(eqx.Module):
-    """The increments of a Brownian path in all steps of its grid."""
+    """The increments of a Brownian path in all steps of its grid, as Diffrax's class
+    with a leading axis of steps."""
 
     values: Any
-    levy_area: Any = eqx.field(static=True)
 
-    def along(self, index: Int[Array, " steps"]) -> Any:
-        """Those of some steps, with a leading axis."""
-        return jtu.tree_map(lambda leaf: leaf[index], self.values)
+    def along(self) -> Any:
+        """All of them, with a leading axis of steps."""
+        return self.values
+
+    def blocks(self, length: int) -> Blocks:
+        """A block of steps at a time."""
+        return blocks_of(self.values, length)
 
 
-def drawn(path: BrownianPath | StoredPath) -> Any:
+def drawn(path: Path) -> Path | Increments:
     """A path with the increments of all its steps, or as it is where they are not
     random numbers, or too many to keep, or must be drawn in a program of the caller.
 
-    The tree that the numbers come from takes longer to compile than most solves: this
-    is one program for all solves on a grid.
+    To draw them takes about as long to compile as to solve: this is one program for all
+    solves on a grid.
     """
     known = all(is_concrete(leaf) for leaf in jtu.tree_leaves(path))
-    if isinstance(path, BrownianPath) and path.steps <= _KEPT_STEPS and known:
-        return _draw(path)
+    stored = isinstance(path, StoredPath)
+    if known and not stored and path.steps <= _KEPT_STEPS:
+        return Increments(draw(path))
     return path
 
 
 @eqx.filter_jit
-def _draw(path: BrownianPath) -> Increments:
-    return Increments(path.along(jnp.arange(path.steps)), path.levy_area)
+def draw(path: Path) -> Any:
+    """The increments of a path in all its steps, as one program."""
+    return path.along()
 
 
 def ordinary_grid(problem: ODEProblem, options: Options) -> Grid | None:
@@ -208,7 +221,7 @@ def _neighbours(times: np.ndarray, saved: np.ndarray) -> np.ndarray:
 def scan_steps(
     grid: Grid,
     make_terms: Callable[[diffrax.AbstractBrownianPath | None], PyTree],
-    path: BrownianPath | StoredPath | Increments | None,
+    path: Path | Increments | None,
     solver: diffrax.AbstractSolver,
     y0: PyTree[Array],
     args: PyTree,
@@ -216,44 +229,54 @@ def scan_steps(
     """Take the steps of a grid.
 
     Up to 128 steps, or with the adjoints `"direct"` and `"forward"` any number, reverse
-    mode keeps what every step computed. With more it keeps the state at some √steps of
-    them, and computes the steps between again, one segment at a time. Increments of
-    the path are drawn a segment at a time, too.
+    mode keeps what every step computed. With more it keeps the state at the ends of
+    segments of some √steps or 128 steps, and computes the steps between again, one
+    segment at a time. Increments of the path are drawn a segment at a time, too.
 
     **Arguments:** the grid; what makes the terms of the solver from the path over one
     step; the path, `None` for an ordinary problem; the solver; state and arguments.
     """
     steps = len(grid.times) - 1
-    length = _segment_length(steps)
+    length = segment_length(steps)
+    count = -(-steps // length)
+    padded = count * length > steps
     solver = _with_stage_loop(solver, grid.adjoint)
     implicit = isinstance(solver, diffrax.AbstractImplicitSolver)
-
-    def increments(index: Array) -> Any:
-        return None if path is None else path.along(index)
 
     def terms_of(t0: Any, t1: Any, increment: Any) -> PyTree:
         if path is None:
             return make_terms(None)
-        return make_terms(GivenIncrement(t0, t1, increment, path.levy_area))
+        return make_terms(StepIncrement(increment, t0, t1))
+
+    few = _stages(solver) <= MOST_PASSES
+
+    def step_of(terms: PyTree, t0: Any, t1: Any, y: Any, args: Any, state: Any) -> Any:
+        y1, _, *rest = solver.step(terms, t0, t1, y, args, state, False)
+        return (y1, *rest)
+
+    def one_step(*given: Any) -> Any:
+        return unrolled(step_of, *given) if few else step_of(*given)
 
     def take(carry: Any, step: Any) -> tuple[Any, None]:
         y, state, result, taken, kept = carry
-        t0, t1, increment, rows, between = step
+        t0, t1, increment, rows, between, live = step
         terms = terms_of(t0, t1, increment)
         with promotion_of(solver):
-            y1, _, dense, state1, found = solver.step(
-                terms, t0, t1, y, args, state, False
-            )
+            y1, dense, state1, found = one_step(terms, t0, t1, y, args, state)
         # Diffrax's ItoMilstein returns float64 where JAX has it, from a float32 too.
         y1 = jtu.tree_map(lambda new, old: new.astype(old.dtype), y1, y)
+        good = live
         if implicit:
             # After a stage without a solution nothing moves any more.
             going = result == diffrax.RESULTS.successful
+            if live is not None:
+                going = going & live
             result = diffrax.RESULTS.where(going, found, result)
-            good = result == diffrax.RESULTS.successful
+            good = going & (result == diffrax.RESULTS.successful)
+            taken = taken + good.astype(taken.dtype)
+        if good is not None:
             hold = lambda new, old: jnp.where(good, new, old)
             y1, state1 = jtu.tree_map(hold, (y1, state1), (y, state))
-            taken = taken + good.astype(taken.dtype)
             if rows is not None:
                 assert grid.saved is not None
                 rows = jnp.where(good, rows, len(grid.saved))
@@ -277,30 +300,48 @@ def scan_steps(
                 )
         return (y1, state1, result, taken, kept), None
 
-    def segment(carry: Any, index: Array) -> tuple[Any, None]:
-        each = (grid.times[index], grid.times[index + 1], increments(index))
+    def segment(
+        carry: Any, increments: Any, index: Array, live: Array | None
+    ) -> tuple[Any, None]:
+        each = (grid.times[index], grid.times[index + 1], increments)
         rows = None if grid.rows is None else grid.rows[index]
         between = None if grid.between is None else grid.between[index]
-        return lax.scan(take, carry, (*each, rows, between))
+        return lax.scan(take, carry, (*each, rows, between, live))
 
-    blank = jtu.tree_map(
-        lambda leaf: jnp.zeros(leaf.shape[1:], leaf.dtype),
-        jax.eval_shape(increments, jnp.zeros(1, int)),
+    blocks = None
+    if path is not None and count > 1:
+        blocks = path.blocks(length)
+    increments = path.along() if path is not None and count == 1 else None
+
+    def draw_block(start: Any) -> Any:
+        return None if blocks is None else blocks.draw(start)
+
+    starts = None if blocks is None else blocks.starts
+    one = (
+        jax.eval_shape(draw_block, jtu.tree_map(lambda leaf: leaf[0], starts))
+        if count > 1
+        else increments
     )
+    blank = jtu.tree_map(lambda leaf: jnp.zeros(leaf.shape[1:], leaf.dtype), one)
     first = terms_of(grid.times[0], grid.times[1], blank)
     state = solver.init(first, grid.times[0], grid.times[1], y0, args)
     taken = jnp.asarray(0 if implicit else steps, jnp.int32)
     carry = (y0, state, diffrax.RESULTS.successful, taken, _start(grid, y0))
-    if steps <= _PLAIN_STEPS:
-        carry, _ = segment(carry, jnp.arange(steps))
+    if count == 1:
+        carry, _ = segment(carry, increments, jnp.arange(steps), None)
     else:
-        run = segment
+
+        def run(carry: Any, block: Any) -> tuple[Any, None]:
+            start, number = block
+            index = number * length + jnp.arange(length)
+            live = index < steps if padded else None
+            return segment(
+                carry, draw_block(start), jnp.minimum(index, steps - 1), live
+            )
+
         if grid.adjoint == "recursive_checkpoint":
-            run = jax.checkpoint(segment, prevent_cse=False)
-        whole = steps - steps % length
-        carry, _ = lax.scan(run, carry, jnp.arange(whole).reshape(-1, length))
-        if whole < steps:
-            carry, _ = run(carry, jnp.arange(whole, steps))
+            run = jax.checkpoint(run, prevent_cse=False)
+        carry, _ = lax.scan(run, carry, (starts, jnp.arange(count)))
     y, _, result, taken, kept = carry
     end = (grid.times[taken] if implicit else grid.times[-1], y)
     if grid.saved is None or grid.reached is None:
@@ -334,12 +375,25 @@ def _with_stage_loop(
     if getattr(solver, "scan_kind", "none") is not None:
         return solver
     kind = "lax"
+    if _stages(solver) <= MOST_PASSES:
+        # Written out, it needs no derivative as a loop.
+        adjoint = "forward"
     if isinstance(solver, diffrax.AbstractRungeKutta):
         # Theirs is a `while` loop, of which Equinox has a kind for each mode.
         kind = {"forward": "lax", "direct": "bounded"}.get(adjoint, "checkpointed")
     return eqx.tree_at(
         lambda s: s.scan_kind, solver, kind, is_leaf=lambda leaf: leaf is None
     )
+
+
+def _stages(solver: diffrax.AbstractSolver) -> float:
+    """How many stages an explicit method goes through in a loop, infinitely many where
+    there is no such loop."""
+    tableau = getattr(solver, "tableau", None)
+    if isinstance(solver, diffrax.AbstractImplicitSolver) or tableau is None:
+        return math.inf
+    weights = getattr(tableau, "b_sol", None)
+    return math.inf if weights is None else len(weights)
 
 
 def _start(grid: Grid, y0: PyTree[Array]) -> PyTree[Array] | None:
@@ -355,12 +409,13 @@ def _start(grid: Grid, y0: PyTree[Array]) -> PyTree[Array] | None:
     return jtu.tree_map(rows, y0)
 
 
-def _segment_length(steps: int) -> int:
-    """The divisor of the number of steps next to its square root, or near that root
-    where all divisors are far from it."""
-    root = math.sqrt(steps)
-    near = range(math.ceil(root / 4), math.floor(4 * root) + 1)
-    divisors = [length for length in near if steps % length == 0]
-    if not divisors:
-        return round(root)
-    return min(divisors, key=lambda length: abs(math.log(length / root)))
+def segment_length(steps: int) -> int:
+    """How many steps are taken in one piece: all where they are few, else a power of
+    two between 16 and four times their square root or 128, such that little is computed
+    beyond the last step."""
+    if steps <= _PLAIN_STEPS:
+        return steps
+    root = max(_PLAIN_STEPS, 4 * math.isqrt(steps))
+    lengths = [2**k for k in range(4, root.bit_length())]
+    # A segment costs about as much as four steps beside its own.
+    return min(lengths, key=lambda length: -(-steps // length) * (length + 4))

@@ -15,12 +15,13 @@ import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
 from ...methods import ODE_METHODS
-from ...noise import BrownianPath, StoredPath, grid_steps
+from ...noise import BrownianPath, NativePath, StoredPath, grid_steps
 from ...problems import ODEProblem, SDEProblem, Segment, tangent_problem
 from ...solution import Provenance
 from .._options import DEFAULT_MAX_STEPS, NO_OPTIONS, Options, check_options
 from ._backend import plan
 from ._parts import make_solver
+from ._scan import Increments, draw
 from ._sde import plan_stochastic
 from ._tangent_steps import TangentPlan, advance
 
@@ -89,7 +90,7 @@ def diffrax_tangent_flow(
     interval: float,
     span: float,
     key: PRNGKeyArray | None = None,
-    path: BrownianPath | StoredPath | None = None,
+    path: BrownianPath | StoredPath | NativePath | None = None,
     max_steps: int | None = None,
 ) -> DiffraxTangentFlow:
     """Make ready to follow orbits and `count` tangent vectors of each.
@@ -195,7 +196,7 @@ def _stochastic(
         None,
         _forward(method),
         diffrax.ConstantStepSize(),
-        path,
+        None if path is None else Increments(draw(path)),
         tangent.t0,
         jnp.asarray(interval, tangent.dtype),
         grid_steps("lyapunov", start, start + interval, float(options.dt)),

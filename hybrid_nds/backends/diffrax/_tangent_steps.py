@@ -17,32 +17,8 @@ from jaxtyping import Array, PyTree
 from ...problems import ODEProblem, SDEProblem
 from ._clip import shorten
 from ._run import all_finite, promotion_of
+from ._scan import Increments, StepIncrement
 from ._sde import make_stochastic_terms
-
-
-class StepIncrement(diffrax.AbstractBrownianPath):
-    """What a Brownian path does in one step, drawn beforehand."""
-
-    W: Array
-    H: Array | None
-    t0: Any
-    t1: Any
-    levy_area: Any = eqx.field(static=True)
-
-    def __init__(self, W: Array, H: Array | None, t0: Any, t1: Any):
-        self.W, self.H, self.t0, self.t1 = W, H, t0, t1
-        self.levy_area = (
-            diffrax.BrownianIncrement if H is None else diffrax.SpaceTimeLevyArea
-        )
-
-    def evaluate(
-        self, t0: Any, t1: Any = None, left: bool = True, use_levy: bool = False
-    ) -> Any:
-        del left
-        if not use_levy:
-            return self.W
-        areas = {} if self.H is None else {"H": self.H}
-        return self.levy_area(dt=t1 - t0, W=self.W, **areas)
 
 
 class TangentPlan(eqx.Module):
@@ -52,7 +28,7 @@ class TangentPlan(eqx.Module):
     terms: PyTree
     solver: diffrax.AbstractSolver
     controller: diffrax.AbstractStepSizeController
-    path: Any
+    path: Increments | None
     origin: Array
     interval: Array
     steps: int | None = eqx.field(static=True)
@@ -155,24 +131,27 @@ def _fixed(
     steps = cast(int, plan.steps)
     step = plan.interval / steps
     drawn = None
-    if key is not None and plan.path is None:
+    if plan.path is not None:
+        drawn = jtu.tree_map(
+            lambda leaf: lax.dynamic_slice_in_dim(leaf, index * steps, steps),
+            plan.path.values,
+        )
+    elif key is not None:
         problem = cast(SDEProblem, plan.problem)
         one, other = jr.split(jr.fold_in(key, index))
         shape, dtype = (steps, problem.noise_dimension), problem.dtype
-        drawn = (
-            jnp.sqrt(step) * jr.normal(one, shape, dtype),
+        lengths = jnp.full(steps, step)
+        dw = jnp.sqrt(step) * jr.normal(one, shape, dtype)
+        drawn = diffrax.BrownianIncrement(dt=lengths, W=dw)
+        if plan.areas:
             # Over one step independent of the increment (Foster 2020, theorem 4.2.3).
-            jnp.sqrt(step / 12) * jr.normal(other, shape, dtype)
-            if plan.areas
-            else None,
-        )
+            area = jnp.sqrt(step / 12) * jr.normal(other, shape, dtype)
+            drawn = diffrax.SpaceTimeLevyArea(dt=lengths, W=dw, H=area)
 
     def terms(increment: Any, t0: Array, t1: Array) -> PyTree:
         if isinstance(plan.problem, ODEProblem):
             return plan.terms
-        control = plan.path
-        if control is None:
-            control = StepIncrement(increment[0], increment[1], t0, t1)
+        control = StepIncrement(increment, t0, t1)
         return make_stochastic_terms(plan.problem, control, plan.solver)
 
     def one_step(carry: Any, given: Any) -> Any:

@@ -17,7 +17,7 @@ from jaxtyping import Float, PRNGKeyArray
 from ... import runtime
 from ...lowering import lower
 from ...methods import find_solver
-from ...noise import BrownianPath, StoredPath, grid_steps
+from ...noise import BrownianPath, NativePath, StoredPath, grid_steps
 from ...problems import (
     SCHEMES,
     ExitStep,
@@ -113,7 +113,7 @@ def julia_tangent_flow(
     interval: float,
     span: float,
     key: PRNGKeyArray | None = None,
-    path: BrownianPath | StoredPath | None = None,
+    path: BrownianPath | StoredPath | NativePath | None = None,
     max_steps: int | None = None,
 ) -> JuliaTangentFlow:
     """Make ready to follow orbits and `count` tangent vectors of each in Julia.

@@ -14,7 +14,7 @@ from jaxtyping import PRNGKeyArray
 from ..._core import check_key, check_level, check_positive, precision_of
 from ...analysis import AnalysisError, SavedProgress, progress_bar
 from ...backends.diffrax import diffrax_tangent_flow, powers_of_two
-from ...noise import BrownianPath, StoredPath
+from ...noise import BrownianPath, NativePath, StoredPath
 from ...problems import ODEProblem, SDEProblem, arrays_text, digest, problem_fingerprint
 from ._lyapunov_plan import (
     LyapunovPlan,
@@ -45,7 +45,7 @@ def lyapunov_spectrum(
     transient: float | None = None,
     time: float | None = None,
     key: PRNGKeyArray | None = None,
-    path: BrownianPath | StoredPath | None = None,
+    path: BrownianPath | StoredPath | NativePath | None = None,
     chains: int = 1,
     initial: Any = None,
     level: float = 0.95,

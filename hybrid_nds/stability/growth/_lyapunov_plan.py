@@ -13,7 +13,7 @@ import numpy as np
 
 from ..._core import check_positive, check_whole, is_concrete
 from ...ensembles import check_initial
-from ...noise import BrownianPath, StoredPath
+from ...noise import BrownianPath, NativePath, StoredPath
 from ...problems import ODEProblem, SDEProblem, check_kind, tangent_problem
 
 _LEAST = 20
@@ -94,7 +94,7 @@ def make_plan(
     interval: float | None,
     transient: float | None,
     time: float | None,
-    path: BrownianPath | StoredPath | None,
+    path: BrownianPath | StoredPath | NativePath | None,
     chains: int,
 ) -> LyapunovPlan:
     """The arguments in normal form.
@@ -137,7 +137,7 @@ def _along_path(
     interval: float | None,
     transient: float | None,
     time: float | None,
-    path: BrownianPath | StoredPath,
+    path: BrownianPath | StoredPath | NativePath,
 ) -> LyapunovPlan:
     if time is not None:
         raise ValueError(

@@ -206,9 +206,11 @@ def _mean_of_steps(
     t1 = t0 + jnp.asarray(h, problem.dtype)
 
     def step(u: Any, one: Any, other: Any) -> Any:
-        terms = make_stochastic_terms(
-            problem, StepIncrement(one, other, t0, t1), method
-        )
+        increment = diffrax.BrownianIncrement(dt=t1 - t0, W=one)
+        if other is not None:
+            increment = diffrax.SpaceTimeLevyArea(dt=t1 - t0, W=one, H=other)
+        path = StepIncrement(increment, t0, t1)
+        terms = make_stochastic_terms(problem, path, method)
         y = unravel(u)
         kept = method.init(terms, t0, t1, y, problem.args)
         end = method.step(terms, t0, t1, y, problem.args, kept, False)[0]
