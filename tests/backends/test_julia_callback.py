@@ -74,6 +74,7 @@ def test_event_on_the_callback_path(julia):
     np.testing.assert_allclose(solution.end_time, np.log(2.0) / 2, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_single_precision_callback(julia):
     problem = ODEProblem(
         _decay, np.ones(1, np.float32), 0.0, 1.0, np.array(2.0, np.float32)

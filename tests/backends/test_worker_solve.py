@@ -90,7 +90,10 @@ def _native(**options):
     [
         {"saveat": "steps", **TIGHT},
         {"solver": "Rodas5P", "rtol": 1e-7, "form": "scalar"},
-        {"solver": "Kvaerno5", "dt": 0.125, "saveat": np.array([0.25, 0.5])},
+        pytest.param(
+            {"solver": "Kvaerno5", "dt": 0.125, "saveat": np.array([0.25, 0.5])},
+            marks=pytest.mark.slow,
+        ),
         {"solver": "Tsit5", "atol": np.array([1e-5])},
     ],
     ids=["steps", "scalar", "fixed_steps", "atol_by_component"],
@@ -121,6 +124,7 @@ def test_new_weights_are_used(worker):
         np.testing.assert_allclose(solution.ys[0], np.exp(-rate), **NEAR)
 
 
+@pytest.mark.slow
 def test_single_precision_and_mass_matrix(worker):
     problem = ODEProblem(
         lambda t, y, args: -y, np.ones(2, np.float32), np.float32(0), np.float32(1)
@@ -218,6 +222,7 @@ def test_within_vmap(worker):
         np.testing.assert_allclose(found[..., 0], expected, rtol=0.0, atol=3e-8)
 
 
+@pytest.mark.slow
 def test_events_within_a_compiled_function(worker):
     @jax.jit
     def crossing(level):
@@ -300,6 +305,7 @@ def test_stochastic_problems_along_their_path(worker, getkey):
     np.testing.assert_allclose(states(key, 0.2, 0.1), other, rtol=0, atol=3e-13)
 
 
+@pytest.mark.slow
 def test_matrix_noise(worker, getkey):
     mixing = jnp.array([[0.3, 0.1, 0.0], [0.0, 0.2, -0.4]])
     problem = SDEProblem(

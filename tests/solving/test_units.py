@@ -177,7 +177,10 @@ def test_single_precision_starts_from_a_component_at_zero(s):
     [
         # Newton's iteration ends at 1e-12 of the state, 2e-6 in float32, in 20 steps.
         ("ImplicitEuler", True, jnp.float64, implicit_euler(), 2e-11),
-        ("ImplicitEuler", True, jnp.float32, implicit_euler(), 1e-4),
+        pytest.param(
+            *("ImplicitEuler", True, jnp.float32, implicit_euler(), 1e-4),
+            marks=pytest.mark.slow,
+        ),
         ("TRBDF2", True, jnp.float64, EXACT, 3e-3),
         ("Rodas5P", False, jnp.float64, EXACT, 1e-4),
         ("Tsit5", False, jnp.float32, EXACT, 1e-2),
