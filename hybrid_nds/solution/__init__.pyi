@@ -1,6 +1,7 @@
 from ._outcome import (
     OUTCOME_NAMES as OUTCOME_NAMES,
     STEP_TOO_SMALL as STEP_TOO_SMALL,
+    SUCCESS as SUCCESS,
     SUCCESSES as SUCCESSES,
     UNSTABLE as UNSTABLE,
     Outcome as Outcome,
