@@ -23,7 +23,7 @@ for (code, type) in enumerate((Float64, Float32, Float16, Int64, Int32, Int16,
 
 # What the host refers to by number. Numbers are not used again.
 const REFERENCES = Dict{Int64, Any}()
-const REFERENCES_GUARD = ReentrantLock()
+const REFERENCES_GUARD = Threads.SpinLock()
 const LAST_REFERENCE = Ref{Int64}(0)
 
 function refer!(value)
@@ -35,9 +35,10 @@ function refer!(value)
 end
 
 function referred(number::Integer)
-    return lock(REFERENCES_GUARD) do
-        return get(REFERENCES, number, nothing)
-    end
+    lock(REFERENCES_GUARD)
+    found = get(REFERENCES, number, nothing)
+    unlock(REFERENCES_GUARD)
+    return found
 end
 
 function forget!(number::Integer)

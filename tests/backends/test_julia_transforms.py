@@ -68,6 +68,19 @@ def test_weights_of_modules_are_traced(julia):
         )
 
 
+def test_fields_that_index_are_lowered_within_a_trace(julia):
+    order = np.array([1, 0])
+    # y₀' = y₁, y₁' = y₀.
+    field = lambda t, y, args: args * y[order]
+
+    @jax.jit
+    def end(scale):
+        problem = ODEProblem(field, jnp.ones(2), 0.0, 1.0, args=scale)
+        return solve(problem, "julia", solver="Tsit5").ys[0]
+
+    np.testing.assert_allclose(end(jnp.array(1.0)), np.exp([1.0, 1.0]), rtol=1e-4)
+
+
 @pytest.mark.parametrize("loop", ["scan", "while_loop", "cond"])
 def test_control_flow_of_jax_goes_round_it(julia, loop):
     step = lambda y: _solve(y, jnp.array(1.0), t1=0.25, rtol=1e-9, atol=1e-9).ys[0]
