@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import importlib
 import re
 import signal
 import sys
@@ -16,7 +17,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 
@@ -72,6 +72,11 @@ def open_to_threads(juliacall: Any, module: Any) -> str:
     return ""
 
 
+def _jax() -> Any:
+    """JAX, imported when it is needed: a worker process first sets its environment."""
+    return importlib.import_module("jax")
+
+
 # Versions of XLA's foreign function interface whose structures Julia's code knows.
 _FFI_MAJOR, _FFI_MINORS = 0, range(1, 4)
 _TARGET = "hybrid_nds_solve"
@@ -80,7 +85,7 @@ _TARGET = "hybrid_nds_solve"
 def ffi_version() -> tuple[int, int] | None:
     """The version of XLA's foreign function interface in this JAX, from its header;
     `None` where there is none to read."""
-    header = Path(jax.ffi.include_dir()) / "xla" / "ffi" / "api" / "c_api.h"
+    header = Path(_jax().ffi.include_dir()) / "xla" / "ffi" / "api" / "c_api.h"
     try:
         text = header.read_text(encoding="utf-8")
     except OSError:
@@ -112,14 +117,15 @@ def register_handler(address: int, version: tuple[int, int] | None) -> str:
         return "this Julia has no handler for it"
     if sys.maxsize < 2**32:
         return "XLA's foreign function interface is known on 64-bit machines alone"
-    capsule = jax.ffi.pycapsule(ctypes.c_void_p(address))
-    jax.ffi.register_ffi_target(_TARGET, capsule, platform="cpu")
+    ffi = _jax().ffi
+    capsule = ffi.pycapsule(ctypes.c_void_p(address))
+    ffi.register_ffi_target(_TARGET, capsule, platform="cpu")
     return ""
 
 
 def handler_rule(number: int) -> Callable[..., Any]:
     """The lowering rule of a call of the handler with the number of a solve."""
-    rule = jax.ffi.ffi_lowering(_TARGET)
+    rule = _jax().ffi.ffi_lowering(_TARGET)
     return lambda context, *operands: rule(context, *operands, number=np.int64(number))
 
 
@@ -140,16 +146,17 @@ def varying_alike(arrays: list[Any]) -> list[Any]:
     """Arrays that vary over the same axes of a mesh, within `jax.shard_map`."""
     own = [_varying(array) for array in arrays]
     every = frozenset().union(*own)
+    if not every:
+        return arrays
+    cast = _jax().lax.pcast
     return [
-        jax.lax.pcast(array, tuple(every - axes), to="varying")
-        if every - axes
-        else array
+        cast(array, tuple(every - axes), to="varying") if every - axes else array
         for array, axes in zip(arrays, own, strict=True)
     ]
 
 
 def _varying(array: Any) -> frozenset[Any]:
-    aval = jax.typeof(array)
+    aval = _jax().typeof(array)
     found = getattr(aval, "vma", None)
     if found is None:
         found = getattr(getattr(aval, "mat", None), "varying", None)

@@ -162,6 +162,12 @@ def test_import_touches_neither_julia_nor_jax_flags():
     )
 
 
+def test_the_runtime_is_imported_without_jax():
+    # A worker process sets JAX's environment before JAX reads it.
+    code = "import sys, hybrid_nds.runtime; assert 'jax' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_the_julia_source_is_found():
     assert (runtime.julia_source() / "src" / "HybridNDS.jl").is_file()
 
