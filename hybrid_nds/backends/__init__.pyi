@@ -1,4 +1,8 @@
 from ._diagnosis import diagnosed as diagnosed
+from ._failure import (
+    failure_text as failure_text,
+    has_steady_state as has_steady_state,
+)
 from ._options import check_options as check_options
 from ._protocol import Backend as Backend
 from ._steady_state import check_rest as check_rest

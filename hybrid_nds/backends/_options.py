@@ -62,6 +62,8 @@ class Options:
     - `max_steps`: the most steps to try; `None` leaves it to the backend.
     - `progress`: whether to show progress.
     - `extra`: the options only this backend knows.
+    - `throw`: whether a failure is raised; a backend may do that itself in compiled
+        programs.
     """
 
     solver: Any = None
@@ -75,6 +77,7 @@ class Options:
     max_steps: int | None = None
     progress: Any = False
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    throw: bool = True
 
     @property
     def fixed_steps(self) -> bool:
@@ -125,6 +128,7 @@ def check_options(
     max_steps: int | None = None,
     progress: Any = False,
     extra: Mapping[str, Any] = MappingProxyType({}),
+    throw: bool = True,
 ) -> Options:
     """Check the options of one solve and bring them to normal form.
 
@@ -187,6 +191,7 @@ def check_options(
         max_steps=_check_max_steps(max_steps),
         progress=progress,
         extra=dict(extra),
+        throw=throw,
     )
 
 

@@ -25,6 +25,11 @@ class Backend(Protocol):
         """
         ...
 
+    def raises_when_run(self, problem: Any, options: Options) -> bool:
+        """Whether a solve that JAX traces raises by itself when it fails, in words
+        that are known only then."""
+        ...
+
     def solver_names(self) -> tuple[str, ...]:
         """The names `solver=` takes, in alphabetical order."""
         ...

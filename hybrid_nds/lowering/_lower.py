@@ -115,7 +115,9 @@ def lower(
     program = trace(
         lambda t, *xs: wanted(t, xs[:count], xs[count:]), *arguments, names=names
     )
-    return _emit(program, count, working, form, part, unroll)
+    # Rules compute with indices, which must be known where the caller is traced.
+    with jax.ensure_compile_time_eval():
+        return _emit(program, count, working, form, part, unroll)
 
 
 def lower_problem(problem: ODEProblem, form: Form = "array") -> LoweredProblem:

@@ -10,7 +10,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from .._core import is_concrete, require_precision
+from .._core import concrete_array, is_concrete, require_precision
 from ._checks import (
     VectorField,
     check_field,
@@ -104,7 +104,7 @@ def _check_mass_matrix(
     require_precision("ODEProblem: `mass_matrix`", mass_matrix)
     leaves = jtu.tree_leaves(y0)
     n = sum(leaf.size for leaf in leaves)
-    array = jnp.asarray(mass_matrix)
+    array = concrete_array(mass_matrix)
     if array.shape != (n, n):
         raise ValueError(
             f"ODEProblem: `mass_matrix` must have shape ({n}, {n}) for a state of "
@@ -121,4 +121,4 @@ def _check_mass_matrix(
         raise ValueError(
             "ODEProblem: `mass_matrix` must be finite, but contains NaN or infinity."
         )
-    return jnp.asarray(array, dtype=leaves[0].dtype)
+    return concrete_array(array, leaves[0].dtype)

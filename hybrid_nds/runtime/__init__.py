@@ -1,5 +1,10 @@
 """The Julia session: finding Julia, starting it, its errors and interrupts."""
 
+from ._bridge import (
+    Bridge as Bridge,
+    Reference as Reference,
+    execution_error as execution_error,
+)
 from ._configuration import (
     Configuration as Configuration,
     ConfigurationError as ConfigurationError,
@@ -23,5 +28,10 @@ from ._errors import (
     WorkerDiedError as WorkerDiedError,
 )
 from ._fresh import FreshContext as FreshContext
+from ._internals import (
+    handler_rule as handler_rule,
+    keep_with_program as keep_with_program,
+    varying_alike as varying_alike,
+)
 from ._session import Session as Session, running as running, session as session
 from ._worker import JuliaWorker as JuliaWorker

@@ -5,6 +5,10 @@ C handler runs at once and writes the signal's number to the wakeup descriptor: 
 writing end of a pipe, whose reading end Julia polls between the steps of a solve
 (`INTERRUPT_DESCRIPTOR` of HybridNDS). Julia then ends the solve, and Python's handler
 raises `KeyboardInterrupt` as soon as Julia has returned.
+
+The pipe stays the wakeup descriptor, for compiled JAX programs enter Julia without
+passing here. An event loop that takes the descriptor for itself keeps it; calls that
+pass here then borrow it.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,20 +31,47 @@ class InterruptPipe:
         module.watch_interrupts(self._reading)
         self._take = getattr(module, "take_signals!")
 
+    def listen(self) -> None:
+        """Let an interrupt stop Julia whatever called it, where nobody else listens.
+
+        Python lets the main thread alone choose who listens; in others this does
+        nothing.
+        """
+        if not _in_main_thread():
+            return
+        previous = self._put(self._writing)
+        if previous not in (-1, self._writing):
+            self._put(previous)
+
     @contextlib.contextmanager
     def armed(self) -> Iterator[None]:
-        """Let an interrupt stop Julia; restores the wakeup descriptor exactly."""
-        previous = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
-        if previous >= 0:
-            # What Julia read before was for nobody.
-            self._take()
+        """Let an interrupt stop Julia, whoever listens; then that one listens again,
+        and gets what came meanwhile."""
+        if not _in_main_thread():
+            yield
+            return
+        previous = self._put(self._writing)
+        if previous in (-1, self._writing):
+            yield
+            return
+        # What came before is for nobody.
+        self._empty()
+        self._take()
         try:
             yield
         finally:
-            signal.set_wakeup_fd(previous)
+            self._put(previous)
             left = self._empty()
-            if previous >= 0:
-                _write(previous, bytes(self._take()) + left)
+            _write(previous, bytes(self._take()) + left)
+
+    def leave(self) -> None:
+        """Stop listening: in a forked process the pipe is its parent's."""
+        previous = self._put(-1)
+        if previous not in (-1, self._writing):
+            self._put(previous)
+
+    def _put(self, descriptor: int) -> int:
+        return signal.set_wakeup_fd(descriptor, warn_on_full_buffer=False)
 
     def _empty(self) -> bytes:
         """What Julia did not read: it must not stop the next solve."""
@@ -47,6 +79,10 @@ class InterruptPipe:
             return os.read(self._reading, 4096)
         except BlockingIOError:
             return b""
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def _write(descriptor: int, signals: bytes) -> None:

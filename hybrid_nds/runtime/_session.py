@@ -1,4 +1,4 @@
-"""The Julia session: started once, by the first call that needs it."""
+"""The Julia session: started once, by the first call that needs it, for all threads."""
 
 from __future__ import annotations
 
@@ -12,8 +12,15 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+from ._bridge import Bridge
 from ._discovery import Discovery, JuliaNotFoundError, discover, julia_source
 from ._errors import julia_errors
+from ._internals import (
+    ffi_version,
+    open_to_threads,
+    register_handler,
+    signals_restored,
+)
 from ._interrupt import InterruptPipe
 
 T = TypeVar("T")
@@ -26,16 +33,33 @@ class Session:
     **Fields:** `main`, Julia's `Main` module; `module`, the Julia module HybridNDS;
     `versions`, pairs of a name and a version for Julia and the packages that take
     part; `threads`, how many Julia threads there are; `discovery`, where this Julia
-    was found.
+    was found; `bridge`, for calls from any thread; `no_handler`, why compiled
+    JAX programs must go through Python to reach this Julia, empty where they need not;
+    `main_thread_only`, why no other thread can call it, empty where every one can.
     """
 
-    main: Any
-    module: Any
+    _main: Any
+    _module: Any
     versions: tuple[tuple[str, str], ...]
     threads: int
     discovery: Discovery
     interrupts: InterruptPipe
+    bridge: Bridge
+    no_handler: str = ""
+    main_thread_only: str = ""
     _contexts: dict[Any, Any] = dataclasses.field(default_factory=dict, repr=False)
+
+    @property
+    def main(self) -> Any:
+        """Julia's `Main` module, for the main thread."""
+        require_main_thread()
+        return self._main
+
+    @property
+    def module(self) -> Any:
+        """The Julia module HybridNDS, for the main thread."""
+        require_main_thread()
+        return self._module
 
     def context(self, kind: type[T]) -> T:
         """What is kept with this Julia: the one object of a class, made without
@@ -45,32 +69,76 @@ class Session:
         return self._contexts[kind]
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a Julia function that may run long: Ctrl-C stops it.
+        """Call a Julia function through juliacall, from the main thread: it may run
+        long, and Ctrl-C stops it.
 
         **Arguments:** a Julia function, and what it takes.
 
         **Returns:** what it returns.
 
-        **Raises:** `JuliaExecutionError` for a Julia exception, `RuntimeError` from
-        any thread but the main one; a Python exception raised in a callback passes.
+        **Raises:** `JuliaExecutionError` for a Julia exception; `RuntimeError` in a
+        forked process, and in any thread but the main one; a Python exception raised in
+        a callback passes.
         """
+        self.check_callable()
         require_main_thread()
         with self.interrupts.armed(), julia_errors():
             return function(*arguments)
 
+    def check_callable(self) -> None:
+        """Refuse a call of Julia from where it would hang or crash.
+
+        **Raises:** `RuntimeError` as `call` does.
+        """
+        if _FORKED:
+            raise RuntimeError(_IN_FORK)
+        if self.main_thread_only and not _in_main_thread():
+            raise RuntimeError(
+                "This Julia must be called from the main thread, got "
+                f"{threading.current_thread().name}: {self.main_thread_only} "
+                f"{_ANOTHER_PROCESS}"
+            )
+
 
 _SESSION: Session | None = None
+_FORKED = False
+
+_ANOTHER_PROCESS = (
+    "Or give Julia a process of its own, which any thread can use: "
+    'solve(problem, "julia", worker=hybrid_nds.JuliaWorker()).'
+)
+_IN_FORK = (
+    "Julia was started before this process was forked from another, and its threads "
+    "are missing here. Start processes afresh: "
+    'multiprocessing.get_context("spawn"), or hybrid_nds.JuliaWorker().'
+)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def require_main_thread() -> None:
-    """Refuse to call Julia from any thread but the main one."""
-    if threading.current_thread() is not threading.main_thread():
+    """Refuse what goes through juliacall in any thread but the main one."""
+    if not _in_main_thread():
         raise RuntimeError(
-            "Julia must be called from the main thread, got "
-            f"{threading.current_thread().name}. Collect the problems and solve them "
-            "in the main thread, or give Julia a process of its own, which any thread "
-            'can use: solve(problem, "julia", worker=hybrid_nds.JuliaWorker()).'
+            "This use of Julia must be in the main thread, got "
+            f"{threading.current_thread().name}: in others there are solves that save "
+            "their end or given times, without callbacks into Python. "
+            f"{_ANOTHER_PROCESS}"
         )
+
+
+def _after_fork() -> None:
+    global _FORKED
+    if _SESSION is not None:
+        _FORKED = True
+        _SESSION.interrupts.leave()
+        _SESSION.bridge.mark_forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def running() -> bool:
@@ -83,21 +151,29 @@ def session(
 ) -> Session:
     """The Julia session, started now if it is not running.
 
-    With several threads Julia handles signals itself, and Ctrl-C ends the process;
-    with one, it stops the solve.
+    Any thread can call Julia once it has started, with any number of Julia's own
+    threads, and Ctrl-C stops what runs there and leaves the process alive. Only the
+    start is for the main thread.
 
     **Arguments:** `exe`, `project` and `threads` say which Julia to start; without
     them it is discovered. They matter for the first call only.
 
     **Returns:** the one `Session` of this process.
 
-    **Raises:** `JuliaNotFoundError` without a usable Julia; `RuntimeError` from any
-    thread but the main one.
+    **Raises:** `JuliaNotFoundError` without a usable Julia; `RuntimeError` from where
+    Julia cannot be started or called.
     """
-    require_main_thread()
     global _SESSION
     if _SESSION is None:
+        if not _in_main_thread():
+            raise RuntimeError(
+                "Julia must be started in the main thread, got "
+                f"{threading.current_thread().name}: call "
+                "hybrid_nds.runtime.session() there first; then any thread can solve "
+                f"with it. {_ANOTHER_PROCESS}"
+            )
         _SESSION = _start(discover(exe, project, threads))
+    _SESSION.check_callable()
     return _SESSION
 
 
@@ -112,7 +188,7 @@ def _start(found: Discovery) -> Session:
             stacklevel=3,
         )
     try:
-        with _defaults(found):
+        with _defaults(found), signals_restored():
             # Julia adds `Main` and more to this module when it starts.
             juliacall = importlib.import_module("juliacall")
     except Exception as error:
@@ -138,7 +214,23 @@ def _start(found: Discovery) -> Session:
         found_versions["juliacall"] = juliacall.__version__
         versions = tuple(sorted(found_versions.items()))
         threads = int(main.seval("Threads.nthreads()"))
-    return Session(main, module, versions, threads, found, InterruptPipe(module))
+        interrupts = InterruptPipe(module)
+        addresses = [int(address) for address in module.entry_addresses()]
+        version = ffi_version()
+        no_handler = register_handler(addresses[2], version)
+        reason = open_to_threads(juliacall, module)
+    interrupts.listen()
+    return Session(
+        main,
+        module,
+        versions,
+        threads,
+        found,
+        interrupts,
+        Bridge(addresses[0], addresses[1], addresses[3]),
+        no_handler,
+        reason,
+    )
 
 
 # What is loaded stays: collecting garbage meanwhile finds none, in a fifth of its time.
@@ -159,10 +251,8 @@ def _defaults(found: Discovery) -> Iterator[None]:
         # The environment is complete: nothing is to look for a Python in it.
         os.environ.setdefault("JULIA_CONDAPKG_BACKEND", "Null")
     if "PYTHON_JULIACALL_HANDLE_SIGNALS" not in os.environ:
-        # Several threads need Julia's own signal handling (its garbage collector
-        # stops threads by signals); with one thread Python keeps Ctrl-C.
-        several = found.threads != "1"
-        settings["PYTHON_JULIACALL_HANDLE_SIGNALS"] = "yes" if several else "no"
+        # Julia's garbage collector stops threads by signals.
+        settings["PYTHON_JULIACALL_HANDLE_SIGNALS"] = "yes"
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
     try:

@@ -25,9 +25,8 @@ _T = TypeVar("_T")
 class JuliaWorker(Executor):
     """Processes that own Julia, each in its main thread.
 
-    For programs whose own process cannot hold Julia, or cannot call it from where it
-    is needed: beside PyTorch or another library that embeds Julia, from any thread,
-    and from within functions that JAX compiles. Pass it to
+    For programs whose own process cannot hold Julia: beside PyTorch or another library
+    that embeds it. Any thread can use it, and functions that JAX compiles. Pass it to
     [`solve`][hybrid_nds.solve], which sends the lowered problem and brings back the
     solution:
 
@@ -48,8 +47,7 @@ class JuliaWorker(Executor):
     Processes start with the first task, which takes as long as starting Julia, and
     end with the `with` block, with `shutdown`, or with the program, whatever ends it.
     JAX runs on the CPU in them, in the precision it has here. Ctrl-C stops the tasks
-    that run and leaves the processes alive (with several Julia threads it ends them:
-    see `session`). Where a process dies, its tasks raise
+    that run and leaves the processes alive. Where a process dies, its tasks raise
     [`WorkerDiedError`][hybrid_nds.runtime.WorkerDiedError], and the next task starts
     a new one.
 

@@ -2,6 +2,7 @@ from ._outcome import (
     OUTCOME_NAMES as OUTCOME_NAMES,
     STAGE_FAILED as STAGE_FAILED,
     STEP_TOO_SMALL as STEP_TOO_SMALL,
+    SUCCESS as SUCCESS,
     SUCCESSES as SUCCESSES,
     UNSTABLE as UNSTABLE,
     Outcome as Outcome,

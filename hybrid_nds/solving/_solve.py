@@ -7,7 +7,6 @@ from typing import Any, Literal, cast
 
 import equinox as eqx
 import jax.numpy as jnp
-import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
@@ -17,8 +16,10 @@ from ..backends import (
     check_options,
     check_rest,
     diagnosed,
+    failure_text,
+    has_steady_state,
 )
-from ..methods import ODE_METHODS, Stack
+from ..methods import Stack
 from ..noise import BrownianPath, NativePath, StoredPath
 from ..problems import (
     Event,
@@ -27,7 +28,7 @@ from ..problems import (
     check_kind,
     forward_mode_named,
 )
-from ..solution import Outcome, Solution, SolveError, outcome_name
+from ..solution import Solution, SolveError, outcome_name
 
 # A backend is imported when it is first asked for: importing hybrid_nds never
 # touches Julia.
@@ -79,8 +80,8 @@ def solve(
 ) -> Solution:
     """Solve an initial value problem.
 
-    On the Diffrax backend the whole call can be transformed by `jax.jit`, `jax.vmap`
-    and `jax.grad`.
+    The whole call can be transformed by `jax.jit` and `jax.vmap`, where `saveat` must
+    be times or `None` on the Julia backend, and on the Diffrax backend by `jax.grad`.
 
     A stochastic problem is solved along one Brownian path, the same on both backends:
     that of `key`, or `path`. Steps are those of the path's grid, and states are saved
@@ -148,8 +149,7 @@ def solve(
         fraction of the error tolerance; `step_to_saveat`, as for Diffrax (by default
         for DP8, KenCarp5, Kvaerno5 and RadauIIA5); `theta`, the weight of the drift at
         the end of a step, for implicit methods of stochastic problems; `worker`, a
-        [`JuliaWorker`][hybrid_nds.JuliaWorker] to solve in, from any thread, and from
-        within `jax.jit` and `jax.vmap`, where `saveat` must be times.
+        [`JuliaWorker`][hybrid_nds.JuliaWorker] to solve in.
 
     **Returns:** a [`Solution`][hybrid_nds.Solution]. Times that the solve did not
     reach are left out of it; inside a JAX transformation, where shapes must not
@@ -176,6 +176,7 @@ def solve(
         "max_steps": max_steps,
         "progress": progress,
         "extra": extra,
+        "throw": throw,
     }
     name = cast(Stack, stack.name)
     # Fixed steps are one scan, which has derivatives in both modes.
@@ -185,13 +186,19 @@ def solve(
         solution = stack.solve(problem, options)
     solution = diagnosed(solution, problem)
     check_rest(solution, problem, options.event)
-    return raise_on_failure(solution, problem, options.event) if throw else solution
+    if not throw:
+        return solution
+    raised = stack.raises_when_run(problem, options)
+    return raise_on_failure(solution, problem, options.event, raised=raised)
 
 
-def raise_on_failure(solution: Solution, problem: Problem, event: Any) -> Solution:
+def raise_on_failure(
+    solution: Solution, problem: Problem, event: Any, *, raised: bool = False
+) -> Solution:
     """Raise if a solve failed.
 
-    **Arguments:** the solution, its problem, and the events the solve had.
+    **Arguments:** the solution, its problem, and the events the solve had; whether the
+    backend itself raises when a compiled program runs.
 
     **Returns:** the solution; inside a JAX transformation with the check built in.
 
@@ -203,11 +210,24 @@ def raise_on_failure(solution: Solution, problem: Problem, event: Any) -> Soluti
     )
     missed = solution.event_index == -1 if required else False
     if not is_concrete(solution.outcome._value):
-        ys = solution.outcome.error_if(solution.ys, jnp.logical_not(solution.succeeded))
+        ys = solution.ys
+        if not raised:
+            ys = solution.outcome.error_if(ys, jnp.logical_not(solution.succeeded))
         ys = eqx.error_if(ys, missed, _MISSED) if required else ys
         return _with_states(solution, ys)
     if not bool(np.all(np.asarray(solution.succeeded))):
-        raise SolveError(_failure_text(solution, problem, event), solution)
+        end_time, steps = solution.end_time, solution.stats.get("num_steps")
+        text = failure_text(
+            outcome_name(solution.outcome),
+            solution.provenance,
+            end_time=None if end_time is None else float(end_time),
+            steps=None if steps is None else int(steps),
+            message=solution.message,
+            kind=problem.kind,
+            infinite=bool(np.isinf(problem.t1)),
+            steady=has_steady_state(event),
+        )
+        raise SolveError(text, solution)
     if bool(np.any(np.asarray(missed))):
         raise SolveError(_MISSED, solution)
     return solution
@@ -223,58 +243,3 @@ def _with_states(solution: Solution, ys: Any) -> Solution:
     return eqx.tree_at(
         lambda s: s.ys, solution, ys, is_leaf=lambda leaf: leaf is solution.ys
     )
-
-
-def _failure_text(solution: Solution, problem: Problem, event: Any) -> str:
-    name, where = outcome_name(solution.outcome), solution.provenance
-    text = [f"solve: {Outcome[solution.outcome]} ({name})."]
-    reached = ""
-    if is_concrete(solution.end_time) and solution.end_time is not None:
-        reached = f" at t = {float(solution.end_time):.6g}"
-    steps = solution.stats.get("num_steps")
-    taken = f" after {int(steps)} steps" if steps is not None else ""
-    text.append(f"Stopped{reached}{taken}, solver {where.solver} of {where.backend}.")
-    if solution.message:
-        text.append(solution.message)
-    # Where the cause is known, nothing is to be guessed.
-    known_cause = "not finite at" in solution.message or "data" in solution.message
-    if problem.kind.follows_path:
-        if name == "unstable" and not known_cause:
-            text.append(
-                "Take shorter steps; for stiff drift the julia backend has implicit "
-                "solvers (ImplicitEM, ImplicitRKMil, SKenCarp)."
-            )
-        return " ".join(text)
-    known = {info.on("diffrax"): info for info in ODE_METHODS} | {
-        info.on("julia"): info for info in ODE_METHODS
-    }
-    info = known.get(where.solver)
-    stiff_name = "Kvaerno5" if where.backend == "diffrax" else "Rodas5P"
-    if (
-        info is not None
-        and not info.implicit
-        and not known_cause
-        and (name == "max_steps_reached" or (name == "unstable" and where.rtol is None))
-    ):
-        text.append(
-            f'If the problem is stiff, try solver="{stiff_name}"; an explicit solver '
-            "needs steps as short as its fastest time scale."
-        )
-    if is_concrete(problem.t1) and np.isinf(float(problem.t1)):
-        steady = any(
-            isinstance(one, SteadyState)
-            for one in jtu.tree_leaves(
-                event, is_leaf=lambda one: isinstance(one, SteadyState)
-            )
-        )
-        text.append(
-            "The span is infinite and `event` never fired: "
-            + (
-                "loosen the tolerances of SteadyState, or check that the problem "
-                "comes to rest."
-                if steady
-                else "check that its condition crosses zero in the direction asked "
-                "for, or give a finite `t1`."
-            )
-        )
-    return " ".join(text)

@@ -4,6 +4,7 @@ The Julia side of hybrid_nds: lowered fields, and solving with them.
 module HybridNDS
 
 using ADTypes: AutoFiniteDiff
+using Base.Libc: Libdl
 using DiffEqBase: DEVerbosity
 using FunctionWrappers: FunctionWrapper
 using LinearAlgebra: LinearAlgebra
@@ -29,14 +30,18 @@ using StaticArrays: SVector
 include("lowered.jl")
 include("algorithms.jl")
 include("fields.jl")
+include("internals.jl")
 include("interrupt.jl")
 include("events.jl")
 include("solving.jl")
 include("noise.jl")
 include("stochastic.jl")
+include("crossing.jl")
+include("bridge.jl")
 include("ensembles/Ensembles.jl")
 include("stability/Stability.jl")
 include("host.jl")
+include("shared.jl")
 include("versions.jl")
 include("precompile.jl")
 

@@ -16,9 +16,11 @@ end
 The bytes that solves have read from that descriptor since the last call, in order.
 """
 function take_signals!()
-    taken = copy(SIGNALS_READ)
-    empty!(SIGNALS_READ)
-    return taken
+    return lock(READING) do
+        taken = copy(SIGNALS_READ)
+        empty!(SIGNALS_READ)
+        return taken
+    end
 end
 
 """

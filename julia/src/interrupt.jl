@@ -4,21 +4,39 @@
 const INTERRUPT_DESCRIPTOR = Ref{Cint}(-1)
 const POLL_INTERVAL = UInt64(20_000_000) # nanoseconds
 
+# Other signals with a handler of the host write there too: 2 is Ctrl-C.
+const INTERRUPT_BYTE = 0x02
+
+# How often Ctrl-C was read: a solve stops when there are more than at its start, and so
+# do all others that run.
+const INTERRUPTS = Threads.Atomic{Int}(0)
+
 # What was read there: the host may have to pass it on to whoever listened before.
 const SIGNALS_READ = UInt8[]
+const MOST_SIGNALS_KEPT = 4096
+
+const READING = Threads.SpinLock()
+const READ_BUFFER = zeros(UInt8, 64)
 
 """
     Watch(report = nothing)
 
 Watches a running solve: polls for an interrupt and reports progress, both at most once
-in 20 milliseconds. `report` is called with the time reached.
+in 20 milliseconds. `report` is called with the time reached. What was pressed before the
+solve stops nothing.
 """
 mutable struct Watch
     const report::Any
+    const before::Int
     next::UInt64
     interrupted::Bool
 end
-Watch(report = nothing) = Watch(report, time_ns() + POLL_INTERVAL, false)
+function Watch(report = nothing)
+    read_signals!()
+    return Watch(report, INTERRUPTS[])
+end
+Watch(report, before::Int) = Watch(report, before, time_ns() + POLL_INTERVAL, false)
+Watch(watch::Watch) = watch
 
 function poll!(watch::Watch, t)
     now = time_ns()
@@ -29,17 +47,29 @@ end
 @noinline function poll_now!(watch::Watch, t, now)
     watch.next = now + POLL_INTERVAL
     watch.report === nothing || watch.report(Float64(t))
-    descriptor = INTERRUPT_DESCRIPTOR[]
-    if descriptor >= 0
-        byte = Ref{UInt8}(0)
-        count = ccall(:read, Cssize_t, (Cint, Ref{UInt8}, Csize_t), descriptor, byte, 1)
-        if count == 1
-            push!(SIGNALS_READ, byte[])
-            # Other signals with a handler of the host write here too: 2 is Ctrl-C.
-            byte[] == 0x02 && (watch.interrupted = true)
-        end
+    read_signals!()
+    if INTERRUPTS[] > watch.before
+        watch.interrupted = true
     end
     return watch.interrupted
+end
+
+function read_signals!()
+    descriptor = INTERRUPT_DESCRIPTOR[]
+    (descriptor >= 0 && trylock(READING)) || return nothing
+    room = length(READ_BUFFER)
+    while true
+        count = @ccall read(
+            descriptor::Cint, READ_BUFFER::Ptr{UInt8}, room::Csize_t)::Cssize_t
+        length(SIGNALS_READ) > MOST_SIGNALS_KEPT && empty!(SIGNALS_READ)
+        for k in 1:count
+            push!(SIGNALS_READ, READ_BUFFER[k])
+            READ_BUFFER[k] == INTERRUPT_BYTE && Threads.atomic_add!(INTERRUPTS, 1)
+        end
+        count < room && break
+    end
+    unlock(READING)
+    return nothing
 end
 
 """

@@ -101,6 +101,20 @@ scalar_or_vector(::Type{T}, atol::Real) where {T} = T(atol)
 scalar_or_vector(::Type{T}, atol::AbstractVector) where {T} = Vector{T}(atol)
 
 """
+    path_seed(prepared)
+
+A seed for methods that draw numbers of their own: another one for another path.
+"""
+function path_seed(prepared::PreparedStochastic)
+    # FNV-1a, on the words of the increments.
+    seed = 0xcbf29ce484222325
+    for increment in prepared.increments
+        seed = (seed ⊻ reinterpret(UInt64, Float64(increment))) * 0x00000100000001b3
+    end
+    return Int(seed >> 1)
+end
+
+"""
     StochasticMethod(algorithm, drawn)
 
 An algorithm of StochasticDiffEq; `drawn(motions, step)` is how many random numbers it

@@ -86,16 +86,24 @@ end
     @test HybridNDS.outcome(ReturnCode.Unstable, -1, watch) == HybridNDS.INTERRUPTED
 end
 
-@testset "an interrupt stops a solve" begin
+@testset "an interrupt stops a solve, unless it came before" begin
     mktemp() do path, file
-        write(file, 0x02)
-        seekstart(file)
+        press() = open(stream -> write(stream, 0x02), path; append = true)
+        press()
         HybridNDS.watch_interrupts(fd(file))
         problem = Models.prepared()
-        # A solve of minutes, were it not stopped at the first look into the pipe.
+        # A solve of minutes, were it not stopped at the first look into the pipe after
+        # Ctrl-C, which is pressed at the second.
+        looks = Ref(0)
+        function report(t)
+            looks[] += 1
+            looks[] == 2 && press()
+            return nothing
+        end
         solve!(problem, algorithm("Euler"), 0.0, 1.0, 0.0, 0.0, 1e-9, HybridNDS.KEEP_END,
-            10^9)
+            10^9, report)
         HybridNDS.watch_interrupts(-1)
         @test code(problem) == HybridNDS.INTERRUPTED
+        @test looks[] == 2
     end
 end

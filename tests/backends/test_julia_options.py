@@ -94,14 +94,35 @@ def test_refused(case, monkeypatch):
         solve(problem(), "julia", **options)
 
 
-@pytest.mark.parametrize("transform", [jax.jit, jax.grad])
-def test_tracing_is_refused(transform):
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"saveat": "steps"}, r'`saveat="steps"`.*give the times to save'),
+        ({"saveat": "dense"}, r'`saveat="dense"`.*give the times to save'),
+        ({"rhs": "callback"}, '`rhs="callback"`.*leave it out inside jax.jit'),
+        ({"progress": True}, "`progress` cannot be shown"),
+    ],
+)
+def test_what_a_traced_solve_cannot_do(options, match):
+    @jax.jit
     def end(scale):
         problem = ODEProblem(lambda t, y, args: -args * y, np.ones(1), 0.0, 1.0, scale)
-        return solve(problem, "julia").ys[0, 0]
+        return solve(problem, "julia", **options).ys[0, 0]
 
-    with pytest.raises(TypeError, match=r"cannot be traced.*worker=hybrid_nds"):
-        transform(end)(jnp.asarray(1.0))
+    with pytest.raises(ValueError, match=match):
+        end(jnp.asarray(1.0))
+
+
+def test_a_traced_mass_matrix_is_refused():
+    @jax.jit
+    def end(mass):
+        problem = ODEProblem(
+            lambda t, y, args: -y, np.ones(2), 0.0, 1.0, mass_matrix=mass
+        )
+        return solve(problem, "julia", solver="Rodas5P").ys
+
+    with pytest.raises(TypeError, match="`mass_matrix` must be concrete"):
+        end(jnp.eye(2))
 
 
 def test_structure_key_ignores_values_of_weights_only():

@@ -307,14 +307,18 @@ def test_error_control_that_fails_upstream_is_refused(julia, solver, noise, matc
         solve(problem, "julia", solver=solver, path=path, rtol=1e-2)
 
 
-def test_tracing_is_refused(julia, getkey):
+def test_a_traced_solve_follows_the_same_path(julia, getkey):
     problem = _problem("diagonal")
     path = _path(problem, getkey())
 
     @jax.jit
-    def traced(y0):
+    def traced(y0, path):
         other = SDEProblem(problem.drift, problem.diffusion, y0, 0.0, 1.0)
-        return solve(other, "julia", solver="Euler", path=path).ys
+        return solve(other, "julia", solver="Euler", path=path)
 
-    with pytest.raises(TypeError, match="cannot be traced"):
-        traced(jnp.ones(2))
+    there = traced(problem.y0, path)
+    here = solve(problem, "julia", solver="Euler", path=path)
+    # Compiled with more, the path's increments may be rounded once more a step.
+    bound = 64 * np.finfo(float).eps * path.steps
+    np.testing.assert_allclose(there.ys, here.ys, rtol=bound)
+    assert there.stats["num_steps"] == here.stats["num_steps"]

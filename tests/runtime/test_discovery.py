@@ -76,10 +76,10 @@ _SETTINGS = """
 @pytest.mark.parametrize(
     ("threads", "environment", "expected"),
     [
-        (None, {}, "1 no"),
+        (None, {}, "1 yes"),
         (None, {"PYTHON_JULIACALL_THREADS": "4"}, "4 yes"),
         (2, {"PYTHON_JULIACALL_THREADS": "4"}, "2 yes"),
-        (1, {"PYTHON_JULIACALL_THREADS": "4"}, "1 no"),
+        (1, {"PYTHON_JULIACALL_THREADS": "4"}, "1 yes"),
         (2, {"PYTHON_JULIACALL_HANDLE_SIGNALS": "no"}, "2 no"),
     ],
 )

@@ -69,10 +69,10 @@ def test_it_is_used_from_any_thread(worker):
         assert [call.result() for call in calls] == [2**k for k in range(12)]
 
 
-def test_julia_starts_with_one_thread_and_without_signals(worker):
+def test_julia_starts_with_one_thread_and_its_signals(worker):
     settings = worker.call(_settings)
     assert settings["THREADS"] == "1"
-    assert settings["HANDLE_SIGNALS"] == "no"
+    assert settings["HANDLE_SIGNALS"] == "yes"
     # They are for Julia's start alone.
     assert "PYTHON_JULIACALL_THREADS" not in worker.call(lambda: dict(os.environ))
     assert "PYTHON_JULIACALL_THREADS" not in os.environ

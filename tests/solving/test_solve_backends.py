@@ -1,7 +1,6 @@
 """One call, two backends: the same meaning of every shared option on both."""
 
 import diffrax
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -200,5 +199,3 @@ def test_julia_refuses_what_only_diffrax_can():
     event = to_diffrax(problem, event=Event(angle))["event"]
     with pytest.raises(TypeError, match=r"diffrax.Event runs on the Diffrax backend"):
         solve(problem, "julia", event=event)
-    with pytest.raises(TypeError, match=r"cannot be traced"):
-        jax.jit(lambda t: solve(swing(t1=t), "julia").end_time)(1.0)

@@ -8,6 +8,7 @@ SETTINGS = {
     for name, value in os.environ.items()
     if name.startswith("PYTHON_JULIACALL_")
 }
+CONFIG = {"opt_handle_signals": SETTINGS.get("HANDLE_SIGNALS")}
 
 
 class JuliaError(Exception):
@@ -21,6 +22,12 @@ class _Package:
     def __init__(self):
         self.read = []
         setattr(self, "take_signals!", self._take)
+
+    def gc_state_address(self, name):
+        return 0
+
+    def entry_addresses(self):
+        return 0, 0, 0, 0
 
     def watch_interrupts(self, descriptor):
         self.descriptor = descriptor

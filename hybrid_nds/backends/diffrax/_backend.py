@@ -50,6 +50,9 @@ class DiffraxBackend:
     def name(self) -> str:
         return "diffrax"
 
+    def raises_when_run(self, problem: Any, options: Options) -> bool:
+        return False
+
     def solver_names(self) -> tuple[str, ...]:
         return solver_names("diffrax")
 

@@ -23,9 +23,11 @@ from ...solution import (
 from .._options import Options
 from .._tolerances import recorded_tolerance
 from ._checks import check
-from ._prepared import Approach, Prepared, PreparedProblem, RawResult
+from ._crossing import crosses, crossing
+from ._prepared import Approach, PreparedProblem, RawResult, StateLayout
 from ._ready import Versions, load, method_of, ready_as
 from ._report import reporting
+from ._traced import is_traced
 from ._worker import RemoteJulia, Reply, reply_of
 
 
@@ -40,6 +42,9 @@ class JuliaBackend:
     def name(self) -> str:
         return "julia"
 
+    def raises_when_run(self, problem: Problem, options: Options) -> bool:
+        return options.extra.get("worker") is None and is_traced(problem, options)
+
     def solver_names(self) -> tuple[str, ...]:
         return solver_names("julia")
 
@@ -51,19 +56,35 @@ class JuliaBackend:
             versions = self._remote.versions(worker, problem.kind)
             provenance = self._provenance(versions, options, method, approach)
             return self._remote.solve(problem, options, provenance)
-        solve = ready_as(problem, options, method, approach)
         step_to = options.extra.get("step_to_saveat")
         if step_to is None:
             step_to = "julia" in method.coarse_output
-        with reporting(problem, options) as report:
-            raw = solve.prepared.solve(
-                problem,
-                options,
-                solve.algorithm,
-                step_to_saveat=step_to,
-                report=report,
+        session = runtime.session()
+        versions = load(session, problem.kind)
+        provenance = self._provenance(versions, options, method, approach)
+        traced = is_traced(problem, options)
+        if traced or crosses(options, approach):
+            prepared = crossing(
+                problem, options, method, approach, step_to_saveat=step_to
             )
-        prepared, layout = solve.prepared, solve.prepared.layout
+            if traced:
+                return prepared.within_trace(provenance)
+            raw, words = prepared.plainly()
+            layout, interpolation = StateLayout(problem.y0), None
+        else:
+            solve = ready_as(problem, options, method, approach)
+            with reporting(problem, options) as report:
+                raw = solve.prepared.solve(
+                    problem,
+                    options,
+                    solve.algorithm,
+                    step_to_saveat=step_to,
+                    report=report,
+                )
+            layout, words = solve.prepared.layout, solve.prepared.message
+            interpolation = None
+            if isinstance(options.saveat, str) and options.saveat == "dense":
+                interpolation = JuliaDense(session, solve.prepared, raw)
         dense = isinstance(options.saveat, str) and options.saveat == "dense"
         asked = options.saveat is not None and not dense
         ts: Any = raw.times if asked else raw.end_times
@@ -73,11 +94,11 @@ class JuliaBackend:
             stats=raw.stats,
             outcome=outcome_of(raw.code),
             event_index=raw.event if options.event else None,
-            provenance=self._provenance(solve.versions, options, method, approach),
-            interpolation=JuliaDense(solve.session, prepared, raw) if dense else None,
+            provenance=provenance,
+            interpolation=interpolation,
             end_time=raw.end_times[0],
             end_state=layout.unflatten(raw.ends[0]),
-            message=_message(prepared, raw, problem.kind),
+            message=_message(words, raw, problem.kind),
         )
 
     def _provenance(
@@ -143,10 +164,10 @@ class JuliaDense:
         return self._prepared.layout.unflatten(states.reshape(*times.shape, -1))
 
 
-def _message(prepared: Prepared, raw: RawResult, kind: Kind) -> str:
+def _message(words: str, raw: RawResult, kind: Kind) -> str:
     if raw.code <= 1:
         return ""
-    said = f"Julia says: {prepared.message}."
+    said = f"Julia says: {words}."
     if kind.follows_path and raw.code == UNSTABLE:
         return (
             "The state was no longer finite after step "

@@ -6,10 +6,8 @@ import warnings
 from collections.abc import Iterable
 from typing import Any
 
-import jax.tree_util as jtu
 import numpy as np
 
-from ..._core import is_concrete
 from ...methods import (
     LOST_NOISE,
     LOST_TERMS,
@@ -21,6 +19,7 @@ from ...methods import (
 from ...problems import Problem, SDEProblem
 from .._options import Options
 from ._prepared import Approach
+from ._traced import check_traced, is_traced
 from ._worker import check_worker
 
 _EXTRA = {
@@ -58,10 +57,10 @@ def check(problem: Problem, options: Options, method: Method) -> Approach:
             f"solve: {of}the julia backend takes no option {', '.join(unknown)}; "
             f"beside the shared ones it takes {', '.join(known)}."
         )
-    if extra.get("worker") is None:
-        _check_concrete(problem, options)
-    else:
+    if extra.get("worker") is not None:
         check_worker(options)
+    elif is_traced(problem, options):
+        check_traced(problem, options)
     if options.adjoint is not None:
         raise ValueError(
             "solve: `adjoint` is for the Diffrax backend; the Julia backend does not "
@@ -88,19 +87,6 @@ def check(problem: Problem, options: Options, method: Method) -> Approach:
             f"solve: {method.name} takes no `mass_matrix`; these solvers do: {able}."
         )
     return approach
-
-
-def _check_concrete(problem: Problem, options: Options) -> None:
-    given = (problem, options.path, options.rtol, options.atol, options.dt)
-    given = (given, options.saveat, options.event)
-    if all(is_concrete(leaf) for leaf in jtu.tree_leaves(given)):
-        return
-    raise TypeError(
-        "solve: the Julia backend cannot be traced, so `problem` and its options must "
-        "be concrete: call it outside jax.jit, jax.vmap and jax.grad, differentiate "
-        'with backend="diffrax", or solve in a process of its own, which compiled '
-        "functions can use, with worker=hybrid_nds.JuliaWorker()."
-    )
 
 
 def _approach(problem: Problem, extra: Any, method: Method) -> Approach:

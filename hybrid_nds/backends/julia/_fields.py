@@ -18,7 +18,7 @@ from jaxtyping import PyTree
 from ..._core import LRU
 from ...lowering import LoweredFunction, lower_problem
 from ...problems import ODEProblem, Problem, forward_problem
-from ...runtime import Session
+from ...runtime import Reference, Session
 
 Form = Literal["array", "scalar"]
 Way = Literal["lowered", "callback"]
@@ -49,29 +49,38 @@ class FunctionCache:
     """Julia functions by their source: the same source is compiled once."""
 
     def __init__(self):
-        self._made: LRU[Any] = LRU(_KEPT_FUNCTIONS)
+        self._made: LRU[Reference] = LRU(_KEPT_FUNCTIONS)
+        self._values: LRU[Any] = LRU(_KEPT_FUNCTIONS)
+
+    def reference(self, session: Session, lowered: LoweredFunction) -> Reference:
+        """The Julia function of a lowered one, for calls from any thread."""
+        return self._made.get(_source_key(lowered), lambda: _compiled(session, lowered))
 
     def get(self, session: Session, lowered: LoweredFunction) -> Any:
-        """The Julia function of a lowered one."""
-        constants = tuple(
-            (c.dtype.str, c.shape, c.tobytes()) for c in lowered.constants
-        )
-        key = (lowered.source, lowered.workspace, constants, lowered.form)
-        return self._made.get(key, lambda: _compiled(session, lowered))
+        """The Julia function of a lowered one, as juliacall has it."""
+        made = self.reference(session, lowered)
+        find = session.module.referred
+        return self._values.get(made.number, lambda: find(made.number))
 
 
-def _compiled(session: Session, lowered: LoweredFunction) -> Any:
-    module = session.module
-    listed = module.constants()
-    push = getattr(module, "push_constant!")
+def _source_key(lowered: LoweredFunction) -> Any:
+    constants = tuple((c.dtype.str, c.shape, c.tobytes()) for c in lowered.constants)
+    return (lowered.source, lowered.workspace, constants, lowered.form)
+
+
+def _compiled(session: Session, lowered: LoweredFunction) -> Reference:
+    bridge = session.bridge
+    listed = bridge.make("constants")
     for array in lowered.constants:
         # The same memory, read in Julia's order: dimensions reversed.
         dims = ",".join(map(str, reversed(array.shape)))
-        push(listed, np.ascontiguousarray(array).reshape(-1), dims)
+        values = np.ascontiguousarray(array).reshape(-1)
+        bridge.number("push_constant!", listed, values, dims)
     layout = ";".join(
         f"{kind}:{','.join(map(str, dims))}" for kind, dims in lowered.workspace
     )
-    return module.lower_source(lowered.source, layout, listed, lowered.form == "scalar")
+    scalar = lowered.form == "scalar"
+    return bridge.make("lower_source", lowered.source, layout, listed, scalar)
 
 
 class CallbackWeights:

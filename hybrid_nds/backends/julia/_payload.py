@@ -46,7 +46,7 @@ def pack(problem: Any, options: Options) -> tuple[Any, Options]:
     **Raises:** what lowering raises; `TypeError` for a field that holds traced values
     where they are not known as its parameters.
     """
-    with _explaining_traced_values():
+    with explaining_traced_values():
         if isinstance(problem, SDEProblem):
             return _pack_stochastic(problem, options)
         return _pack_ordinary(problem, options)
@@ -69,18 +69,18 @@ def _pack_ordinary(problem: ODEProblem, options: Options) -> tuple[ODEProblem, O
 
     tree = (problem.y0, problem.field, problem.args, conditions)
     lowered, lowered_conditions = _known(tree, form, make)
-    field = LoweredField(_weights(problem, problem.field), lowered)
+    field = LoweredField(weights_vector(problem, problem.field), lowered)
     stand_ins = tuple(
         event
         if condition is None
         else Event(
-            LoweredField(_weights(problem, event.condition), condition),
+            LoweredField(weights_vector(problem, event.condition), condition),
             event.direction,
             event.required,
         )
         for event, condition in zip(events, lowered_conditions, strict=True)
     )
-    flat = _replaced(problem, field=field, y0=_flat_state(problem), args=None)
+    flat = _replaced(problem, field=field, y0=flat_state(problem), args=None)
     return flat, dataclasses.replace(
         options, event=stand_ins or None, extra=_without_worker(options)
     )
@@ -99,19 +99,19 @@ def _pack_stochastic(
     flat = _replaced(
         problem,
         # Both are of one parameter vector, which the drift holds.
-        drift=LoweredField(_weights(problem, fields), drift),
-        diffusion=LoweredField(_concatenated([], problem.dtype), diffusion),
-        y0=_flat_state(problem),
+        drift=LoweredField(weights_vector(problem, fields), drift),
+        diffusion=LoweredField(concatenated([], problem.dtype), diffusion),
+        y0=flat_state(problem),
         args=None,
     )
     path = options.along
     if not isinstance(path, StoredPath):
-        path = StoredPath(*_increments(path), t0=path.t0, t1=path.t1)
+        path = StoredPath(*path_increments(path), t0=path.t0, t1=path.t1)
     return flat, dataclasses.replace(options, path=path, extra=_without_worker(options))
 
 
 @eqx.filter_jit
-def _increments(path: Any) -> Any:
+def path_increments(path: Any) -> Any:
     return path.increments()
 
 
@@ -135,17 +135,17 @@ def _without_worker(options: Any) -> dict[str, Any]:
     return {key: value for key, value in options.extra.items() if key != "worker"}
 
 
-def _flat_state(problem: Problem) -> Any:
-    return _concatenated(jtu.tree_leaves(problem.y0), problem.dtype)
+def flat_state(problem: Problem) -> Any:
+    return concatenated(jtu.tree_leaves(problem.y0), problem.dtype)
 
 
-def _weights(problem: Problem, functions: Any) -> Any:
+def weights_vector(problem: Problem, functions: Any) -> Any:
     """The parameter vector of functions and their arguments."""
     leaves = jtu.tree_leaves((functions, problem.args))
-    return _concatenated([x for x in leaves if eqx.is_inexact_array(x)], problem.dtype)
+    return concatenated([x for x in leaves if eqx.is_inexact_array(x)], problem.dtype)
 
 
-def _concatenated(leaves: list[Any], dtype: np.dtype) -> Any:
+def concatenated(leaves: list[Any], dtype: np.dtype) -> Any:
     """Arrays as one vector; in NumPy, where nothing is traced."""
     space = np if all(is_concrete(leaf) for leaf in leaves) else jnp
     if not leaves:
@@ -154,7 +154,7 @@ def _concatenated(leaves: list[Any], dtype: np.dtype) -> Any:
 
 
 @contextlib.contextmanager
-def _explaining_traced_values() -> Iterator[None]:
+def explaining_traced_values() -> Iterator[None]:
     try:
         yield
     except (jax.errors.TracerArrayConversionError, jax.errors.UnexpectedTracerError):

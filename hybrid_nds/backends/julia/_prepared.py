@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
@@ -128,7 +129,7 @@ class StateLayout:
             target[start:end] = np.asarray(leaf).reshape(-1)
             start = end
 
-    def unflatten(self, states: np.ndarray) -> PyTree:
+    def unflatten(self, states: np.ndarray | jax.Array) -> PyTree:
         """States with any leading axes, their last one flat, as pytrees."""
         leading = states.shape[:-1]
         starts = [0, *self._ends[:-1]]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ... import runtime
+from ..._core import is_concrete
 from ...methods import ALGEBRAIC_RESIDUAL, Method, find_solver
 from ...problems import Kind, Problem
 from .._options import Options
@@ -63,7 +64,8 @@ def ready_as(
     versions = load(session, problem.kind)
     events = options.event or ()
     prepared = context_of(session).prepared(session, problem, events, approach)
-    algorithm = _algorithm(session, problem, options, method)
+    algorithm = algorithm_of(session, problem, options, method)
+    algorithm = session.module.referred(algorithm.number)
     return Ready(session, prepared, algorithm, versions)
 
 
@@ -80,38 +82,45 @@ def load(session: runtime.Session, kind: Kind) -> Versions:
         return own
     context = context_of(session)
     if context.stochastic_version is None:
-        missing = str(session.call(session.module.load_stochastic))
+        missing = session.bridge.text("load_stochastic")
         if missing:
             raise runtime.JuliaNotFoundError(_MISSING[missing])
-        context.stochastic_version = str(session.module.stochastic_version())
+        context.stochastic_version = session.bridge.text("stochastic_version")
     return (*own, ("StochasticDiffEq", context.stochastic_version))
 
 
-def _algorithm(
+def algorithm_of(
     session: runtime.Session, problem: Problem, options: Options, method: Method
-) -> Any:
+) -> runtime.Reference:
+    """The algorithm in Julia, kept there."""
     kind = problem.kind
     tolerance = options.extra.get("newton_tolerance")
     solves = method.implicit or not kind.follows_path
     if tolerance is None and solves and options.fixed_steps:
         tolerance = FIXED_STEP_NEWTON[problem.dtype.name]
     elif tolerance is None and kind.mass_matrix and ALGEBRAIC_RESIDUAL in method.faults:
-        tolerance = _constrained_newton(float(options.rtol), problem.dtype)
-    key: tuple[Any, ...] = (method.julia, tolerance)
-    make = session.module.algorithm
+        tolerance = _constrained_newton(options.rtol, problem.dtype, method)
+    made: tuple[Any, ...] = ("algorithm", method.julia, tolerance)
     if kind.follows_path:
         stratonovich = kind.interpretation == "stratonovich"
-        key = (method.julia, stratonovich, tolerance, options.extra.get("theta"))
-        make = session.module.stochastic_method
-    return context_of(session).algorithms.get((kind.name, *key), lambda: make(*key))
+        theta = options.extra.get("theta")
+        made = ("stochastic_method", method.julia, stratonovich, tolerance, theta)
+    return context_of(session).algorithms.get(made, lambda: session.bridge.make(*made))
 
 
-def _constrained_newton(rtol: float, dtype: np.dtype) -> float:
+def _constrained_newton(rtol: Any, dtype: np.dtype, method: Method) -> float:
     """Newton's tolerance κ of Radau methods with algebraic equations.
 
     Julia's holds stages to κ of rtol^(2/3)/10; ten units in the last place are all that
     the iteration can reach (Hairer & Wanner 1996, section IV.8).
     """
+    if not is_concrete(rtol):
+        raise TypeError(
+            f"solve: with a `mass_matrix`, Newton's tolerance of {method.name} follows "
+            "from `rtol`, which must then be a concrete number inside jax.jit and "
+            "jax.vmap; or give `newton_tolerance`."
+        )
+    rtol = float(rtol)
     if rtol == 0:
         return 0.01
     reachable = 100 * float(np.finfo(dtype).eps) / rtol ** (2 / 3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -123,8 +122,7 @@ class PreparedStochasticProblem(Prepared):
                 view = vector_view(self._session, target, dtype)
                 view[:] = np.asarray(values, dtype).reshape(-1)
         # For methods that draw numbers of their own: other ones for another path.
-        words = hashlib.blake2b(np.asarray(increments).tobytes(), digest_size=7)
-        self._path = path, int.from_bytes(words.digest(), "little")
+        self._path = path, int(self._session.module.path_seed(handle))
 
 
 @eqx.filter_jit

@@ -1,0 +1,350 @@
+"""Solves through the crossing into Julia that every thread and program can take."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import equinox.internal as eqxi
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+
+from ... import runtime
+from ..._core import is_concrete
+from ...lowering import LoweredFunction, Part, lower, lower_stochastic_problem
+from ...methods import Method
+from ...problems import Event, ODEProblem, Problem, SDEProblem, forward_problem
+from ...solution import (
+    OUTCOME_NAMES,
+    SUCCESS,
+    SUCCESSES,
+    Provenance,
+    Solution,
+    outcome_of,
+)
+from .._failure import failure_text, has_steady_state
+from .._options import DEFAULT_MAX_STEPS, Options
+from .._tolerances import steady_tolerances
+from ._context import context_of, structure_of
+from ._payload import (
+    concatenated,
+    explaining_traced_values,
+    flat_state,
+    path_increments,
+    weights_vector,
+)
+from ._prepared import KEEP, STATS, Approach, RawResult, StateLayout, parameter_count
+from ._primitive import call_shared
+from ._ready import algorithm_of
+from ._shared import SharedSolve
+from ._traced import is_traced
+
+_DERIVATIVES: tuple[Part, ...] = ("field", "jacobian", "time_gradient")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Crossing:
+    """A solve that can be called from anywhere.
+
+    **Fields:** the session, the problem and its checked options, and the solve in
+    Julia.
+    """
+
+    session: runtime.Session
+    problem: Any
+    options: Options
+    shared: SharedSolve
+
+    def plainly(self) -> tuple[RawResult, str]:
+        """Solve now.
+
+        **Returns:** the result, and the solver's own words on a failure.
+
+        **Raises:** `JuliaExecutionError` for a Julia exception.
+        """
+        problem, weights = self.problem, _weights(self.problem)
+        others = self._others()
+        shapes = (
+            problem.dimension,
+            parameter_count(weights),
+            *(np.size(x) for x in others),
+        )
+        memory = self.shared.memory(problem, weights, shapes)
+        memory.fill(problem, weights, others)
+        times, states, end_time, end_state, counts = self.shared.solve(memory)
+        code, event, *stats, ticket = counts.tolist()
+        words = ""
+        if code not in SUCCESSES:
+            text = self.session.bridge.text("failure_words", ticket)
+            kind, words = text.split("\n", 1)
+            if kind:
+                raise runtime.execution_error(text)
+        reached = times.size if code == SUCCESS else int(np.isfinite(times).sum())
+        raw = RawResult(
+            code=code,
+            event=event,
+            stats=dict(zip(STATS, stats, strict=True)),
+            start_time=float(problem.t0),
+            times=times[:reached].copy(),
+            states=states[:reached].copy(),
+            end_times=end_time.reshape(1).copy(),
+            ends=end_state.reshape(1, -1).copy(),
+        )
+        return raw, words
+
+    def within_trace(self, provenance: Provenance) -> Solution:
+        """Solve when the traced program runs.
+
+        **Arguments:** what to say of the solution's origin.
+        """
+        problem, options = self.problem, self.options
+        functions = _weights(problem)[0]
+        operands = [flat_state(problem), weights_vector(problem, functions)]
+        times, states, end_time, end_state, counts = call_shared(
+            self.shared, [*operands, *self._others()]
+        )
+        if options.throw:
+            times, states, end_state = self._checked(
+                (times, states, end_state), end_time, counts, provenance
+            )
+        layout = StateLayout(problem.y0)
+        saved = options.saveat is not None
+        return Solution(
+            ts=times if saved else end_time[None],
+            ys=layout.unflatten(states if saved else end_state[None]),
+            stats={name: counts[k] for k, name in enumerate(STATS, start=2)},
+            outcome=outcome_of(counts[0]),
+            event_index=counts[1] if options.event else None,
+            provenance=provenance,
+            end_time=end_time,
+            end_state=layout.unflatten(end_state),
+        )
+
+    def _others(self) -> list[Any]:
+        """The operands behind state and weights, each of one axis."""
+        problem, options = self.problem, self.options
+        dtype = problem.dtype
+        adaptive = not options.fixed_steps
+        path = problem.kind.follows_path
+        # Along a path in fixed steps, steps are those of the path.
+        step = options.dt if adaptive or not path else None
+        span = [problem.t0, problem.t1, options.rtol, step]
+        none = np.zeros(0, dtype)
+        operands = [
+            concatenated([_number(x, dtype) for x in span], dtype),
+            _number(options.atol, dtype),
+            none if options.saveat is None else options.saveat,
+            concatenated(self._event_parameters(), dtype),
+        ]
+        if not path:
+            return operands
+        return [*operands, *self._path()]
+
+    def _path(self) -> list[Any]:
+        """The grid of the path, its increments and its areas."""
+        along, dtype = self.options.along, self.problem.dtype
+        none = np.zeros(0, dtype)
+        flat = lambda x: none if x is None else x.astype(dtype).reshape(-1)
+        read = lambda: [flat(x) for x in (along.times, *path_increments(along))]
+        if not all(is_concrete(leaf) for leaf in jtu.tree_leaves(along)):
+            return read()
+        return self.shared.path_arrays(along, lambda: [np.asarray(x) for x in read()])
+
+    def _event_parameters(self) -> list[Any]:
+        problem, options = self.problem, self.options
+        parameters: list[Any] = []
+        for event in options.event or ():
+            if isinstance(event, Event):
+                parameters.append(weights_vector(problem, event.condition))
+            else:
+                pair = steady_tolerances(
+                    event, options.rtol, options.atol, problem.dtype
+                )
+                parameters += [_number(x, problem.dtype) for x in pair]
+        return parameters
+
+    def _checked(
+        self, arrays: Any, end_time: Any, counts: Any, provenance: Provenance
+    ) -> Any:
+        """The arrays, with an error that is raised where a solve failed."""
+        failed = (counts[0] != SUCCESSES[0]) & (counts[0] != SUCCESSES[1])
+        bridge, problem = self.session.bridge, self.problem
+        # Nothing that is traced may be kept.
+        steady = has_steady_state(self.options.event)
+        infinite = is_concrete(problem.t1) and bool(np.isinf(problem.t1))
+        kind = problem.kind
+
+        def raise_first(counts: Any, end_time: Any) -> np.ndarray:
+            rows = np.asarray(counts).reshape(-1, np.shape(counts)[-1])
+            ends = np.broadcast_to(end_time, np.shape(counts)[:-1]).reshape(-1)
+            first = int(np.flatnonzero(~np.isin(rows[:, 0], SUCCESSES))[0])
+            row = rows[first].tolist()
+            exception, words = bridge.text("failure_words", row[-1]).split("\n", 1)
+            if words:
+                words = f"Julia says: {words}." if not exception else words
+            text = failure_text(
+                OUTCOME_NAMES[row[0]],
+                provenance,
+                end_time=float(ends[first]),
+                steps=row[2],
+                message=words,
+                kind=kind,
+                infinite=infinite,
+                steady=steady,
+            )
+            if len(rows) > 1:
+                text = f"{text} (Trajectory {first} of {len(rows)}.)"
+            raise RuntimeError(text)
+
+        shape = jax.ShapeDtypeStruct((), counts.dtype)
+        raised = jax.lax.cond(
+            eqxi.unvmap_any(failed),
+            lambda: jax.pure_callback(
+                raise_first, shape, counts, end_time, vmap_method="broadcast_all"
+            ),
+            lambda: jnp.zeros((), counts.dtype),
+        )
+        return jtu.tree_map(lambda x: x + raised.astype(x.dtype), arrays)
+
+
+def crossing(
+    problem: Problem,
+    options: Options,
+    method: Method,
+    approach: Approach,
+    *,
+    step_to_saveat: bool,
+) -> Crossing:
+    """Prepare a solve that was checked, of a problem that may be traced.
+
+    **Arguments:** the problem, its checked options, the solver, how the problem reaches
+    Julia, and whether steps end at the times of `saveat`.
+    """
+    session = runtime.session()
+    if session.main_thread_only and is_traced(problem, options):
+        raise RuntimeError(
+            "solve: compiled JAX programs call Julia from threads of their own, and "
+            f"this Julia takes the main thread alone: {session.main_thread_only} Or "
+            "pass worker=hybrid_nds.JuliaWorker()."
+        )
+    context = context_of(session)
+    algorithm = algorithm_of(session, problem, options, method)
+    keep = KEEP["end"]
+    if options.saveat is not None:
+        keep = KEEP["stops" if step_to_saveat else "times"]
+    steps = options.max_steps
+    if steps is None:
+        along = problem.kind.follows_path and options.fixed_steps
+        steps = options.along.steps if along else DEFAULT_MAX_STEPS
+    events = options.event or ()
+
+    def structure() -> Any:
+        with explaining_traced_values():
+            return structure_of(problem, events, approach)
+
+    def make() -> SharedSolve:
+        reference = _shared(
+            session, problem, events, approach, algorithm, keep, steps, structure
+        )
+        return SharedSolve(session, reference)
+
+    settings = (approach, algorithm.number, keep, steps)
+    shared = context.shared(problem, events, settings, structure, make)
+    return Crossing(session, problem, options, shared)
+
+
+def _shared(
+    session: runtime.Session,
+    problem: Any,
+    events: tuple[Any, ...],
+    approach: Approach,
+    algorithm: runtime.Reference,
+    keep: int,
+    steps: int,
+    structure: Any,
+) -> runtime.Reference:
+    bridge, name, n = session.bridge, problem.dtype.name, problem.dimension
+    context = context_of(session)
+    key = structure()
+    count = parameter_count(_weights(problem))
+    with explaining_traced_values():
+        model = context.models.get(
+            None if key is None else (key, approach),
+            lambda: _model(session, problem, approach),
+        )
+        if isinstance(problem, SDEProblem):
+            motions = problem.noise_dimension
+            columns = motions if approach.matrix else 0
+            sizes = (n, count, motions, columns)
+            return bridge.make(
+                "shared_stochastic_solve", name, model, *sizes, algorithm, keep, steps
+            )
+        plans = bridge.make("event_plans")
+        for event in events:
+            _plan(session, plans, problem, event)
+    return bridge.make(
+        "shared_solve", name, model, n, count, plans, algorithm, keep, steps
+    )
+
+
+def _model(
+    session: runtime.Session, problem: Any, approach: Approach
+) -> runtime.Reference:
+    functions = context_of(session).functions
+    of: Any = lambda parts: [functions.reference(session, part) for part in parts]
+    make, name = session.bridge.make, problem.dtype.name
+    if isinstance(problem, SDEProblem):
+        lowered = lower_stochastic_problem(problem)
+        parts = of((lowered.drift, lowered.jacobian, lowered.diffusion))
+        return make("shared_stochastic_model", name, *parts, approach.matrix)
+    forward: ODEProblem = forward_problem(problem)
+    at = forward.t0, forward.y0, forward.args
+    parts: list[LoweredFunction] = [
+        lower(forward.field, *at, form=approach.form, part=part)
+        for part in _DERIVATIVES
+    ]
+    # Julia reads axes in reverse.
+    mass = problem.mass_matrix
+    mass = None if mass is None else np.asarray(mass, problem.dtype).T
+    return make("shared_model", name, *of(parts), mass, approach.specialize)
+
+
+def _plan(
+    session: runtime.Session, plans: runtime.Reference, problem: Any, event: Any
+) -> None:
+    if not isinstance(event, Event):
+        session.bridge.number("plan_rest!", plans)
+        return
+    # Julia looks for rising zeros, or for both.
+    sign, both = -1 if event.direction == "down" else 1, event.direction is None
+    lowered = lower(event.condition, problem.t0, problem.y0, problem.args)
+    condition = context_of(session).functions.reference(session, lowered)
+    count = parameter_count((event.condition, problem.args))
+    session.bridge.number("plan_crossing!", plans, condition, count, sign, both)
+
+
+def _weights(problem: Any) -> Any:
+    if isinstance(problem, SDEProblem):
+        return (problem.drift, problem.diffusion), problem.args
+    return problem.field, problem.args
+
+
+def _number(value: Any, dtype: np.dtype) -> Any:
+    """A number or a vector as an array of one axis; none is zero."""
+    if value is None:
+        return np.zeros(1, dtype)
+    if is_concrete(value):
+        return np.asarray(value, dtype).reshape(-1)
+    return jnp.asarray(value, dtype).reshape(-1)
+
+
+def crosses(options: Options, approach: Approach) -> bool:
+    """Whether a plain solve takes the crossing, or juliacall: where its results are
+    not of a known size, or Python runs during the solve."""
+    return (
+        approach.way == "lowered"
+        and not isinstance(options.saveat, str)
+        and not options.progress
+    )

@@ -1,0 +1,164 @@
+"""Solves in Julia that any thread and any compiled program may run, several at once."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..._core import LRU
+from ...problems import Problem
+from ...runtime import Reference, Session
+from ._prepared import ParameterSource, StateLayout
+
+COUNTS = 9
+"""How many counts a trajectory has: its code, its event, six of `STATS`, and the number
+of its failure."""
+
+# Sets of arrays for solves of other shapes that a thread keeps.
+_KEPT_ARRAYS = 4
+
+# The codes of XLA_FFI_DataType.
+_TYPES = {"int32": 4, "int64": 5, "float32": 11, "float64": 12}
+
+
+class _Buffer(ctypes.Structure):
+    """An array as XLA describes it to a handler: `XLA_FFI_Buffer`."""
+
+    _fields_ = (
+        ("struct_size", ctypes.c_size_t),
+        ("extension", ctypes.c_void_p),
+        ("dtype", ctypes.c_int32),
+        ("data", ctypes.c_void_p),
+        ("rank", ctypes.c_int64),
+        ("dims", ctypes.c_void_p),
+    )
+
+
+class _Arrays:
+    """Arrays with their descriptions, for Julia to read or to write."""
+
+    def __init__(self, arrays: Sequence[np.ndarray]):
+        self.arrays = list(arrays)
+        self._dims = [(ctypes.c_int64 * max(a.ndim, 1))(*a.shape) for a in arrays]
+        self._buffers = [
+            _Buffer(
+                ctypes.sizeof(_Buffer),
+                None,
+                _TYPES[array.dtype.name],
+                array.ctypes.data,
+                array.ndim,
+                ctypes.addressof(dims),
+            )
+            for array, dims in zip(arrays, self._dims, strict=True)
+        ]
+        self._list = (ctypes.c_void_p * len(self.arrays))(
+            *(ctypes.addressof(buffer) for buffer in self._buffers)
+        )
+        self.address = ctypes.addressof(self._list)
+
+
+class Memory:
+    """The operands and results of one solve at a time, filled from its problem.
+
+    **Arguments:** the problem, the weights of its functions, the lengths of its
+    operands.
+    """
+
+    def __init__(self, problem: Problem, weights: Any, shapes: Sequence[int]):
+        dtype = problem.dtype
+        self.operands = _Arrays([np.zeros(shape, dtype) for shape in shapes])
+        self.results = _results((), shapes[0], shapes[4], dtype, np.dtype(np.int64))
+        self._layout = StateLayout(problem.y0)
+        self._weights = ParameterSource(weights, self.operands.arrays[1])
+
+    def fill(self, problem: Problem, weights: Any, others: Sequence[Any]) -> None:
+        """Write the state and the weights of a problem, and the other operands."""
+        self._layout.flatten(problem.y0, self.operands.arrays[0])
+        self._weights.fill(weights)
+        for target, values in zip(self.operands.arrays[2:], others, strict=True):
+            if target.size:
+                target[:] = values
+
+
+class SharedSolve:
+    """A solve in Julia that plain calls and compiled programs share.
+
+    **Arguments:** the session, and the reference to the solve.
+    """
+
+    def __init__(self, session: Session, reference: Reference):
+        self.number = reference.number
+        # Kept for as long as this object, which compiled programs hold.
+        self._reference = reference
+        self._session = session
+        self._own = threading.local()
+
+    def memory(self, problem: Problem, weights: Any, shapes: tuple[int, ...]) -> Memory:
+        """The memory of this thread for operands of these shapes."""
+        if not hasattr(self._own, "memories"):
+            self._own.memories = LRU(_KEPT_ARRAYS)
+        memories: LRU[Memory] = self._own.memories
+        return memories.get(shapes, lambda: Memory(problem, weights, shapes))
+
+    def path_arrays(
+        self, path: Any, read: Callable[[], list[np.ndarray]]
+    ) -> list[np.ndarray]:
+        """The arrays of a path, read again only for another one than before."""
+        known = getattr(self._own, "path", None)
+        if known is None or known[0] is not path:
+            known = self._own.path = path, read()
+        return known[1]
+
+    def solve(self, memory: Memory) -> list[np.ndarray]:
+        """Solve with what is in a memory; what is returned is written to again."""
+        with self._session.interrupts.armed():
+            self._enter(memory.operands, memory.results)
+        return memory.results.arrays
+
+    def run(
+        self, operands: Sequence[np.ndarray], integer: np.dtype
+    ) -> list[np.ndarray]:
+        """Solve a batch with given operands, whose leading axes are those of the batch
+        or of length 1; counts are of the dtype `integer`."""
+        given = [np.ascontiguousarray(array) for array in operands]
+        batch = np.broadcast_shapes(*(array.shape[:-1] for array in given))
+        states, times = given[0].shape[-1], given[4].shape[-1]
+        results = _results(batch, states, times, given[0].dtype, integer)
+        if self._enter(_Arrays(given), results) == 1:
+            raise RuntimeError("solve: interrupted.")
+        return results.arrays
+
+    def _enter(self, operands: _Arrays, results: _Arrays) -> int:
+        self._session.check_callable()
+        code = self._session.bridge.solve(
+            self.number,
+            operands.address,
+            len(operands.arrays),
+            results.address,
+            len(results.arrays),
+        )
+        if code > 1:
+            raise RuntimeError(
+                "solve: Julia does not know this solve, or takes other arrays than "
+                f"{[f'{a.dtype}{list(a.shape)}' for a in operands.arrays]}. This is a "
+                "bug in hybrid_nds: please report it with the problem."
+            )
+        return code
+
+
+def _results(
+    batch: tuple[int, ...], states: int, times: int, dtype: np.dtype, integer: np.dtype
+) -> _Arrays:
+    return _Arrays(
+        [
+            np.empty((*batch, times), dtype),
+            np.empty((*batch, times, states), dtype),
+            np.empty(batch, dtype),
+            np.empty((*batch, states), dtype),
+            np.empty((*batch, COUNTS), integer),
+        ]
+    )

@@ -1,0 +1,308 @@
+# Solves that other programs call, compiled JAX programs first of all: from any thread,
+# several at once, with every number in memory of the caller's.
+
+"""
+    Lane{T, P}(prepared, events)
+
+A prepared problem for one trajectory at a time, and the parameters of its events.
+"""
+struct Lane{T, P}
+    prepared::P
+    events::Vector{Vector{T}}
+end
+
+"""
+    SharedSolve(make, algorithm, keep, max_steps)
+
+A solve that any number of threads may run at once; `make()` gives a [`Lane`](@ref),
+which a trajectory has for itself while it is solved.
+"""
+struct SharedSolve{T}
+    make::Any
+    algorithm::Any
+    keep::Int
+    max_steps::Int
+    idle::Vector{Lane{T}}
+    guard::Threads.SpinLock
+end
+function SharedSolve{T}(make, algorithm, keep::Integer, max_steps::Integer) where {T}
+    return SharedSolve{T}(
+        make, algorithm, Int(keep), Int(max_steps), Lane{T}[], Threads.SpinLock())
+end
+
+function take_lane!(shared::SharedSolve{T}) where {T}
+    lock(shared.guard)
+    lane = isempty(shared.idle) ? nothing : pop!(shared.idle)
+    unlock(shared.guard)
+    return lane === nothing ? shared.make()::Lane{T} : lane
+end
+
+function return_lane!(shared::SharedSolve, lane::Lane)
+    lock(shared.guard)
+    push!(shared.idle, lane)
+    unlock(shared.guard)
+    return nothing
+end
+
+"""
+    Operand{T}(data, dims, leading, count)
+
+An array of the caller's with `count` numbers for each trajectory. Of its dimensions `dims`
+the first `leading` are those of the batch, or 1 where it is the same for all.
+"""
+struct Operand{T}
+    data::Ptr{T}
+    dims::Ptr{Int64}
+    leading::Int
+    count::Int
+end
+
+# The place of the numbers of a trajectory, both counted from zero.
+function offset(operand::Operand, batch::Ptr{Int64}, index::Int)
+    rest, place, stride = index, 0, operand.count
+    for axis in operand.leading:-1:1
+        size, own = unsafe_load(batch, axis), unsafe_load(operand.dims, axis)
+        if own != 1
+            place += (rest % size) * stride
+            stride *= own
+        end
+        rest ÷= size
+    end
+    return place
+end
+
+# The operands, in this order; a path has the last three.
+const START, PARAMETERS, SPAN, ABSOLUTE, TIMES, EVENTS, GRID, INCREMENTS, AREAS = 1:9
+
+"""
+    Results{T, I}(times, states, end_time, end_state, counts, batch, trajectories)
+
+Where results go, one trajectory behind the other: `counts` takes what
+[`Prepared`](@ref) reports, without the kept times, and the number of a [`Failure`](@ref).
+"""
+struct Results{T, I}
+    times::Ptr{T}
+    states::Ptr{T}
+    end_time::Ptr{T}
+    end_state::Ptr{T}
+    counts::Ptr{I}
+    batch::Ptr{Int64}
+    trajectories::Int
+end
+const COUNTS = 9
+
+"""
+    Batch(shared, operands, results, before)
+
+A batch of trajectories on its way; `before` is how many interrupts there were before.
+"""
+struct Batch{T, I}
+    shared::SharedSolve{T}
+    operands::Vector{Operand{T}}
+    results::Results{T, I}
+    before::Int
+    next::Threads.Atomic{Int}
+    finished::Threads.Atomic{Int}
+end
+function Batch(shared::SharedSolve{T}, operands::Vector{Operand{T}},
+        results::Results{T, I}, before::Int) where {T, I}
+    return Batch{T, I}(shared, operands, results, before, Threads.Atomic{Int}(0),
+        Threads.Atomic{Int}(0))
+end
+
+"""
+    cross!(batch)
+
+Solve all trajectories, on this thread and on Julia's own; returns whether an interrupt
+stopped them. Trajectories that fail leave the others alone.
+"""
+function cross!(batch::Batch)
+    count = batch.results.trajectories
+    for _ in 2:min(count, Threads.nthreads())
+        Threads.@spawn work_off!(batch)
+    end
+    work_off!(batch)
+    # What others have begun; a task that has not must find nothing left to do.
+    spins = 0
+    while batch.finished[] < count
+        GC.safepoint()
+        spins += 1
+        spins < 1000 ? @ccall(jl_cpu_pause()::Cvoid) : Libc.systemsleep(2.0e-5)
+    end
+    return INTERRUPTS[] > batch.before
+end
+
+function work_off!(batch::Batch)
+    count = batch.results.trajectories
+    batch.next[] < count || return nothing
+    lane = take_lane!(batch.shared)
+    while (index = Threads.atomic_add!(batch.next, 1)) < count
+        trajectory!(batch, lane, index)
+        Threads.atomic_add!(batch.finished, 1)
+        GC.safepoint()
+    end
+    return_lane!(batch.shared, lane)
+    return nothing
+end
+
+function trajectory!(batch::Batch{T}, lane::Lane{T}, index::Int) where {T}
+    prepared = lane.prepared
+    try
+        watch = Watch(nothing, batch.before)
+        if INTERRUPTS[] > batch.before
+            abandon!(batch, prepared, index, INTERRUPTED, Failure("", ""))
+            return nothing
+        end
+        load!(prepared.start, batch, START, index)
+        load!(prepared.parameters, batch, PARAMETERS, index)
+        load_times!(prepared, batch, index)
+        place = pointer_of(batch, EVENTS, index)
+        for parameters in lane.events
+            GC.@preserve parameters unsafe_copyto!(
+                pointer(parameters), place, length(parameters))
+            place += sizeof(parameters)
+        end
+        solve_lane!(batch, prepared, index, watch)
+        store!(batch, prepared, index)
+    catch error
+        kind = string(nameof(typeof(error)))
+        words = sprint(showerror, error)
+        abandon!(batch, prepared, index, FAILURE, Failure(kind, words))
+    end
+    return nothing
+end
+
+function pointer_of(batch::Batch{T}, which::Int, index::Int) where {T}
+    operand = batch.operands[which]
+    return operand.data + offset(operand, batch.results.batch, index) * sizeof(T)
+end
+
+function load!(target::Array{T}, batch::Batch{T}, which::Int, index::Int) where {T}
+    GC.@preserve target unsafe_copyto!(
+        pointer(target), pointer_of(batch, which, index), length(target))
+    return target
+end
+
+function load_times!(prepared, batch::Batch, index::Int)
+    count = batch.operands[TIMES].count
+    length(prepared.times) == count || resize_times!(prepared, count)
+    load!(prepared.times, batch, TIMES, index)
+    return nothing
+end
+
+# One number for all components, or one for each.
+function tolerance(batch::Batch{T}, index::Int) where {T}
+    count = batch.operands[ABSOLUTE].count
+    count == 1 && return unsafe_load(pointer_of(batch, ABSOLUTE, index))
+    return load!(Vector{T}(undef, count), batch, ABSOLUTE, index)
+end
+
+function solve_lane!(batch::Batch, prepared::Prepared, index::Int, watch::Watch)
+    shared, span = batch.shared, pointer_of(batch, SPAN, index)
+    t0, t1, rtol, dt = ntuple(k -> unsafe_load(span, k), 4)
+    solve!(prepared, shared.algorithm, t0, t1, rtol, tolerance(batch, index), dt,
+        shared.keep, shared.max_steps, watch)
+    return nothing
+end
+
+function solve_lane!(
+        batch::Batch, prepared::PreparedStochastic, index::Int, watch::Watch)
+    shared, span = batch.shared, pointer_of(batch, SPAN, index)
+    t0, t1, rtol, dt = ntuple(k -> unsafe_load(span, k), 4)
+    steps = batch.operands[GRID].count - 1
+    areas = batch.operands[AREAS].count > 0
+    if length(prepared.grid) != steps + 1 || isempty(prepared.areas) == areas
+        resize_path!(prepared, steps, areas)
+    end
+    load!(prepared.grid, batch, GRID, index)
+    load!(prepared.increments, batch, INCREMENTS, index)
+    load!(prepared.areas, batch, AREAS, index)
+    seed = shared.algorithm.drawn === nothing ? 0 : path_seed(prepared)
+    solve_stochastic!(prepared, shared.algorithm, t0, t1, rtol, tolerance(batch, index),
+        dt, shared.keep, shared.max_steps, seed, watch)
+    return nothing
+end
+
+function store!(batch::Batch{T}, prepared, index::Int) where {T}
+    results, report = batch.results, prepared.report
+    times, n = length(prepared.times), length(prepared.start)
+    kept = report[9] - 1
+    for k in 1:times
+        # A solve that ends early may keep its last time, which was not asked for.
+        reached = k <= kept && prepared.kept_times[k] ≈ prepared.times[k]
+        unsafe_store!(results.times, reached ? prepared.kept_times[k] : T(Inf),
+            index * times + k)
+        for i in 1:n
+            unsafe_store!(results.states, reached ? prepared.kept_states[i, k] : T(Inf),
+                (index * times + k - 1) * n + i)
+        end
+    end
+    unsafe_store!(results.end_time, prepared.kept_times[end], index + 1)
+    for i in 1:n
+        unsafe_store!(results.end_state, prepared.kept_states[i, end], index * n + i)
+    end
+    ticket = report[1] in (SUCCESS, EVENT) ? 0 : remember!(Failure("", prepared.message))
+    for k in 1:8
+        store_count!(results, index, k, report[k])
+    end
+    store_count!(results, index, COUNTS, ticket)
+    return nothing
+end
+
+function store_count!(results::Results{T, I}, index::Int, k::Int, count::Int) where {T, I}
+    unsafe_store!(results.counts, count % I, index * COUNTS + k)
+    return nothing
+end
+
+# A trajectory of which nothing is known but where it began.
+function abandon!(batch::Batch{T}, prepared, index::Int, code::Int, failure) where {T}
+    results, n = batch.results, length(prepared.start)
+    times = batch.operands[TIMES].count
+    for k in 1:times
+        unsafe_store!(results.times, T(Inf), index * times + k)
+    end
+    for k in 1:(times * n)
+        unsafe_store!(results.states, T(Inf), index * times * n + k)
+    end
+    unsafe_store!(results.end_time, unsafe_load(pointer_of(batch, SPAN, index)), index + 1)
+    unsafe_copyto!(results.end_state + index * n * sizeof(T),
+        pointer_of(batch, START, index), n)
+    for k in 3:8
+        store_count!(results, index, k, 0)
+    end
+    store_count!(results, index, 1, code)
+    store_count!(results, index, 2, -1)
+    store_count!(results, index, COUNTS, remember!(failure))
+    return nothing
+end
+
+"""
+    Failure(kind, words)
+
+What Julia says of a solve that failed; `kind` is the type of the exception that ended it,
+empty where the solver stopped by itself.
+"""
+struct Failure
+    kind::String
+    words::String
+end
+
+# The last failures by number: a compiled program carries the number alone.
+const FAILURES = Vector{Failure}(undef, 4096)
+const FAILURES_SEEN = Threads.Atomic{Int}(0)
+
+function remember!(failure::Failure)
+    ticket = Threads.atomic_add!(FAILURES_SEEN, 1) % length(FAILURES) + 1
+    FAILURES[ticket] = failure
+    return ticket
+end
+
+"""
+    failure_words(ticket)
+
+The failure of this number: the kind, a line break, and the words.
+"""
+function failure_words(ticket::Integer)
+    failure = FAILURES[ticket]
+    return failure.kind * "\n" * failure.words
+end

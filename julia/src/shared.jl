@@ -1,0 +1,90 @@
+# Shared solves, made from what a host can hand over: names, numbers and other things
+# made here before.
+
+element_type(name::AbstractString) = name == "float32" ? Float32 : Float64
+
+"""
+    shared_model(element, drift, jacobian, time_gradient, mass_matrix, specialize)
+
+The [`model`](@ref) of a field with its derivatives; `mass_matrix` may be `nothing`.
+"""
+function shared_model(element::AbstractString, drift, jacobian, time_gradient,
+        mass_matrix, specialize::Bool)
+    return model(element_type(element), drift, jacobian, time_gradient, mass_matrix;
+        specialize)
+end
+
+function shared_stochastic_model(element::AbstractString, drift, jacobian, diffusion,
+        matrix::Bool)
+    return stochastic_model(element_type(element), drift, jacobian, diffusion, matrix)
+end
+
+"""
+    EventPlan(condition, parameters, sign, both)
+
+An event to be: a [`Crossing`](@ref) with a condition of that many parameters, or a
+[`Rest`](@ref) where `condition` is `nothing`.
+"""
+struct EventPlan
+    condition::Any
+    parameters::Int
+    sign::Int
+    both::Bool
+end
+event_plans() = EventPlan[]
+function plan_crossing!(plans::Vector{EventPlan}, condition, parameters::Integer,
+        sign::Integer, both::Bool)
+    push!(plans, EventPlan(condition, parameters, sign, both))
+    return nothing
+end
+function plan_rest!(plans::Vector{EventPlan})
+    push!(plans, EventPlan(nothing, 2, 1, false))
+    return nothing
+end
+
+event(plan::EventPlan, ::Type{T}, states::Int) where {T} = plan.condition === nothing ?
+                                                           Rest{T}(states) :
+                                                           Crossing{T}(plan.condition,
+    plan.parameters, plan.sign)
+
+"""
+    shared_solve(element, model, states, parameters, plans, algorithm, keep, max_steps)
+
+The [`SharedSolve`](@ref) of a model.
+"""
+function shared_solve(element::AbstractString, model, states::Integer,
+        parameters::Integer, plans::Vector{EventPlan}, algorithm, keep::Integer,
+        max_steps::Integer)
+    T = element_type(element)
+    function make()
+        prepared = Prepared(T, model, states, parameters)
+        events = Vector{T}[add_event!(prepared, event(plan, T, Int(states)), plan.both)
+                           for plan in plans]
+        return Lane{T, typeof(prepared)}(prepared, events)
+    end
+    return SharedSolve{T}(make, algorithm, keep, max_steps)
+end
+
+"""
+    shared_stochastic_solve(element, model, states, parameters, motions, columns, method,
+        keep, max_steps)
+
+The [`SharedSolve`](@ref) of a stochastic model; see [`PreparedStochastic`](@ref).
+"""
+function shared_stochastic_solve(element::AbstractString, model, states::Integer,
+        parameters::Integer, motions::Integer, columns::Integer, method, keep::Integer,
+        max_steps::Integer)
+    T = element_type(element)
+    function make()
+        prepared = PreparedStochastic(T, model, states, parameters, motions, columns)
+        return Lane{T, typeof(prepared)}(prepared, Vector{T}[])
+    end
+    return SharedSolve{T}(make, method, keep, max_steps)
+end
+
+merge!(HOST_FUNCTIONS,
+    Dict{String, Any}(string(f) => f
+    for f in (algorithm, constants, event_plans, failure_words, forget!, load_stochastic,
+        lower_source, plan_crossing!, plan_rest!, push_constant!, references,
+        shared_model, shared_solve, shared_stochastic_model, shared_stochastic_solve,
+        stochastic_method, stochastic_version)))
