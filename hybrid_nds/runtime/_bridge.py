@@ -12,8 +12,6 @@ import ctypes
 import struct
 from typing import Any
 
-import numpy as np
-
 from ._errors import JuliaExecutionError
 
 _TYPES = (
@@ -145,6 +143,9 @@ def _argument(value: Any, kept: list[Any]) -> _Argument:
     if isinstance(value, Reference):
         kept.append(value)
         return _Argument(_REFERENCE, value.number)
+    # Here, so that the command line starts without it.
+    import numpy as np
+
     array = np.ascontiguousarray(value)
     kept.append(array)
     dims = (ctypes.c_int64 * 4)(*reversed(array.shape))
