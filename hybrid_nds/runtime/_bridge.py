@@ -143,6 +143,7 @@ def _argument(value: Any, kept: list[Any]) -> _Argument:
     if isinstance(value, Reference):
         kept.append(value)
         return _Argument(_REFERENCE, value.number)
+    # Here, so that the command line starts without it.
     import numpy as np
 
     array = np.ascontiguousarray(value)

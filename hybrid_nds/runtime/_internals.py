@@ -17,8 +17,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 
 @contextlib.contextmanager
 def signals_restored() -> Iterator[None]:
@@ -125,6 +123,8 @@ def register_handler(address: int, version: tuple[int, int] | None) -> str:
 
 def handler_rule(number: int) -> Callable[..., Any]:
     """The lowering rule of a call of the handler with the number of a solve."""
+    import numpy as np
+
     rule = _jax().ffi.ffi_lowering(_TARGET)
     return lambda context, *operands: rule(context, *operands, number=np.int64(number))
 
