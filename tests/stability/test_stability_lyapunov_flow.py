@@ -203,7 +203,7 @@ def _bursts(share):
         _bursts(0.05),
         _bursts(0.01),
     ],
-    ids=str,
+    ids=range(10),
 )
 def test_errors_of_skewed_samples_are_honest(series):
     """Coverage of 95 % intervals where nothing is said against them: by chance fewer
