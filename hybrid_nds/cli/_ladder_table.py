@@ -73,6 +73,11 @@ class LadderTable:
             cells = [_cell(self._cells[name, rung]) for rung in self._rungs]
             self._print_row(name, cells, f"{self._seconds(name):.0f}")
 
+    def results(self, name: str) -> tuple[RungResult, ...]:
+        """The rungs of a problem that have ended."""
+        found = (self._cells.get((name, rung)) for rung in self._rungs)
+        return tuple(result for result in found if result is not None)
+
     def _head(self, rung: str) -> str:
         return f"{rung} {self._titles[rung]}"
 
@@ -80,8 +85,7 @@ class LadderTable:
         return all(self._cells.get((name, rung)) is not None for rung in self._rungs)
 
     def _seconds(self, name: str) -> float:
-        results = (self._cells.get((name, rung)) for rung in self._rungs)
-        return sum(r.seconds or 0.0 for r in results if r is not None)
+        return sum(result.seconds or 0.0 for result in self.results(name))
 
     def _print_row(self, name: str, cells: Sequence[str], seconds: str) -> None:
         row = "  ".join(

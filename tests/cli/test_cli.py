@@ -15,7 +15,14 @@ from typer.testing import CliRunner
 from hybrid_nds.cli import app
 from hybrid_nds.cli._cache import use_compilation_cache
 from hybrid_nds.cli._ladder_table import LadderTable
-from hybrid_nds.reconcile import TELLING, Figure, Fixture, RungResult, load_fixture
+from hybrid_nds.reconcile import (
+    TELLING,
+    Figure,
+    Fixture,
+    Report,
+    RungResult,
+    load_fixture,
+)
 from hybrid_nds.reconcile._names import RUNGS, TITLES
 
 
@@ -237,3 +244,32 @@ def test_the_table_reads_in_every_terminal(encoding, terminal):
     words = ["gbm", "holds", "<1%", "holds", "12%", "FAILS", "3.2x", "FAILS", "4e5x"]
     assert rows[-1].split() == [*words, "4"]
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
+
+
+@pytest.mark.parametrize("whole", [0, 1])
+def test_an_interrupted_validation_has_not_passed(run, monkeypatch, tmp_path, whole):
+    """After some problems, and after a rung of the next; all three files say so."""
+    held = RungResult("L0", (Figure("claim", 0.5, 1.0, "why"),), seconds=1.0)
+
+    def climb(names, rungs, mode, jobs, notify):
+        for name in names[:whole]:
+            yield Report(name, (held,), mode, ()), b"a picture"
+        notify(names[whole], "L0", held)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hybrid_nds.cli._climb.climb", climb)
+    chosen = ("--problem", "gbm", "--problem", "pendulum", "--problem", "kubo")
+    result = run("validate", *chosen, "--output", tmp_path)
+    assert result.exit_code == 130
+    assert f"interrupted after {whole} of 3" in result.output
+    words = f"interrupted, {whole} of 3"
+    data = json.loads((tmp_path / "report.json").read_text())
+    assert data["passed"] is False
+    assert data["interrupted"] == words
+    assert len(data["reports"]) == whole
+    (partial,) = data["partial"]
+    assert [r["rung"] for r in partial["rungs"]] == ["L0"]
+    markdown = (tmp_path / "report.md").read_text()
+    assert markdown.startswith(f"# Validation: {words}\n")
+    assert "passed" not in markdown.splitlines()[0]
+    assert words.capitalize() in (tmp_path / "report.html").read_text()
