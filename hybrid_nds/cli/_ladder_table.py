@@ -28,8 +28,8 @@ class LadderTable:
     """Problems by rungs, each cell the verdict and the worst figure as a share of its
     limit.
 
-    In a terminal the whole table is drawn anew as it fills; elsewhere a line is
-    printed for each problem once it is through.
+    In a terminal the whole table is drawn anew as it fills; elsewhere, and in a dumb
+    one, a line is printed for each problem once it is through.
 
     **Arguments:** where to print; the problems and the rungs; the rungs' titles.
     """
@@ -49,7 +49,8 @@ class LadderTable:
         self._widths = [max(len(name) for name in (*names, "problem")), *heads]
 
     def __enter__(self) -> LadderTable:
-        if self._console.is_terminal:
+        # A dumb terminal cannot draw anew.
+        if self._console.is_terminal and not self._console.is_dumb_terminal:
             self._live = Live(
                 get_renderable=self._table,
                 console=self._console,

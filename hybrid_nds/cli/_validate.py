@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from .._core import check_writable_folder
 from ._report import check_output, fail
+from ._streams import console
 
 
 def validate(
@@ -70,17 +70,18 @@ def validate(
         mode = "live" if configured() else "recorded"
     check_output(check_writable_folder, "--output", output)
     jobs = jobs or default_jobs(len(names), mode)
-    console = Console(highlight=False, soft_wrap=True)
+    screen = console(soft_wrap=True)
     processes = "" if jobs == 1 else f", in {jobs} processes"
-    console.print(
-        f"{_problems(len(names))} up the ladder of agreement{processes}. "
-        f"{julia_words(mode)}"
+    screen.print(
+        f"{_problems(len(names))} up the ladder of agreement{processes}.\n"
+        f"{julia_words(mode)}",
+        soft_wrap=False,
     )
     started = time.monotonic()
     reports: dict[str, Report] = {}
     plots: dict[str, bytes] = {}
     interrupted = False
-    table = LadderTable(console, names, rungs, TITLES)
+    table = LadderTable(screen, names, rungs, TITLES)
     try:
         with table:
             for report, plot in climb(names, rungs, mode, jobs, table.notify):
@@ -125,7 +126,7 @@ def validate(
             f"({', '.join(idle)}). Report: {page}."
         )
     verdict = "holds" if len(finished) == 1 else "all hold"
-    console.print(
+    screen.print(
         f"{_problems(len(finished))}: {verdict} ({seconds:.0f} s). A percentage is the "
         f"worst figure\nas a share of its limit. Report: {page}.{more}"
     )
