@@ -12,6 +12,7 @@ import typer
 from rich.table import Table
 
 from .._core import atomic_file, check_writable_file
+from ._cache import Cache
 from ._report import check_output, fail
 from ._streams import console
 
@@ -39,6 +40,7 @@ def solve(
     output: Annotated[
         Path | None, typer.Option(help="Write the solution to this CSV file.")
     ] = None,
+    cache: Cache = True,
 ) -> None:
     """Solve one problem given in TOML, and print the solution."""
     import numpy as np

@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from .._core import check_writable_folder
+from ._cache import Cache
 from ._report import check_output, fail
 from ._streams import console
 
@@ -55,6 +56,7 @@ def run_studies(
     pages: Annotated[
         Path | None, typer.Option(help="A folder for pages in Markdown, too.")
     ] = None,
+    cache: Cache = True,
 ) -> None:
     """Run studies, print their claims, write a report; goes on where it was cut off."""
     from ..studies import executor_of, run_study, write_pages, write_report

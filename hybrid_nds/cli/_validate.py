@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from .._core import check_writable_folder
+from ._cache import Cache
 from ._report import check_output, fail
 from ._streams import console
 
@@ -36,6 +37,7 @@ def validate(
     output: Annotated[
         Path, typer.Option(help="A folder for report.html, report.md, report.json.")
     ] = Path("report"),
+    cache: Cache = True,
 ) -> None:
     """Take problems up the ladder of agreement and say which rungs hold."""
     from ..reconcile import (

@@ -223,6 +223,16 @@ def test_the_cache_of_compiled_programs_is_the_users_to_choose(monkeypatch, tmp_
     assert use_compilation_cache() == tmp_path / "own"
 
 
+@pytest.mark.parametrize("command", [["validate"], ["solve"], ["study", "run"]])
+def test_the_cache_can_be_left_out_behind_a_command(run, monkeypatch, command):
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    os.environ.pop("JAX_ENABLE_COMPILATION_CACHE", None)
+    wrong = {"validate": ["--rung", "L4"], "solve": ["nowhere"], "study": []}
+    result = run(*command, "--no-cache", *wrong[command[0]])
+    assert "No such option" not in result.output
+    assert os.environ["JAX_ENABLE_COMPILATION_CACHE"] == "false"
+
+
 def test_without_a_place_for_the_cache_commands_go_on(monkeypatch, tmp_path):
     (tmp_path / "cache").write_text("a file where the folder should be")
     monkeypatch.setattr("platformdirs.user_cache_path", lambda _: tmp_path / "cache")
