@@ -16,7 +16,7 @@ from jaxtyping import Array, PRNGKeyArray, UInt32
 from .._core import check_key, is_concrete
 from ._path import AREAS, Blocks, LevyArea, grid_times
 from ._stored import StoredPath, blocks_of
-from ._threefry import bits, is_counter_based, normals, words_of
+from ._threefry import bits, drawing, is_counter_based, normals, words_of
 
 
 class NativePath(diffrax.AbstractBrownianPath):
@@ -135,6 +135,7 @@ class NativePath(diffrax.AbstractBrownianPath):
         count = 1 + list(AREAS.values()).index(self.levy_area)
         return [jr.fold_in(self.key, kind) for kind in range(count)]
 
+    @drawing
     def _draw(self, first: UInt32[Array, ""], length: int) -> Any:
         """Some steps, the first of them by its number."""
         # Components first: loops over the last axis are the ones that are vectorized.

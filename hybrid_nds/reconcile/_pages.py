@@ -33,7 +33,7 @@ _MEANINGS = (
     (
         "L3",
         "what was wanted from the solution: a number, an exponent, a mean exit time, "
-        "a law",
+        "a distribution",
         "sensitivity × the limit of L2; for what is sampled, intervals at a stated "
         "level",
     ),
