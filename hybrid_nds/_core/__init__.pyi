@@ -1,5 +1,6 @@
 from ._arguments import (
     check_choice as check_choice,
+    check_component as check_component,
     check_key as check_key,
     check_level as check_level,
     check_number as check_number,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from typing import Any, cast
 
 import jax
@@ -84,12 +85,13 @@ def check_level(owner: str, level: Any) -> float:
     return check_number(owner, "level", level, 0.0, 1.0)
 
 
-def check_key(owner: str, key: Any) -> PRNGKeyArray:
-    """One random key, in the new style.
+def check_key(owner: str, key: Any, *, traced: bool = False) -> PRNGKeyArray:
+    """One random key, in the new style; where `traced` it need not be concrete.
 
     **Raises:** `TypeError` for anything else.
     """
-    if not isinstance(key, jax.Array | np.ndarray) or not is_concrete(key):
+    known = traced or is_concrete(key)
+    if not isinstance(key, jax.Array | np.ndarray) or not known:
         given = type(key).__name__
     elif jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ():
         return cast(PRNGKeyArray, key)
@@ -101,3 +103,17 @@ def check_key(owner: str, key: Any) -> PRNGKeyArray:
         f"{owner}: `key` must be one random key, such as jax.random.key(0), got "
         f"{given}."
     )
+
+
+def check_component(owner: str, component: Any) -> None:
+    """Tell a component of the state from the path of a figure, which comes first in
+    the `plot` of other results.
+
+    **Raises:** `TypeError` for a path.
+    """
+    if isinstance(component, str | os.PathLike):
+        given = os.fspath(component)
+        raise TypeError(
+            f"{owner}.plot: `component` must count components of the state, got "
+            f"{given!r}; to write the figure there, call plot(path={given!r})."
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -20,13 +21,32 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     **Arguments:** `path`; its folder is made where it is missing.
 
     **Returns:** a context that gives a binary file to write to.
+
+    **Raises:** `OSError` where the file cannot be made, of the kind that the system
+    tells (`IsADirectoryError`, `PermissionError`), naming the path.
     """
     path = Path(path).absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(
+            errno.EISDIR, "Cannot write a file: this is a folder; add a name", str(path)
+        )
     name = path.parent / f".partial-{secrets.token_hex(8)}"
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         # With the permissions that any new file gets here, as others may read it.
-        with open(name, "xb") as file:
+        opened = open(name, "xb")  # noqa: SIM115
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if any(one.exists() and not one.is_dir() for one in path.parents):
+            reason = "a folder of its path is a file"
+        raise OSError(
+            error.errno,
+            f"Cannot write a file: {reason}; take another path, or change the "
+            "permissions of its folder",
+            str(path),
+        ) from error
+    try:
+        with opened as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from .._core import is_concrete
+from .._core import check_key, is_concrete
 from ..noise import BrownianPath, LevyArea, NativePath, StoredPath, grid_steps
 from ..problems import SDEProblem
 
@@ -62,7 +60,7 @@ def path_of(
 def _path_of_key(
     key: Any, problem: SDEProblem, dt: Any, area: LevyArea, fixed: bool, native: bool
 ) -> BrownianPath | NativePath:
-    _check_key(key)
+    key = check_key("solve", key, traced=True)
     if not (is_concrete(problem.t0) and is_concrete(problem.t1)):
         raise TypeError(
             "solve: a `key` needs a problem whose t0 and t1 are concrete, since the "
@@ -91,18 +89,6 @@ def _path_of_key(
     return BrownianPath(
         key, problem.noise_dimension, t0, t1, step, area, dtype=problem.dtype
     )
-
-
-def _check_key(key: Any) -> None:
-    typed = isinstance(key, jax.Array) and jnp.issubdtype(
-        key.dtype, jax.dtypes.prng_key
-    )
-    raw = getattr(key, "dtype", None) == np.uint32 and np.shape(key) == (2,)
-    if not (raw or (typed and key.shape == ())):
-        raise TypeError(
-            "solve: `key` must be one random key, such as jax.random.key(0), got "
-            f"{key!r}."
-        )
 
 
 def _check_path(

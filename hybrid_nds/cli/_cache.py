@@ -6,9 +6,31 @@ import hashlib
 import os
 import platform
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 # Beyond it JAX drops what was used longest ago.
 _MOST_BYTES = 2**30
+
+
+def _leave_cache(cache: bool) -> bool:
+    """Have JAX, which no command has imported yet, use no cache."""
+    if not cache:
+        os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+    return cache
+
+
+Cache = Annotated[
+    bool,
+    typer.Option(
+        "--cache/--no-cache",
+        callback=_leave_cache,
+        expose_value=False,
+        help="Keep what JAX compiles in the user's cache folder, for the next run.",
+    ),
+]
+"""The option of a command that compiles, for those who give it behind its name."""
 
 
 def use_compilation_cache() -> Path | None:

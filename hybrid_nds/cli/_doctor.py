@@ -8,8 +8,10 @@ import time
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from ._streams import console
 
 _PACKAGES = ("hybrid_nds", "jax", "equinox", "diffrax", "optimistix", "juliacall")
 
@@ -124,31 +126,29 @@ def _test(backend: str) -> dict[str, str]:
 
 
 def _show(findings: dict[str, Any]) -> None:
-    console = Console(soft_wrap=True)
+    screen = console(soft_wrap=True)
     versions = Table(title="Versions", show_header=False)
     for name, version in findings["versions"].items():
         versions.add_row(name, version or "not installed")
     for name, version in findings["julia"].get("versions", {}).items():
         versions.add_row(f"{name} (Julia side)", version)
-    console.print(versions)
+    screen.print(versions)
     jax = findings["jax"]
     precision = "64 bits" if jax["double_precision"] else "32 bits unless asked for 64"
-    console.print(f"JAX devices: {', '.join(jax['devices'])}; precision {precision}")
+    screen.print(f"JAX devices: {', '.join(jax['devices'])}; precision {precision}")
     julia = findings["julia"]
     if julia:
         where = julia["exe"] or "juliapkg's own"
-        console.print(
+        screen.print(
             f"Julia: {where}, project {julia['project'] or 'of juliapkg'}, found "
-            f"through {julia['source']}, {julia['threads']} thread(s)",
-            markup=False,
+            f"through {julia['source']}, {julia['threads']} thread(s)"
         )
     checks = Table(title="Self-test", show_header=False)
     colours = {"works": "green", "absent": "yellow", "broken": "red"}
     for check in findings["checks"]:
-        colour = colours[check["status"]]
-        status = f"[{colour}]{check['status']}[/{colour}]"
+        status = Text(check["status"], style=colours[check["status"]])
         checks.add_row(check["name"], status, check["words"])
-    console.print(checks)
+    screen.print(checks)
     for check in findings["checks"]:
         if check["remedy"]:
-            console.print(f"To mend {check['name']}: {check['remedy']}", markup=False)
+            screen.print(f"To mend {check['name']}: {check['remedy']}")

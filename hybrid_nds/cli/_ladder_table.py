@@ -28,8 +28,8 @@ class LadderTable:
     """Problems by rungs, each cell the verdict and the worst figure as a share of its
     limit.
 
-    In a terminal the whole table is drawn anew as it fills; elsewhere a line is
-    printed for each problem once it is through.
+    In a terminal the whole table is drawn anew as it fills; elsewhere, and in a dumb
+    one, a line is printed for each problem once it is through.
 
     **Arguments:** where to print; the problems and the rungs; the rungs' titles.
     """
@@ -49,7 +49,8 @@ class LadderTable:
         self._widths = [max(len(name) for name in (*names, "problem")), *heads]
 
     def __enter__(self) -> LadderTable:
-        if self._console.is_terminal:
+        # A dumb terminal cannot draw anew.
+        if self._console.is_terminal and not self._console.is_dumb_terminal:
             self._live = Live(
                 get_renderable=self._table,
                 console=self._console,
@@ -73,6 +74,11 @@ class LadderTable:
             cells = [_cell(self._cells[name, rung]) for rung in self._rungs]
             self._print_row(name, cells, f"{self._seconds(name):.0f}")
 
+    def results(self, name: str) -> tuple[RungResult, ...]:
+        """The rungs of a problem that have ended."""
+        found = (self._cells.get((name, rung)) for rung in self._rungs)
+        return tuple(result for result in found if result is not None)
+
     def _head(self, rung: str) -> str:
         return f"{rung} {self._titles[rung]}"
 
@@ -80,8 +86,7 @@ class LadderTable:
         return all(self._cells.get((name, rung)) is not None for rung in self._rungs)
 
     def _seconds(self, name: str) -> float:
-        results = (self._cells.get((name, rung)) for rung in self._rungs)
-        return sum(r.seconds or 0.0 for r in results if r is not None)
+        return sum(result.seconds or 0.0 for result in self.results(name))
 
     def _print_row(self, name: str, cells: Sequence[str], seconds: str) -> None:
         row = "  ".join(

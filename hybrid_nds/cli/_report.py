@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
-from rich.console import Console
+
+from ._streams import console
 
 
 def fail(message: object, code: int = 1) -> NoReturn:
     """Say on the standard error what went wrong, and exit."""
-    Console(stderr=True, soft_wrap=True).print(f"error: {message}", markup=False)
+    console(stderr=True, soft_wrap=True).print(f"error: {message}")
     raise typer.Exit(code)
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from .._core import check_writable_folder
+from ._cache import Cache
 from ._report import check_output, fail
+from ._streams import console
 
 if TYPE_CHECKING:
     from ..studies import Study, StudyResult
@@ -36,7 +37,7 @@ def list_studies() -> None:
             continue
         backends = ", ".join(found.backends)
         table.add_row(name, found.title, found.direction, backends)
-    Console().print(table)
+    console().print(table)
 
 
 @study.command("run")
@@ -55,6 +56,7 @@ def run_studies(
     pages: Annotated[
         Path | None, typer.Option(help="A folder for pages in Markdown, too.")
     ] = None,
+    cache: Cache = True,
 ) -> None:
     """Run studies, print their claims, write a report; goes on where it was cut off."""
     from ..studies import executor_of, run_study, write_pages, write_report
@@ -71,13 +73,13 @@ def run_studies(
         if folder is not None:
             check_output(check_writable_folder, option, folder)
     preset: Any = "quick" if quick else "paper" if paper else "default"
-    console = Console(soft_wrap=True)
+    screen = console(soft_wrap=True)
     results: list[StudyResult] = []
     try:
         with executor_of(executor) as where:
             for number, one in enumerate(chosen, 1):
                 started = time.monotonic()
-                console.print(f"{number} of {len(chosen)}: {one.title}")
+                screen.print(f"{number} of {len(chosen)}: {one.title}")
                 result = run_study(
                     one,
                     preset=preset,
@@ -85,27 +87,27 @@ def run_studies(
                     executor=where,
                     save=out / "saved",
                     keep_errors=True,
-                    progress=console.is_terminal,
+                    progress=screen.is_terminal,
                 )
                 results.append(result)
-                console.print(str(result), markup=False, highlight=False)
-                console.print(f"  ({time.monotonic() - started:.0f} s)")
+                screen.print(str(result))
+                screen.print(f"  ({time.monotonic() - started:.0f} s)")
     except KeyboardInterrupt:
         fail(
             f"interrupted; what is finished is in {out / 'saved'}, go on likewise.", 130
         )
     except (ValueError, ImportError, OSError) as error:
         fail(str(error), 2)
-    console.print(f"Wrote {write_report(results, out)}, results.json and figures.")
+    screen.print(f"Wrote {write_report(results, out)}, results.json and figures.")
     if pages is not None and any(result.findings for result in results):
-        console.print(f"Wrote {len(write_pages(results, pages))} pages to {pages}.")
+        screen.print(f"Wrote {len(write_pages(results, pages))} pages to {pages}.")
     ran = [result for result in results if result.ran]
     failed = [result.study.name for result in ran if not result.passed]
     if failed:
         fail(f"{len(failed)} of {len(ran)} studies failed: {', '.join(failed)}.")
     if not ran:
         fail(f"none of the studies runs on {backend}.")
-    console.print(f"All {len(ran)} studies hold.")
+    screen.print(f"All {len(ran)} studies hold.")
 
 
 def _chosen(names: list[str], every: bool) -> list[Study]:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from .._core import check_writable_folder
+from ._cache import Cache
 from ._report import check_output, fail
-
-if TYPE_CHECKING:
-    from ..reconcile import Report
+from ._streams import console
 
 
 def validate(
@@ -40,9 +37,18 @@ def validate(
     output: Annotated[
         Path, typer.Option(help="A folder for report.html, report.md, report.json.")
     ] = Path("report"),
+    cache: Cache = True,
 ) -> None:
     """Take problems up the ladder of agreement and say which rungs hold."""
-    from ..reconcile import RUNGS, TELLING, TITLES, julia_words, list_fixtures
+    from ..reconcile import (
+        RUNGS,
+        TELLING,
+        TITLES,
+        Report,
+        julia_words,
+        list_fixtures,
+        write_reports,
+    )
     from ..runtime import configured
     from ._climb import climb, default_jobs
     from ._ladder_table import LadderTable
@@ -66,18 +72,20 @@ def validate(
         mode = "live" if configured() else "recorded"
     check_output(check_writable_folder, "--output", output)
     jobs = jobs or default_jobs(len(names), mode)
-    console = Console(highlight=False, soft_wrap=True)
+    screen = console(soft_wrap=True)
     processes = "" if jobs == 1 else f", in {jobs} processes"
-    console.print(
-        f"{_problems(len(names))} up the ladder of agreement{processes}. "
-        f"{julia_words(mode)}"
+    screen.print(
+        f"{_problems(len(names))} up the ladder of agreement{processes}.\n"
+        f"{julia_words(mode)}",
+        soft_wrap=False,
     )
     started = time.monotonic()
     reports: dict[str, Report] = {}
     plots: dict[str, bytes] = {}
     interrupted = False
+    table = LadderTable(screen, names, rungs, TITLES)
     try:
-        with LadderTable(console, names, rungs, TITLES) as table:
+        with table:
             for report, plot in climb(names, rungs, mode, jobs, table.notify):
                 reports[report.name], plots[report.name] = report, plot
     except KeyboardInterrupt:
@@ -86,17 +94,27 @@ def validate(
         fail(f"{type(error).__name__}: {error}")
     seconds = time.monotonic() - started
     finished = [reports[name] for name in names if name in reports]
-    if not finished:
-        fail("interrupted before a problem was through; nothing was written.", 130)
-    page = _write(finished, plots, output, mode)
+    partial = [
+        Report(name, table.results(name), mode, ())
+        for name in names
+        if name not in reports and table.results(name)
+    ]
+    if not finished and not partial:
+        fail("interrupted before a rung was through; nothing was written.", 130)
+    try:
+        page = write_reports(
+            finished, output, mode, plots, partial=partial, planned=len(names)
+        )
+    except OSError as error:
+        fail(f"the report could not be written: {error}")
     failed = [report.name for report in finished if report.verdict == "failed"]
     idle = [report.name for report in finished if not report.passed]
     others = len(known) - len(names)
     more = "" if every or problem else f" --all takes the other {others}, too."
     if interrupted:
         fail(
-            f"interrupted after {len(finished)} of {_problems(len(names))}; they are "
-            f"in {page}.",
+            f"interrupted after {len(finished)} of {_problems(len(names))}; what was "
+            f"through is in {page}.",
             130,
         )
     if failed:
@@ -110,7 +128,7 @@ def validate(
             f"({', '.join(idle)}). Report: {page}."
         )
     verdict = "holds" if len(finished) == 1 else "all hold"
-    console.print(
+    screen.print(
         f"{_problems(len(finished))}: {verdict} ({seconds:.0f} s). A percentage is the "
         f"worst figure\nas a share of its limit. Report: {page}.{more}"
     )
@@ -118,14 +136,3 @@ def validate(
 
 def _problems(count: int) -> str:
     return "1 problem" if count == 1 else f"{count} problems"
-
-
-def _write(
-    reports: Sequence[Report], plots: dict[str, bytes], folder: Path, mode: str
-) -> Path:
-    from ..reconcile import write_reports
-
-    try:
-        return write_reports(reports, folder, mode, plots)
-    except OSError as error:
-        fail(f"the report could not be written: {error}")

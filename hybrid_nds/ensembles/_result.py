@@ -18,6 +18,7 @@ from .._core import (
     Records,
     Result,
     Variable,
+    check_component,
     derived_variables,
     drawn,
     plain,
@@ -175,6 +176,7 @@ class Ensemble(Result):
 
         **Raises:** `ValueError` where the ensemble has not kept what the picture shows.
         """
+        check_component("Ensemble", component)
         kinds = {"band": self._band, "paths": self._paths, "histogram": self._histogram}
         if kind not in kinds:
             raise ValueError(

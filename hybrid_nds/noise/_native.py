@@ -13,10 +13,10 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray, UInt32
 
-from .._core import is_concrete
+from .._core import check_key, is_concrete
 from ._path import AREAS, Blocks, LevyArea, grid_times
 from ._stored import StoredPath, blocks_of
-from ._threefry import bits, is_counter_based, normals, words_of
+from ._threefry import bits, drawing, is_counter_based, normals, words_of
 
 
 class NativePath(diffrax.AbstractBrownianPath):
@@ -56,6 +56,7 @@ class NativePath(diffrax.AbstractBrownianPath):
         *,
         dtype: Any = None,
     ):
+        key = check_key("NativePath", key, traced=True)
         for name, count in (("dimension", dimension), ("steps", steps)):
             whole = isinstance(count, int | np.integer) and not isinstance(count, bool)
             if not whole or count < 1:
@@ -134,6 +135,7 @@ class NativePath(diffrax.AbstractBrownianPath):
         count = 1 + list(AREAS.values()).index(self.levy_area)
         return [jr.fold_in(self.key, kind) for kind in range(count)]
 
+    @drawing
     def _draw(self, first: UInt32[Array, ""], length: int) -> Any:
         """Some steps, the first of them by its number."""
         # Components first: loops over the last axis are the ones that are vectorized.

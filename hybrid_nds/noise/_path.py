@@ -14,7 +14,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from .._core import is_concrete, require_real_scalar
+from .._core import check_key, is_concrete, require_real_scalar
 from ._threefry import Words, is_counter_based, words_of
 from ._tree import Intervals, halves, whole_span
 
@@ -87,6 +87,7 @@ class BrownianPath(diffrax.AbstractBrownianPath):
         *,
         dtype: Any = None,
     ):
+        key = check_key("BrownianPath", key, traced=True)
         for name, value in (("t0", t0), ("t1", t1), ("dt", dt)):
             require_real_scalar(f"BrownianPath: `{name}`", value)
             if not is_concrete(value):

@@ -7,7 +7,10 @@ times as long to compile, which matters where every node of a tree has a key.
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 import jax
 import jax.lax as lax
@@ -16,12 +19,26 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, UInt, UInt32
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 Words = tuple[UInt[Array, "*shape"], ...]
 """Keys or random bits: one array of 64 bits, or two of 32 where JAX has no longer
 ones. XLA computes two arrays by two loops, each of which takes all rounds."""
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = np.uint32(0x1BD11BDA)
+
+
+def drawing(function: Callable[P, R]) -> Callable[P, R]:
+    """A function that draws, whatever promotions of dtypes and ranks a user forbids."""
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            return function(*args, **kwargs)
+
+    return wrapped
 
 
 def is_counter_based(key: PRNGKeyArray) -> bool:

@@ -18,7 +18,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float
 
-from ._threefry import Words, bits, normals
+from ._threefry import Words, bits, drawing, normals
 
 # Counters by which Diffrax splits the key of a node: those of its halves, the first
 # and the second, and that of its middle; and of the whole tree that of its root.
@@ -40,6 +40,7 @@ class Intervals(NamedTuple):
     keys: Words | None
 
 
+@drawing
 def whole_span(
     key: Words, areas: int, m: int, depth: int, count: int, dtype: np.dtype, keys: bool
 ) -> Intervals:
@@ -65,6 +66,7 @@ def whole_span(
     return Intervals(found, levels[-1] if keys else None)
 
 
+@drawing
 def halves(
     one: Intervals, level: int, depth: int, areas: int, m: int, dtype: np.dtype
 ) -> tuple[Float[Array, "intervals m"], ...]:

@@ -85,7 +85,7 @@ def read_analyses(spec: Table) -> tuple[PlannedAnalysis, ...]:
                 functools.partial(
                     ANALYSES[kind],
                     level=1 - ANALYSIS_LEVEL / expected.size,
-                    **entry.table("options").entries,
+                    **entry.table("options").all(),
                 ),
                 expected,
                 bias,

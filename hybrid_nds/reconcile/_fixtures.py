@@ -21,7 +21,7 @@ from ._analyses import PlannedAnalysis, read_analyses
 from ._fields import FIELDS
 from ._names import BACKENDS, RUNGS
 from ._observables import OBSERVABLES, Observable
-from ._specification import Table, read_rows
+from ._specification import Table, read_header, read_rows
 
 _REQUIRED = (
     *("name", "title", "field", "kind", "stiff", "t0", "t1", "y0", "backends"),
@@ -122,7 +122,7 @@ def read_fixture(folder: Path, spec: Table, parameters: Mapping[str, Any]) -> Fi
         raise spec.wrong("components", f"the names of {state.size} components")
     words = (spec.text("name"), spec.text("title"), spec.texts("sources"))
     settings = _settings(spec, state.size)
-    reference = _reference(folder, spec.table("reference"), state.size)
+    reference = _reference(folder, spec, state.size)
     notes, analyses = spec.texts("notes", ()), read_analyses(spec)
     problem = _problem(spec, state, parameters)
     ys = reference.ys.reshape(-1, *state.shape)
@@ -176,11 +176,25 @@ def _problem(
         )
 
 
-def _reference(folder: Path, spec: Table, dimension: int) -> Reference:
+def _columns(file: Path) -> int | None:
+    """The number of components that the header of a reference names."""
+    header = read_header(file)
+    count = header.count(",")
+    names = ["t", *(f"y{i}" for i in range(1, count + 1))]
+    return count if count and header.split(",") == names else None
+
+
+def _reference(folder: Path, whole: Table, dimension: int) -> Reference:
+    spec = whole.table("reference")
     file = folder / "reference.csv"
     kind = spec.choice("kind", _REFERENCE_KINDS)
     source, accuracy = spec.text("source"), spec.number("accuracy", least=0.0)
     header = ",".join(["t", *(f"y{i}" for i in range(1, dimension + 1))])
+    columns = _columns(file)
+    if columns not in (None, dimension):
+        raise whole.wrong(
+            "y0", f"a list of {columns} numbers, as many as {file.name} has components"
+        )
     table = read_rows(file, header, f"t,y1,…,y{dimension}")
     if np.any(np.diff(table[:, 0]) <= 0):
         raise ValueError(f"{file}: times must be in order: times increasing.")
@@ -212,7 +226,7 @@ def _observable(
     kind = spec.choice("name", tuple(OBSERVABLES))
     options = {
         key: value
-        for key, value in spec.entries.items()
+        for key, value in spec.all().items()
         if key not in ("name", "label", "expected")
     }
     known = inspect.signature(OBSERVABLES[kind]).parameters

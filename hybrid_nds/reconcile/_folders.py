@@ -72,6 +72,11 @@ def find_folder(name_or_path: str | Path) -> Path:
             "problem, and is a folder; rename it, or give the path of a folder with "
             "such a file."
         )
+    if path.is_file():
+        raise FileNotFoundError(
+            f"load_fixture: the file that describes a problem must be named "
+            f"problem.toml, got {str(path)!r}; rename it, in a folder of its own."
+        )
     raise FileNotFoundError(
         f"load_fixture: no fixture {str(name_or_path)!r}; give the path of a folder "
         f"with a problem.toml, or one of: {', '.join(list_fixtures())}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,11 +39,33 @@ def fixture_of(folder: Path, entries: Mapping[str, Any]) -> Fixture | Stochastic
     """
     spec = Table(folder / "problem.toml", entries)
     kind = spec.choice("kind", (*KINDS, "sde"))
-    parameters = dict(spec.table("parameters").entries)
+    given = spec.table("parameters").all()
+    parameters = _Parameters(given)
     if "weights" in spec:
         weights = folder / spec.text("weights")
         if not weights.is_file():
             raise spec.wrong("weights", f"the name of a file in {folder}")
-        parameters |= read_toml(weights)
+        parameters.update(read_toml(weights))
     read = read_stochastic_fixture if kind == "sde" else read_fixture
-    return read(folder, spec, parameters)
+    fixture = read(folder, spec, parameters)
+    unknown = [*spec.unread()]
+    unknown += [f"parameters.{name}" for name in given if name not in parameters.read]
+    if unknown:
+        raise ValueError(
+            f"{spec.file}: {', '.join(f'`{key}`' for key in unknown)} mean nothing for "
+            f"`field` = {spec.text('field')!r} and `kind` = {kind!r}; correct the "
+            "spelling or leave them out."
+        )
+    return dataclasses.replace(fixture, parameters=dict(parameters))
+
+
+class _Parameters(dict[str, Any]):
+    """Parameters that remember which of them somebody asked for."""
+
+    def __init__(self, entries: Mapping[str, Any]):
+        super().__init__(entries)
+        self.read: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        self.read.add(name)
+        return super().__getitem__(name)

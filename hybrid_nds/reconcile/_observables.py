@@ -110,6 +110,37 @@ def _sphere_distance(parameters: Mapping[str, Any]) -> Observable:
     )
 
 
+def own_observable(name: str, function: Any) -> Observable:
+    """An observable of a user's own, whose faults name it.
+
+    **Raises:** `TypeError` for what is no function. The observable raises `TypeError`
+    for a value that is no real number, `ValueError` for one that is not finite, and
+    where the function itself raises.
+    """
+    where = f"reconcile: `observables[{name!r}]`"
+    if not callable(function):
+        raise TypeError(
+            f"{where} must be a function (ts, ys) -> float, got {function!r}."
+        )
+
+    def observable(ts: np.ndarray, ys: np.ndarray) -> float:
+        try:
+            value = function(ts, ys)
+        except Exception as error:
+            raise ValueError(
+                f"{where} raised {type(error).__name__}: {error}; it was called with "
+                f"times of shape {np.shape(ts)} and states of shape {np.shape(ys)}."
+            ) from error
+        array = np.asarray(value)
+        if array.shape != () or array.dtype.kind not in "biuf":
+            raise TypeError(f"{where} must return one real number, got {value!r}.")
+        if not np.isfinite(array):
+            raise ValueError(f"{where} must return a finite number, got {value!r}.")
+        return float(array)
+
+    return observable
+
+
 def sensitivity(
     observable: Observable, ts: np.ndarray, ys: np.ndarray, scale: np.ndarray
 ) -> float:

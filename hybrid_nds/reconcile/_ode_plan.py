@@ -19,6 +19,7 @@ from ..solving import solve
 from ._analyses import PlannedAnalysis
 from ._field_rung import UNIT, part_depths, part_magnitudes
 from ._fixtures import Fixture, NamedObservable
+from ._observables import own_observable
 from ._parts import FieldPoints, disturbed
 from ._plan import Plan
 from ._scale import first_scale, given_scale, typical_scale
@@ -245,7 +246,7 @@ def plan_ode_problem(
         growth=max(2.0, 4 * float(away.max()) / 1e-5),
         stiff=stiff,
         observables=tuple(
-            NamedObservable(name, function, None)
+            NamedObservable(name, own_observable(name, function), None)
             for name, function in observables.items()
         ),
         analyses=tuple(analyses),

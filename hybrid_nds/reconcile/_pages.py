@@ -33,7 +33,7 @@ _MEANINGS = (
     (
         "L3",
         "what was wanted from the solution: a number, an exponent, a mean exit time, "
-        "a law",
+        "a distribution",
         "sensitivity × the limit of L2; for what is sampled, intervals at a stated "
         "level",
     ),
@@ -46,18 +46,25 @@ def write_reports(
     folder: Path,
     julia: str,
     plots: Mapping[str, bytes] = MappingProxyType({}),
+    *,
+    partial: Sequence[Report] = (),
+    planned: int | None = None,
 ) -> Path:
     """Write `report.html`, `report.md`, `report.json` and a plot for each problem.
 
     **Arguments:** the reports; the folder, made where it is missing; where Julia's
     results come from, `"live"`, `"recorded"` or `"absent"`; plots that are drawn
-    already, by the name of the problem.
+    already, by the name of the problem; reports of problems that were interrupted
+    between rungs; and the number of problems that were to be taken up the ladder, by
+    default as many as there are whole reports. With fewer of these the files say that
+    the run was interrupted, and that it has not passed.
 
     **Returns:** the path of `report.html`, which holds its plots and its style. Every
     file is there whole or not at all.
 
     **Raises:** `ValueError` without reports.
     """
+    whole, reports = reports, (*reports, *partial)
     if not reports:
         raise ValueError("write_reports: `reports` is empty; climb a problem first.")
     # Plots first: whoever finds a report finds its plots.
@@ -67,10 +74,12 @@ def write_reports(
         with atomic_file(folder / "plots" / f"{report.name}.png") as file:
             file.write(image)
         images[report.name] = data_uri(image)
+    planned = len(reports) if planned is None else planned
+    cut = f"interrupted, {len(whole)} of {planned}" if len(whole) < planned else ""
     page = folder / "report.html"
-    write_text(folder / "report.json", _json(reports, julia))
-    write_text(folder / "report.md", _markdown(reports, julia))
-    write_text(page, _html(reports, julia, images))
+    write_text(folder / "report.json", _json(whole, partial, julia, cut))
+    write_text(folder / "report.md", _markdown(whole, partial, julia, cut))
+    write_text(page, _html(whole, partial, julia, cut, images))
     return page
 
 
@@ -81,48 +90,63 @@ def draw(report: Report) -> bytes:
     return file.getvalue()
 
 
-def _json(reports: Sequence[Report], julia: str) -> str:
+def _json(
+    reports: Sequence[Report], partial: Sequence[Report], julia: str, cut: str
+) -> str:
     data = {
         "schema": 1,
-        "passed": all(report.passed for report in reports),
+        "passed": not cut and all(report.passed for report in reports),
         "julia": julia,
         "reports": [json.loads(report.to_json()) for report in reports],
     }
+    if cut:
+        data["interrupted"] = cut
+        data["partial"] = [json.loads(report.to_json()) for report in partial]
     return json.dumps(data, indent=2) + "\n"
 
 
-def _markdown(reports: Sequence[Report], julia: str) -> str:
-    verdicts = {report.verdict for report in reports}
-    whole = next((v for v in ("failed", "not compared") if v in verdicts), "passed")
-    lines = [
-        f"# Validation: {whole}",
-        "",
-        julia_words(julia),
-        "",
-    ]
+def _markdown(
+    reports: Sequence[Report], partial: Sequence[Report], julia: str, cut: str
+) -> str:
+    every = (*reports, *partial)
+    verdicts = {report.verdict for report in every}
+    found = [v for v in ("failed", "not compared") if v in verdicts]
+    verdict = cut or next(iter(found), "passed")
+    lines = [f"# Validation: {verdict}", ""]
+    if cut:
+        lines += [_summary(reports, partial, cut), ""]
+    lines += [julia_words(julia), ""]
     lines += ["| problem | L0 | L1 | L2 | L3 |", "|---|---|---|---|---|"]
-    for report in reports:
+    for report in every:
         verdicts = {result.rung: result.verdict for result in report.rungs}
         cells = [verdicts.get(rung, "not climbed") for rung in RUNGS]
         lines.append(f"| {report.name} | {' | '.join(cells)} |")
     text = "\n".join(lines) + "\n"
-    for report in reports:
+    for report in every:
         text += f"\n{report.to_markdown()}\n![{report.name}](plots/{report.name}.png)\n"
     return text
 
 
-def _html(reports: Sequence[Report], julia: str, images: dict[str, str]) -> str:
-    climbed = {result.rung for report in reports for result in report.rungs}
+def _html(
+    reports: Sequence[Report],
+    partial: Sequence[Report],
+    julia: str,
+    cut: str,
+    images: dict[str, str],
+) -> str:
+    every = (*reports, *partial)
+    climbed = {result.rung for report in every for result in report.rungs}
     return render_page(
         "hybrid_nds.reconcile",
         "ladder.html",
-        reports=reports,
+        reports=every,
+        partial=partial,
         images=images,
         rungs=[rung for rung in RUNGS if rung in climbed],
-        summary=_summary(reports),
+        summary=_summary(reports, partial, cut),
         julia=julia_words(julia),
         mode=julia,
-        stacks=_versions(reports),
+        stacks=_versions(every),
         meanings=_MEANINGS,
         titled=lambda rung: f"{rung} {TITLES[rung]}",
         julia_of=lambda report: julia_words(report.julia),
@@ -131,8 +155,16 @@ def _html(reports: Sequence[Report], julia: str, images: dict[str, str]) -> str:
     )
 
 
-def _summary(reports: Sequence[Report]) -> str:
-    """How many problems hold, and which do not, in a sentence."""
+def _summary(
+    reports: Sequence[Report], partial: Sequence[Report] = (), cut: str = ""
+) -> str:
+    """How many problems hold, and which do not, in a sentence or two."""
+    if cut:
+        parts = [f"{cut.capitalize()}."]
+        parts += [_summary(reports)] if reports else []
+        names = ", ".join(report.name for report in partial)
+        parts += [f"Some rungs alone are through: {names}."] if partial else []
+        return " ".join(parts)
     total = len(reports)
     held = sum(report.passed for report in reports)
     failed = [r.name for r in reports if r.verdict == "failed"]

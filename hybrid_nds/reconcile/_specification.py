@@ -55,9 +55,22 @@ class Table:
         self.file = file
         self.entries = entries
         self.name = name
+        self._read: set[str] = set()
+        self._tables: dict[str, tuple[Table, ...]] = {}
 
     def __contains__(self, key: str) -> bool:
         return key in self.entries
+
+    def all(self) -> Mapping[str, Any]:
+        """Every entry, for a reader who knows what to do with each."""
+        self._read.update(self.entries)
+        return self.entries
+
+    def unread(self) -> tuple[str, ...]:
+        """The keys that nobody has asked for, here and in the tables within."""
+        own = [self.path(key) for key in self.entries if key not in self._read]
+        within = [table.unread() for many in self._tables.values() for table in many]
+        return tuple(dict.fromkeys([*own, *(key for keys in within for key in keys)]))
 
     def path(self, key: str) -> str:
         """The key with the tables that it is in."""
@@ -72,6 +85,7 @@ class Table:
         )
 
     def _entry(self, key: str, default: Any) -> Any:
+        self._read.add(key)
         if key in self.entries:
             return self.entries[key]
         if default is not ...:
@@ -189,14 +203,21 @@ class Table:
         value = self._entry(key, ...)
         if not isinstance(value, dict):
             raise self.wrong(key, f"a table, [{self.path(key)}]")
-        return Table(self.file, value, self.path(key))
+        return self._within(key, [value])[0]
 
     def tables(self, key: str) -> tuple[Table, ...]:
         """A list of tables, empty where there is none."""
         value = self._entry(key, [])
         if not _all(value, dict):
             raise self.wrong(key, f"a list of tables, each [[{self.path(key)}]]")
-        return tuple(Table(self.file, one, self.path(key)) for one in value)
+        return self._within(key, value)
+
+    def _within(self, key: str, many: Sequence[Mapping[str, Any]]) -> tuple[Table, ...]:
+        if key not in self._tables:
+            self._tables[key] = tuple(
+                Table(self.file, one, self.path(key)) for one in many
+            )
+        return self._tables[key]
 
 
 def _all(value: Any, kind: type) -> bool:
@@ -211,6 +232,19 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, float) or _is_whole(value)
 
 
+def read_header(file: Path) -> str:
+    """The first line of a CSV file that is no comment; empty where there is none.
+
+    **Raises:** `ValueError` naming a file that cannot be read.
+    """
+    return next(iter(_lines(file)), "")
+
+
+def _lines(file: Path) -> list[str]:
+    lines = _text(file).splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
 def read_rows(file: Path, header: str, described: str) -> Float[np.ndarray, "rows n"]:
     """The numbers of a CSV file whose lines with # are comments.
 
@@ -219,9 +253,7 @@ def read_rows(file: Path, header: str, described: str) -> Float[np.ndarray, "row
     **Raises:** `ValueError` naming a file that is not there, has another header, no
     row, a row of another length, or what is no finite number.
     """
-    lines = [
-        line for line in _text(file).splitlines() if line and not line.startswith("#")
-    ]
+    lines = _lines(file)
     if not lines or lines[0] != header:
         raise ValueError(
             f"{file}: the first line that is no comment must be {described}."

@@ -19,6 +19,7 @@ from .._core import (
     PortableError,
     Result,
     Variable,
+    check_component,
     derived_attributes,
     derived_record,
     derived_variables,
@@ -224,6 +225,7 @@ class Solution(Result, eqx.Module):
         """
         from ._plot import draw
 
+        check_component("Solution", component)
         require_concrete(self, "plot")
         self._batch("plot")
         put = lambda panels: draw(self, component, panels)

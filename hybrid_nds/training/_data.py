@@ -13,7 +13,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
-from .._core import require_precision
+from .._core import is_concrete, require_precision
 
 
 class ArrayBatches:
@@ -221,6 +221,24 @@ def sample_arrays(name: str, tree: PyTree) -> tuple[PyTree[Array], int]:
             f"{listing or 'of no arrays'}."
         )
     return jtu.tree_unflatten(treedef, leaves), leaves[0].shape[0]
+
+
+def check_finite(name: str, arrays: PyTree[Array]) -> None:
+    """Refuse samples that hold NaN or infinity.
+
+    **Raises:** `ValueError`, naming the argument and the first such sample.
+    """
+    for path, leaf in jtu.tree_leaves_with_path(arrays):
+        if not is_concrete(leaf) or not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            continue
+        finite = np.asarray(jnp.isfinite(leaf).reshape(leaf.shape[0], -1).all(axis=1))
+        if not finite.all():
+            raise ValueError(
+                f"fit: `{name}{jtu.keystr(path)}` must be finite, but sample "
+                f"{int(np.argmin(finite))} holds NaN or infinity (samples count from "
+                f"0; {np.count_nonzero(~finite)} of {finite.size} do). Leave such "
+                "samples out, or fill them in."
+            )
 
 
 def described(shapes: PyTree) -> str:

@@ -15,7 +15,8 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from .._core import check_key, require_precision
 from ._checkpoint import Checkpoints, fingerprint
-from ._data import ArrayBatches, batches, sample_arrays
+from ._data import ArrayBatches, batches, check_finite, sample_arrays
+from ._losses import starts_from_data
 from ._result import Fit
 from ._sharding import Devices, Placement
 from ._step import Loss, Parts, check_loss, value_and_parts
@@ -110,10 +111,14 @@ def fit(
     source = batches(data, batch_size, data_key, steps)
     example = source.example()
     placement.check(jtu.tree_leaves(example)[0].shape[0])
+    if isinstance(source, ArrayBatches) and starts_from_data(loss_at(loss, 0)):
+        check_finite("data", source.arrays)
     texts = {"loss": check_loss("loss", loss_at(loss, 0), model, example, loss_key)}
     judge = loss_at(loss, steps - 1) if validation_loss is None else validation_loss
     if validation is not None:
         validation, _ = sample_arrays("validation", validation)
+        if starts_from_data(judge):
+            check_finite("validation", validation)
         texts["validation loss"] = check_loss(
             "validation_loss" if validation_loss is not None else "loss",
             judge,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -24,6 +24,8 @@ class Loss(eqx.Module):
     [`fit`][hybrid_nds.training.fit] takes them. Any function of the same arguments can
     be one of the terms.
     """
+
+    needs_finite: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -45,6 +47,14 @@ class Loss(eqx.Module):
 
     def __rmul__(self, weight: Any) -> WeightedSum:
         return self * weight
+
+
+def starts_from_data(loss: Any) -> bool:
+    """Whether a loss, or a term of it, solves from states in its batch, which must be
+    finite then. A function of a user's own may know of missing data."""
+    if isinstance(loss, WeightedSum):
+        return any(map(starts_from_data, loss.terms))
+    return isinstance(loss, Loss) and loss.needs_finite
 
 
 class WeightedSum(Loss):

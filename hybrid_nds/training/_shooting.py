@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -58,6 +58,8 @@ class MultipleShooting(Loss):
 
     **Raises:** `ValueError`, naming the argument.
     """
+
+    needs_finite: ClassVar[bool] = True
 
     times: tuple[float, ...] = eqx.field(static=True)
     segments: int = eqx.field(static=True)

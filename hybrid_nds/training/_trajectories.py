@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -47,6 +47,8 @@ class TrajectoryLoss(Loss):
 
     **Raises:** `ValueError` or `TypeError`, naming the argument.
     """
+
+    needs_finite: ClassVar[bool] = True
 
     times: tuple[float, ...] | None = eqx.field(static=True)
     options: dict[str, Any]

@@ -9,13 +9,23 @@ import os
 import numpy as np
 import pytest
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 from typer.testing import CliRunner
 
 from hybrid_nds.cli import app
 from hybrid_nds.cli._cache import use_compilation_cache
 from hybrid_nds.cli._ladder_table import LadderTable
-from hybrid_nds.reconcile import TELLING, Figure, Fixture, RungResult, load_fixture
+from hybrid_nds.cli._solve import _tables
+from hybrid_nds.cli._streams import console, use_any_encoding
+from hybrid_nds.reconcile import (
+    TELLING,
+    Figure,
+    Fixture,
+    Report,
+    RungResult,
+    load_fixture,
+)
 from hybrid_nds.reconcile._names import RUNGS, TITLES
 
 
@@ -78,11 +88,13 @@ def test_solve_writes_a_table_that_is_right(run, tmp_path):
     fixture = load_fixture("prothero_robinson")
     output = tmp_path / "solution.csv"
     result = run(
-        *("solve", fixture.path / "problem.toml", "--solver", "Kvaerno5"),
+        *("solve", fixture.path / "problem.toml"),
         *("--rtol", 1e-8, "--atol", 1e-8, "--output", output),
     )
     assert result.exit_code == 0, result.output
     assert "success" in result.output
+    # The file says that the problem is stiff.
+    assert "Kvaerno5 of diffrax" in result.output
     rows = list(csv.reader(output.read_text().splitlines()))
     assert rows[0] == ["t", "y1"]
     last = fixture.reference.ys[-1, 0]
@@ -110,13 +122,14 @@ def test_validate_without_julia_says_so_and_writes_its_report(run, tmp_path):
     )
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
-    assert "recorded, not live" in lines[0]
-    assert lines[1].split() == ["problem", "L0", "field", "L2", "solution", "s"]
-    name, *cells, seconds = lines[2].split()
+    assert "recorded, not live" in lines[1]
+    assert max(map(len, lines[:2])) <= 80
+    assert lines[2].split() == ["problem", "L0", "field", "L2", "solution", "s"]
+    name, *cells, seconds = lines[3].split()
     assert name == "prothero_robinson"
     assert cells[::2] == ["holds", "holds"]
     assert int(seconds) >= 0
-    assert str(folder / "report.html") in "".join(lines[3:])
+    assert str(folder / "report.html") in "".join(lines[4:])
     data = json.loads((folder / "report.json").read_text())
     assert data["passed"]
     assert data["julia"] == "recorded"
@@ -210,6 +223,16 @@ def test_the_cache_of_compiled_programs_is_the_users_to_choose(monkeypatch, tmp_
     assert use_compilation_cache() == tmp_path / "own"
 
 
+@pytest.mark.parametrize("command", [["validate"], ["solve"], ["study", "run"]])
+def test_the_cache_can_be_left_out_behind_a_command(run, monkeypatch, command):
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    os.environ.pop("JAX_ENABLE_COMPILATION_CACHE", None)
+    wrong = {"validate": ["--rung", "L4"], "solve": ["nowhere"], "study": []}
+    result = run(*command, "--no-cache", *wrong[command[0]])
+    assert "No such option" not in result.output
+    assert os.environ["JAX_ENABLE_COMPILATION_CACHE"] == "false"
+
+
 def test_without_a_place_for_the_cache_commands_go_on(monkeypatch, tmp_path):
     (tmp_path / "cache").write_text("a file where the folder should be")
     monkeypatch.setattr("platformdirs.user_cache_path", lambda _: tmp_path / "cache")
@@ -237,3 +260,83 @@ def test_the_table_reads_in_every_terminal(encoding, terminal):
     words = ["gbm", "holds", "<1%", "holds", "12%", "FAILS", "3.2x", "FAILS", "4e5x"]
     assert rows[-1].split() == [*words, "4"]
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
+
+
+def test_a_dumb_terminal_gets_a_line_once_a_problem_is_through(monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=80)
+    with LadderTable(console, ["gbm", "kubo"], ("L0",), TITLES) as table:
+        held = RungResult("L0", (Figure("claim", 0.5, 1.0, "why"),), seconds=1.0)
+        table.notify("gbm", "L0", held)
+        assert file.getvalue().splitlines()[-1].split() == ["gbm", "holds", "50%", "1"]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"LC_ALL": "C"}, {"LANG": "C"}, {"TERM": "dumb"}, {}]
+)
+def test_a_plain_locale_or_terminal_gets_ascii(monkeypatch, settings):
+    for name in ("LC_ALL", "LC_CTYPE", "LANG", "PYTHONIOENCODING", "PYTHONUTF8"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in ({"TERM": "xterm"} | settings).items():
+        monkeypatch.setenv(name, value)
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, encoding="utf-8")
+    file.isatty = lambda: True
+    monkeypatch.setattr("sys.stdout", file)
+    use_any_encoding()
+    table = Table("±", title="[julia]")
+    table.add_row("[bold]")
+    console(width=40).print(table)
+    file.flush()
+    text = Text.from_ansi(raw.getvalue().decode()).plain
+    assert text.isascii() == bool(settings)
+    assert "[julia]" in text
+    assert "[bold]" in text
+
+
+@pytest.mark.parametrize(("times", "components"), [(1, 3), (1, 8), (2, 8), (9, 8)])
+def test_every_number_is_shown_whole(times, components):
+    """In 80 columns, with its exponent, whatever the size of the solution."""
+    names = [f"y{k}" for k in range(components)]
+    cells = [
+        [str(t), *(f"-1.23456789{t}{k}e-100" for k in range(components))]
+        for t in range(times)
+    ]
+    file = io.StringIO()
+    screen = Console(file=file, width=80, soft_wrap=True)
+    for table in _tables(names, cells, 80):
+        screen.print(table)
+    text = file.getvalue()
+    assert all(number in text for row in cells for number in row)
+    assert all(name in text for name in names)
+    assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("whole", [0, 1])
+def test_an_interrupted_validation_has_not_passed(run, monkeypatch, tmp_path, whole):
+    """After some problems, and after a rung of the next; all three files say so."""
+    held = RungResult("L0", (Figure("claim", 0.5, 1.0, "why"),), seconds=1.0)
+
+    def climb(names, rungs, mode, jobs, notify):
+        for name in names[:whole]:
+            yield Report(name, (held,), mode, ()), b"a picture"
+        notify(names[whole], "L0", held)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hybrid_nds.cli._climb.climb", climb)
+    chosen = ("--problem", "gbm", "--problem", "pendulum", "--problem", "kubo")
+    result = run("validate", *chosen, "--output", tmp_path)
+    assert result.exit_code == 130
+    assert f"interrupted after {whole} of 3" in result.output
+    words = f"interrupted, {whole} of 3"
+    data = json.loads((tmp_path / "report.json").read_text())
+    assert data["passed"] is False
+    assert data["interrupted"] == words
+    assert len(data["reports"]) == whole
+    (partial,) = data["partial"]
+    assert [r["rung"] for r in partial["rungs"]] == ["L0"]
+    markdown = (tmp_path / "report.md").read_text()
+    assert markdown.startswith(f"# Validation: {words}\n")
+    assert "passed" not in markdown.splitlines()[0]
+    assert words.capitalize() in (tmp_path / "report.html").read_text()

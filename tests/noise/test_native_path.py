@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from hybrid_nds import NativePath, SDEProblem, ensemble, solve
+from hybrid_nds import BrownianPath, NativePath, SDEProblem, ensemble, solve
 from hybrid_nds.noise._threefry import bits, normals, words_of
 
 LEVEL = 1e-6
@@ -168,3 +168,17 @@ def test_solve_refuses(options, match):
         solve(LINEAR, path=own, paths="native")
     with pytest.raises(ValueError, match="make the path of 4 steps"):
         solve(LINEAR, path=own, dt=0.25)
+
+
+@pytest.mark.parametrize("area", ["none", "space-time"])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize(("kind", "grid"), [(BrownianPath, 1.0), (NativePath, 9)])
+def test_paths_are_drawn_under_strict_promotion(
+    kind, grid, dtype, area, strict_promotion
+):
+    # Nine steps of two motions: no two axes are of one length.
+    path = kind(jax.random.key(0), 2, 0.0, 9.0, grid, area, dtype=dtype)
+    dw, h = path.increments()
+    assert dw.shape == (9, 2)
+    assert dw.dtype == dtype
+    assert (h is None) == (area == "none")

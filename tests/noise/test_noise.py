@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from hybrid_nds import BrownianPath
+from hybrid_nds import BrownianPath, NativePath
 
 # Each statistical test passes a right law with a probability of 1 - LEVEL; keys are
 # fixed, so that a result stays.
@@ -277,3 +277,10 @@ def test_refuses_other_refinements(steps):
     path = BrownianPath(jax.random.key(0), 1, 0.0, 1.0, 0.125)
     with pytest.raises(ValueError, match=r"`steps` must be the present number of 8"):
         path.with_steps(steps)
+
+
+def test_keys_of_paths_are_checked():
+    with pytest.raises(TypeError, match="BrownianPath: `key` must be one random key"):
+        BrownianPath(0, 1, 0.0, 1.0, 0.25)
+    with pytest.raises(TypeError, match="NativePath: `key` must be one random key"):
+        NativePath(0, 1, 0.0, 1.0, 4)

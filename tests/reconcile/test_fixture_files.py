@@ -162,3 +162,37 @@ def test_a_folder_may_have_the_name_of_the_file(tmp_path):
     folder = tmp_path / "problem.toml"
     shutil.copytree(fixtures_root() / "lorenz63", folder)
     assert load_fixture(folder).name == "lorenz63"
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("hires", ("stif",)),
+        ("hires", ("parameters", "k7")),
+        ("hires", ("tolerances", "rtols")),
+        ("hires", ("scheme", "step")),
+        ("gbm", ("solver",)),
+        ("gbm", ("parameters", "nu")),
+        ("gbm", ("law", "moments", 0, "power")),
+    ],
+)
+def test_a_key_that_means_nothing_is_refused(name, path):
+    folder = fixtures_root() / name
+    entries = _changed(read_toml(folder / "problem.toml"), path, 1.0)
+    with pytest.raises(ValueError, match="mean nothing") as caught:
+        fixture_of(folder, entries)
+    assert _names(caught.value, folder, path)
+
+
+def test_an_initial_state_of_another_length_is_named():
+    folder = fixtures_root() / "lorenz63"
+    entries = read_toml(folder / "problem.toml")
+    with pytest.raises(ValueError, match="`y0` must be a list of 3 numbers"):
+        fixture_of(folder, entries | {"y0": [1.0, 2.0]})
+
+
+def test_a_problem_file_of_another_name_is_told_its_name(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text("")
+    with pytest.raises(FileNotFoundError, match=r"must be named\s+problem.toml"):
+        load_fixture(file)

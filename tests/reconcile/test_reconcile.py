@@ -16,6 +16,7 @@ from hybrid_nds.reconcile import (
     load_fixture,
     reconcile,
 )
+from hybrid_nds.reconcile._observables import own_observable
 from hybrid_nds.reconcile._stacks import RECORD, Question, RecordedStack
 
 
@@ -199,3 +200,24 @@ def test_a_problem_of_ones_own_goes_up_the_ladder(julia):
     )
     assert report.julia == "live"
     assert [r.verdict for r in report.rungs] == ["passed"] * 4, str(report)
+
+
+@pytest.mark.parametrize(
+    ("function", "error", "match"),
+    [
+        (lambda ts, ys: ys[-1, 9], ValueError, "raised IndexError"),
+        (lambda ts, ys: "high", TypeError, "one real number, got 'high'"),
+        (lambda ts, ys: ys[-1], TypeError, "one real number"),
+        (lambda ts, ys: np.nan, ValueError, "a finite number, got nan"),
+    ],
+)
+def test_what_an_observable_does_wrong_names_it(function, error, match):
+    observable = own_observable("n", function)
+    with pytest.raises(error, match=match) as caught:
+        observable(np.linspace(0.0, 1.0, 3), np.ones((3, 2)))
+    assert "`observables['n']`" in str(caught.value)
+
+
+def test_an_observable_that_is_no_function_is_refused():
+    with pytest.raises(TypeError, match="must be a function"):
+        own_observable("n", 3.0)

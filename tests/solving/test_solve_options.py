@@ -12,7 +12,15 @@ import numpy as np
 import optimistix
 import pytest
 
-from hybrid_nds import Event, ODEProblem, SteadyState, find_solver, solve, solver_names
+from hybrid_nds import (
+    Event,
+    ODEProblem,
+    SDEProblem,
+    SteadyState,
+    find_solver,
+    solve,
+    solver_names,
+)
 from hybrid_nds.backends import check_options, default_tolerances
 from hybrid_nds.methods import ODE_METHODS
 
@@ -327,3 +335,22 @@ def test_the_table_agrees_with_diffrax(info, problem):
     assert solver.order(diffrax.ODETerm(decay)) == info.order
     assert isinstance(solver, diffrax.AbstractAdaptiveSolver) == bool(info.adaptive)
     assert isinstance(solver, diffrax.AbstractImplicitSolver) == info.implicit
+
+
+def test_more_fixed_steps_than_can_be_kept_are_refused():
+    problem = ODEProblem(lambda t, y, args: -y, jnp.ones(1), 0.0, 1.0)
+    with pytest.raises(ValueError, match=r"`dt` makes 1e\+12 steps.*max_steps"):
+        solve(problem, dt=1e-12)
+
+
+def test_more_steps_of_a_path_than_can_be_kept_are_refused():
+    noise = lambda t, y, args: jnp.ones_like(y)
+    problem = SDEProblem(lambda t, y, args: -y, noise, jnp.ones(1), 0.0, 1.0)
+    with pytest.raises(ValueError, match=r"`dt` makes 1\.1e\+12 steps"):
+        solve(problem, solver="Euler", dt=2.0**-40, key=jax.random.key(0))
+
+
+def test_a_path_given_as_the_component_of_a_plot_is_told_where_it_belongs():
+    problem = ODEProblem(lambda t, y, args: -y, jnp.ones(1), 0.0, 1.0)
+    with pytest.raises(TypeError, match=r"plot\(path='s.png'\)"):
+        solve(problem, solver="Euler", dt=0.5).plot("s.png")

@@ -362,3 +362,37 @@ def test_a_branch_prints_plots_and_turns_into_data(tmp_path):
     branch.plot(tmp_path / "b.png")
     with pytest.raises(ValueError, match="`kind` must be one of"):
         branch.find("cusp")
+
+
+@jax.custom_vjp
+def reverse_cube(y):
+    return y**3
+
+
+reverse_cube.defvjp(
+    lambda y: (reverse_cube(y), y), lambda y, pulled: (3 * y**2 * pulled,)
+)
+
+
+def test_a_parameter_closed_over_beside_a_reverse_rule_is_continued():
+    def problem_of(mu):
+        return ODEProblem(
+            lambda t, y, args: mu * y - reverse_cube(y), jnp.ones(1), 0.0, 1.0
+        )
+
+    branch = continue_equilibria(problem_of, 1.0, (0.5, 2.0), step=0.03)
+    # y² = μ; round-off in float32 is 1e-7, and Newton's tolerance 1e-4, quadratically.
+    np.testing.assert_allclose(branch.points[:, 0] ** 2, branch.parameters, rtol=1e-4)
+    assert len(branch.parameters) > 5
+
+
+def test_a_reverse_rule_that_closes_over_the_parameter_is_refused():
+    def problem_of(mu):
+        turned = jax.custom_vjp(lambda y: y**3 - mu * y)
+        turned.defvjp(
+            lambda y: (y**3 - mu * y, y), lambda y, pulled: (3 * y**2 * pulled,)
+        )
+        return ODEProblem(lambda t, y, args: -turned(y), jnp.ones(1), 0.0, 1.0)
+
+    with pytest.raises(TypeError, match="closes over it"):
+        continue_equilibria(problem_of, 1.0, (0.5, 2.0))

@@ -10,7 +10,7 @@ import pytest
 
 from hybrid_nds import ODEProblem, solve
 from hybrid_nds.analysis import AnalysisError
-from hybrid_nds.stability import contraction_rate
+from hybrid_nds.stability import contraction_rate, jacobian_spectrum
 
 INF = np.inf
 
@@ -163,3 +163,19 @@ def test_a_field_without_derivative_is_named():
     rough = ODEProblem(lambda t, y, args: jnp.sqrt(y), jnp.ones(1), 0.0, 1.0)
     with pytest.raises(AnalysisError, match="not finite at"):
         contraction_rate(rough, (-1.0, 1.0), samples=8)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [lambda y: jnp.where(y > 0.5, jnp.nan, -y), lambda y: -jnp.log(y)],
+    ids=["beyond", "logarithm"],
+)
+def test_a_field_that_is_not_finite_is_refused(field):
+    # Its Jacobian is: that of a constant, and one over y.
+    problem = ODEProblem(lambda t, y, args: field(y), jnp.array([0.25]), 0.0, 1.0)
+    with pytest.raises(AnalysisError, match="field or its Jacobian is not finite at"):
+        contraction_rate(problem, (-2.0, 2.0), key=jax.random.key(0))
+    where = jnp.array([1.0 if np.isnan(field(1.0)) else -1.0])
+    with pytest.raises(AnalysisError, match="field or its Jacobian at t = 0 is not"):
+        jacobian_spectrum(problem, where)
+    assert contraction_rate(problem, (0.1, 0.4), key=jax.random.key(0)).rate < 0

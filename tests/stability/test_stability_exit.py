@@ -491,3 +491,16 @@ def test_exits_that_fail_in_julia_are_named(julia):
     region = (np.array([-9.0, -np.inf]), np.array([9.0, np.inf]))
     with pytest.raises(AnalysisError, match="trajectory 0 failed before it left"):
         mean_exit_time(explosive, region, 4, **given)
+
+
+@pytest.mark.parametrize("time", [np.nan, np.inf, "a", -1.0, 0.0])
+def test_a_time_to_give_up_that_is_no_positive_number_is_refused(time):
+    with pytest.raises(ValueError, match="`max_time` must be a positive finite"):
+        mean_exit_time(
+            brownian(), (0.0, 1.0), 4, key=jax.random.key(0), dt=0.1, max_time=time
+        )
+
+
+def test_a_key_that_is_none_is_refused():
+    with pytest.raises(TypeError, match="mean_exit_time: `key` must be one random key"):
+        mean_exit_time(brownian(), (0.0, 1.0), 4, key=0, dt=0.1)

@@ -1,5 +1,7 @@
 """The Fokker–Planck equation on the line, against closed forms."""
 
+import math
+import re
 from decimal import Decimal, localcontext
 from fractions import Fraction
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 import scipy.integrate
 import scipy.special
+import scipy.stats
 from hypothesis import given, settings, strategies as st
 
 from hybrid_nds import SDEProblem, to_stratonovich
@@ -351,19 +354,64 @@ def test_rare_exits_hold_within_their_errors(height):
             assert error < 0.15 * right
 
 
-def test_coarse_cells_are_told_by_the_errors():
-    # From 20 cells on, where the barrier is within a few of them, no interval leaves
-    # out the value of 400.
-    for noise in (0.005, 0.00125, 0.0005):
-        problem = gradient(
-            lambda y: y - y**3,
-            lambda y, e=noise: jnp.sqrt(2 * e) * jnp.ones_like(y),
-        )
-        fine, *coarse = (
-            fokker_planck(problem, (-2.0, 2.0), cells=n) for n in (800, 20, 40, 100)
-        )
-        for found in coarse:
-            assert abs(found.gap - fine.gap) <= 2 * found.gap_error + fine.gap_error
+@pytest.mark.parametrize("noise", [0.005, 0.00125, 0.0005])
+def test_coarse_cells_are_told_by_the_errors_or_refused(noise):
+    # The wells have V'' = 2: a normal layer of variance ε/2, in cells of width h.
+    problem = gradient(
+        lambda y: y - y**3, lambda y: jnp.sqrt(2 * noise) * jnp.ones_like(y)
+    )
+    fine = fokker_planck(problem, (-2.0, 2.0), cells=800)
+    for cells in (20, 60, 100, 200):
+        if 2 * (4 / cells) ** 2 / noise > 2:
+            with pytest.raises(ValueError, match="narrower than the layer at x = "):
+                fokker_planck(problem, (-2.0, 2.0), cells=cells)
+            continue
+        found = fokker_planck(problem, (-2.0, 2.0), cells=cells)
+        assert abs(found.gap - fine.gap) <= 2 * found.gap_error + fine.gap_error
+
+
+@pytest.mark.parametrize(
+    ("rate", "noise", "cells"),
+    [(1e4, 1e-3, 400), (1e3, 0.05, 400), (100.0, 0.02, 400), (1.0, 0.003, 200)],
+)
+def test_cells_wider_than_the_density_are_refused(rate, noise, cells):
+    problem = ornstein_uhlenbeck(rate, noise, 0.0)
+    with pytest.raises(ValueError, match=r"take cells=(\d+) or more") as refusal:
+        fokker_planck(problem, (-1.0, 1.0), cells=cells)
+    # With what it says, the gap is within its error.
+    enough = int(re.findall(r"cells=(\d+)", str(refusal.value))[0])
+    # √2 cells to a standard deviation on a domain of 2.
+    deviation = noise / math.sqrt(2 * rate)
+    assert enough == pytest.approx(2 / math.sqrt(2) / deviation, rel=0.01)
+    # On less of it where these are thousands.
+    part = min(1.0, 500 / enough)
+    few = 2 * math.ceil(enough * part / 2)
+    found = fokker_planck(problem, (-part, part), cells=few)
+    assert abs(found.gap - rate) <= found.gap_error
+
+
+@pytest.mark.parametrize("place", [0.0, 1 / 3, 1 / 2])
+@pytest.mark.parametrize("curvature", [0.1, 0.5, 1.0, 1.8])
+def test_errors_of_densities_within_few_cells_are_honest(place, curvature):
+    # Normal, of variance h² over the curvature, with its mean in part of a cell.
+    cells, h = 40, 0.05
+    variance, mean = h**2 / curvature, place * h
+    problem = SDEProblem(
+        lambda t, y, m: m - y,
+        lambda t, y, m: math.sqrt(2 * variance) + 0 * y,
+        jnp.array([mean]),
+        0.0,
+        30.0,
+        jnp.asarray(mean),
+        noise="additive",
+        interpretation="ito",
+    )
+    found = fokker_planck(problem, (-1.0, 1.0), cells=cells)
+    normal = scipy.stats.norm(mean, math.sqrt(variance))
+    masses = np.diff(normal.cdf(found.edges)) / (normal.cdf(1) - normal.cdf(-1))
+    error = float(np.abs(found.density[-1] * h - masses).sum())
+    # An estimate from two meshes, of second order: right but for a fifth.
+    assert error <= 1.25 * found.density_errors[-1] <= 5 * error
 
 
 def test_mass_after_a_long_time_is_what_the_gap_leaves():
@@ -387,9 +435,10 @@ def test_mass_after_a_long_time_is_what_the_gap_leaves():
 
 
 def test_rates_beyond_double_precision_are_not_known_to_be_zero():
-    problem = gradient(lambda y: 1 + 0 * y, lambda y: 1e-2 * jnp.ones_like(y))
+    # Uphill over a thousand D.
+    problem = gradient(lambda y: 1 + 0 * y, lambda y: 2e-3**0.5 * jnp.ones_like(y))
     found = fokker_planck(
-        problem, (0.0, 1.0), cells=40, boundary=("absorbing", "reflecting")
+        problem, (0.0, 1.0), cells=400, boundary=("absorbing", "reflecting")
     )
     assert found.exit_times is not None
     assert found.gap == 0 < found.gap_error

@@ -215,3 +215,9 @@ def test_ornstein_uhlenbeck_process_in_julia():
     )
     check_ornstein_uhlenbeck(found)
     assert found.provenance.backend == "julia"
+
+
+def test_a_key_that_is_none_is_refused_in_its_own_name():
+    problem = SDEProblem(decay, unit_noise, jnp.ones(1), 0.0, 1.0, 1.0)
+    with pytest.raises(TypeError, match="mixing_rate: `key` must be one random key"):
+        mixing_rate(problem, key=0, dt=0.1)

@@ -16,7 +16,7 @@ import optax
 import pytest
 
 from hybrid_nds import double_precision
-from hybrid_nds.training import TrainingError, fit
+from hybrid_nds.training import TrainingError, TrajectoryLoss, fit
 
 KEY = jr.key(5)
 # Adam mixes dtypes itself.
@@ -476,3 +476,22 @@ def test_orbax_is_imported_by_checkpoints_alone():
         [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+class Decay(eqx.Module):
+    rate: jax.Array
+
+    def __call__(self, t, y, args):
+        return -self.rate * y
+
+
+@pytest.mark.parametrize("where", ["data", "validation"])
+def test_trajectories_that_are_not_finite_are_refused_before_the_work(where):
+    paths = np.ones((5, 2, 1))
+    broken = paths.copy()
+    broken[3, 0] = np.nan
+    given = {"data": paths, "validation": paths} | {where: broken}
+    model = Decay(jnp.ones(()))
+    loss = 0.5 * TrajectoryLoss([0.0, 1.0], dt=0.5, solver="Euler")
+    with pytest.raises(ValueError, match=f"`{where}` must be finite, but sample 3 "):
+        fit(model, loss=loss, optimizer=MOMENTUM, steps=1, key=KEY, **given)

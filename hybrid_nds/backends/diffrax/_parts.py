@@ -15,7 +15,7 @@ from jaxtyping import PyTree
 from ..._core import is_concrete, with_forward_rule
 from ...methods import ODE_METHODS, find_solver
 from ...problems import ODEProblem, Problem
-from .._options import DEFAULT_MAX_STEPS, Options
+from .._options import DEFAULT_MAX_STEPS, MOST_FIXED_STEPS, Options
 from ._guard import GuardedController
 from ._stages import RoundoffNewton, ToleranceNewton
 
@@ -253,10 +253,25 @@ def make_max_steps(problem: ODEProblem, options: Options) -> int:
     steps = abs((float(problem.t1) - float(problem.t0)) / float(options.dt))
     if not math.isfinite(steps):
         return default
+    check_fixed_steps(steps)
     # A power of two, so that a slightly other span makes no other compilation; two
     # to spare for round-off in the sum of the steps.
     enough = 2 ** math.ceil(math.log2(steps + 2))
     return enough if buffered else max(default, enough)
+
+
+def check_fixed_steps(steps: float) -> None:
+    """Refuse more fixed steps than there are to be without being asked for.
+
+    **Raises:** `ValueError`, naming `dt` and the number of steps.
+    """
+    if steps > MOST_FIXED_STEPS:
+        raise ValueError(
+            f"solve: `dt` makes {steps:.4g} steps of the span, more "
+            f"than the {MOST_FIXED_STEPS:,} that a solve in fixed steps takes by "
+            "default (`max_steps`); take a larger `dt`, or `rtol` and `atol` in "
+            "its place."
+        )
 
 
 def _subs(saveat: diffrax.SaveAt) -> list[diffrax.SubSaveAt]:

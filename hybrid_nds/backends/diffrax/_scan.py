@@ -23,7 +23,7 @@ from ..._core import is_concrete
 from ...noise import Blocks, BrownianPath, NativePath, StoredPath, blocks_of
 from ...problems import ODEProblem
 from ...solution import Solution
-from .._options import Options
+from .._options import MOST_FIXED_STEPS, Options
 from ._run import make_solution, promotion_of, reached
 from ._unroll import MOST_PASSES, unrolled
 
@@ -138,7 +138,7 @@ def ordinary_grid(problem: ODEProblem, options: Options) -> Grid | None:
     # A last step of rounding's length is part of the one before it.
     slack = math.sqrt(float(np.finfo(problem.dtype).eps))
     count = max(1, math.ceil((t1 - t0) / dt - slack))
-    if options.max_steps is not None and count > options.max_steps:
+    if count > min(options.max_steps or MOST_FIXED_STEPS, MOST_FIXED_STEPS):
         return None
     times = np.append(t0 + dt * np.arange(count), t1).astype(problem.dtype)
     return _grid(times, options)

@@ -26,7 +26,7 @@ from ...problems import (
 from ...solution import Solution
 from .._options import DEFAULT_MAX_STEPS, Options
 from ._guard import GuardedController, is_guarded
-from ._parts import make_adjoint, make_progress_meter, make_saveat
+from ._parts import check_fixed_steps, make_adjoint, make_progress_meter, make_saveat
 from ._run import (
     DiffeqsolveArguments,
     is_unstable,
@@ -153,6 +153,9 @@ def plan_stochastic(problem: SDEProblem, options: Options) -> DiffeqsolveArgumen
         )
     solver = _make_solver(options)
     fixed = options.fixed_steps and "stepsize_controller" not in options.extra
+    if fixed:
+        # Every time of the grid is kept.
+        check_fixed_steps(options.along.steps)
     adjoint = make_adjoint(options, solver)
     if isinstance(adjoint, diffrax.ImplicitAdjoint):
         raise ValueError(

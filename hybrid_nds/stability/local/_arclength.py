@@ -11,11 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optimistix as optx
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike
 
+from ..._core import with_forward_rule
 from ...backends.diffrax import ToleranceNewton
 from ...problems import ODEProblem
-from ._field import Spectrum, flat_field, spectrum
+from ._field import Spectrum, spectrum
 
 _NEWTON_STEPS = 12
 # Of Newton's method: after so few, the next step along the branch is longer.
@@ -41,8 +43,18 @@ class System(eqx.Module):
         return w[:-1] * self.state_scale, w[-1] * self.parameter_scale
 
     def field(self, w: Array) -> Array:
+        """The field, also where it has a reverse rule only. The problem is made
+        within: no function with a rule of its own may close over the parameter, which
+        is traced."""
+        own = with_forward_rule(self._made, self.time, w, None)
+        return own(self.time, w, None)
+
+    def _made(self, time: Any, w: Array, args: None) -> Array:
+        del args
         u, parameter = self.unscaled(w)
-        return flat_field(self.problem_of(parameter), self.time, u)
+        problem = self.problem_of(parameter)
+        y = problem.flat_state.unflatten(u)
+        return ravel_pytree(problem.field(time, y, problem.args))[0]
 
 
 @eqx.filter_jit

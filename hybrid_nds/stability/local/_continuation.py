@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Complex, Float, Int, PyTree
@@ -199,9 +200,17 @@ def continue_equilibria(
     with precision_of(problem):
         u = flat_state(owner, problem, guess)
         frozen = frozen_time(owner, problem, t, u[None])
-        walker, first = _begin(
-            owner, problem_of, problem, frozen, u, float(start), high - low, close
-        )
+        try:
+            walker, first = _begin(
+                owner, problem_of, problem, frozen, u, float(start), high - low, close
+            )
+        except jax.errors.UnexpectedTracerError as error:
+            raise TypeError(
+                f"{owner}: the field of `problem_of` cannot be differentiated in the "
+                "parameter: a function of jax.custom_vjp closes over it, whose rule "
+                "says nothing of that derivative. Pass the parameter to that function "
+                "as an argument."
+            ) from error
         walker = dataclasses.replace(walker, least_step=min_step, most_step=max_step)
         system = walker.system
         ends = (low / (high - low), high / (high - low))

@@ -21,8 +21,8 @@ from ...solution import Provenance
 from ._field import (
     check_problem,
     flat_box,
-    flat_field,
     frozen_time,
+    jacobian_at,
     point_text,
     time_slopes,
     uniform_points,
@@ -176,8 +176,9 @@ def contraction_rate(
         if not np.all(np.isfinite(found)):
             bad = points[int(np.argmin(np.isfinite(found)))]
             raise AnalysisError(
-                f"{owner}: the Jacobian is not finite at {point_text(bad[:-1])}, t = "
-                f"{bad[-1]:g}; take a `region` where the field is differentiable."
+                f"{owner}: the field or its Jacobian is not finite at "
+                f"{point_text(bad[:-1])}, t = "
+                f"{bad[-1]:g}; take a `region` where both are."
             )
         largest = np.argsort(-found)
         worst, rate = points[largest[0]], float(found[largest[0]])
@@ -231,8 +232,7 @@ def _times(
 
 def _measure_at(problem: ODEProblem, point: Array, norm: Norm, P: Any) -> Array:
     """The measure at a state and a time, which is the last component."""
-    jacobian = jax.jacfwd(lambda u: flat_field(problem, point[-1], u))(point[:-1])
-    return measure(jacobian, norm, P)
+    return measure(jacobian_at(problem, point[-1], point[:-1]), norm, P)
 
 
 @eqx.filter_jit

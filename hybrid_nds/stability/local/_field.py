@@ -68,9 +68,19 @@ def field_values(problem: ODEProblem, times: ArrayLike, states: ArrayLike) -> Ar
 @eqx.filter_jit
 def jacobians(problem: ODEProblem, times: ArrayLike, states: ArrayLike) -> Array:
     """The Jacobians at many times and flat states, shape `(m, n, n)`."""
-    return jax.vmap(jax.jacfwd(lambda t, u: flat_field(problem, t, u), 1))(
-        times, states
-    )
+    return jax.vmap(lambda t, u: jacobian_at(problem, t, u))(times, states)
+
+
+def jacobian_at(problem: ODEProblem, t: Any, u: Any) -> Array:
+    """The Jacobian at a time and a flat state, shape `(n, n)`: NaN where the field is
+    not finite, since that of a field that is NaN, and constant, is zero."""
+
+    def field(u: Array) -> tuple[Array, Array]:
+        value = flat_field(problem, t, u)
+        return value, value
+
+    jacobian, value = jax.jacfwd(field, has_aux=True)(u)
+    return jnp.where(jnp.all(jnp.isfinite(value)), jacobian, jnp.nan)
 
 
 @eqx.filter_jit

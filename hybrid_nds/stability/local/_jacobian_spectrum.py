@@ -119,8 +119,9 @@ def jacobian_spectrum(
         J = np.asarray(jacobians(problem, time[None], u[None]))[0]
     if not np.all(np.isfinite(J)):
         raise AnalysisError(
-            f"{owner}: the Jacobian at t = {float(time):g} is not finite; check that "
-            "the field is differentiable at `y` (sqrt, norm and log are not at zero)."
+            f"{owner}: the field or its Jacobian at t = {float(time):g} is not finite; "
+            "check that the field is differentiable at `y` (sqrt, norm and log are not "
+            "at zero)."
         )
     precision = float(np.finfo(problem.dtype).eps)
     found = spectrum(J, precision)

@@ -209,7 +209,8 @@ def stiffness(
     if not np.all(np.isfinite(matrices)):
         bad = int(np.argmin(np.isfinite(matrices).all(axis=(1, 2))))
         raise AnalysisError(
-            f"{owner}: the Jacobian is not finite at t = {clock[wanted[bad]]:g}; check "
+            f"{owner}: the field or its Jacobian is not finite at t = "
+            f"{clock[wanted[bad]]:g}; check "
             "that the field is differentiable along the solution."
         )
     precision = float(np.finfo(problem.dtype).eps)

@@ -18,7 +18,14 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Float, Int, PRNGKeyArray
 
-from ..._core import Panels, check_level, check_whole, precision_of
+from ..._core import (
+    Panels,
+    check_key,
+    check_level,
+    check_positive,
+    check_whole,
+    precision_of,
+)
 from ...analysis import AnalysisError, AnalysisResult, SavedProgress, progress_bar
 from ...ensembles import ensemble
 from ...problems import SDEProblem, arrays_text, check_kind, digest, problem_fingerprint
@@ -157,6 +164,9 @@ def mean_exit_time(
     are still inside at `max_time`: the mean of those that left would be too small.
     """
     _check(problem, n, dt, correction, level)
+    key = check_key("mean_exit_time", key)
+    if max_time is not None:
+        max_time = check_positive("mean_exit_time", "max_time", max_time)
     levels = region_levels("mean_exit_time", region, problem)
     steps = 1_000_000 if max_time is None else max(1, math.ceil(max_time / dt))
     with precision_of(problem):

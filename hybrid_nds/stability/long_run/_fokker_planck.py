@@ -19,6 +19,12 @@ from ...solution import Provenance
 from ._birth_death import BirthDeathChain
 
 _EPSILON = float(np.finfo(np.float64).eps)
+# A cell may be √2 standard deviations of a normal layer wide: so far intervals of
+# rates hold wherever the layer lies within its cells.
+_NORMAL_LAYER = math.sqrt(2)
+# An exponential layer at an end may be so many times thinner than a cell: its shape is
+# that which fluxes are made of, and estimates hold further than within.
+_END_LAYER = 4.0
 _SMALL_CHANGE = 0.3
 _SMALLEST = float(np.finfo(np.float64).tiny)
 
@@ -152,7 +158,8 @@ def fokker_planck(
     **Returns:** a [`FokkerPlanck`][hybrid_nds.stability.FokkerPlanck]. The error of
     cutting the line to `domain` is not in its error estimates.
 
-    **Raises:** `ValueError` or `TypeError`, naming the argument.
+    **Raises:** `ValueError` or `TypeError`, naming the argument; for `cells` that are
+    wider than a layer of the density too.
     """
     _check(problem, domain, cells)
     ends = (boundary, boundary) if isinstance(boundary, str) else tuple(boundary)
@@ -171,6 +178,7 @@ def fokker_planck(
             for n in (1, 2, 4)
             if cells % n == 0
         ]
+        _check_resolved(meshes[0], ends)
         fine, coarse = (
             _solve(problem, mesh, wanted, initial, ends) for mesh in meshes[:2]
         )
@@ -195,6 +203,7 @@ def fokker_planck(
         times=wanted,
         density=fine.density,
         density_errors=np.abs(pairs - coarse.density).sum(axis=1) * width / 3
+        + _curvature_error(fine.density) * width / 2
         + fine.density_errors,
         mass=fine.density.sum(axis=1) * width / 2,
         stationary=fine.stationary,
@@ -216,6 +225,13 @@ def _change(fine: Any, coarse: Any) -> np.ndarray:
         change = np.abs(np.log(fine) - np.log(coarse))
     change = np.where(np.isnan(change), np.inf, change)
     return np.where(change < _SMALL_CHANGE, change / 3, change)
+
+
+def _curvature_error(density: np.ndarray) -> np.ndarray:
+    """By how much means over cells and values in their middles differ, summed: $h^2
+    p''/24$, which two meshes with all mass in the same few cells do not show."""
+    padded = np.pad(density, ((0, 0), (1, 1)), mode="edge")
+    return np.abs(np.diff(padded, 2, axis=1)).sum(axis=1) / 24
 
 
 def _share(change: np.ndarray, before: np.ndarray, round_off: float) -> np.ndarray:
@@ -298,6 +314,34 @@ def _mesh(
     # A rate is off by no more than the logarithm of the ratio of two is.
     relative = float(2 * np.sum(rounding * width / diffusion)) + chain.round_off
     return _Mesh(edges, width, chain, log_ratio, math.expm1(min(relative, 700.0)))
+
+
+def _check_resolved(mesh: _Mesh, ends: tuple[str, ...]) -> None:
+    """Refuse cells that are wider than a layer, where no error estimate would hold.
+
+    Rates and densities are made where the logarithm of the stationary density has its
+    extrema. There a normal layer of standard deviation $\\sigma$ has the second
+    difference $h^2/\\sigma^2$ over cells of width $h$, and an exponential one at an
+    end, of length $\\ell$, the first difference $h/\\ell$.
+    """
+    steps = mesh.log_ratio[1:-1]
+    x = mesh.edges[1:-1]
+    turns = np.flatnonzero(steps[1:] * steps[:-1] <= 0)
+    curved = np.sqrt(np.abs(np.diff(steps))) / _NORMAL_LAYER
+    layers = [(curved[k], x[k]) for k in turns]
+    # At a reflecting end where the density is least nothing happens.
+    if ends[0] == "absorbing" or steps[0] < 0:
+        layers.append((abs(steps[0]) / _END_LAYER, mesh.edges[0]))
+    if ends[1] == "absorbing" or steps[-1] > 0:
+        layers.append((abs(steps[-1]) / _END_LAYER, mesh.edges[-1]))
+    worst, where = max(layers, default=(0.0, 0.0))
+    if worst > 1:
+        enough = 2 * math.ceil(len(mesh.edges[1:]) * worst / 2)
+        raise ValueError(
+            f"fokker_planck: `cells`, {mesh.width:.3g} wide, must be narrower than "
+            f"the layer at x = {where:.6g}; take cells={enough} or more, or a smaller "
+            "`domain`."
+        )
 
 
 def _solve(

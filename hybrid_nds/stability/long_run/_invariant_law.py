@@ -164,7 +164,7 @@ def run_chains(
     **Returns:** the samples; the plan they were made by; those of steps twice as long,
     `None` where nobody asked, or steps adapt.
     """
-    key = check_key(_OWNER, key)
+    key = check_key(owner, key)
     check_observable(owner, problem, observable)
     plan = sample_plan(
         owner,
