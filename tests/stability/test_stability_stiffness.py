@@ -152,3 +152,27 @@ def test_failures_are_named():
         stiffness(problem, samples=1)
     with pytest.raises(ValueError, match="`backend` must be one of"):
         stiffness(problem, backend="scipy")
+
+
+@pytest.mark.parametrize("unit", [1.0, 2.0**-30, 2.0**30])
+def test_a_ratio_whose_rate_goes_through_zero_is_uncertain(unit):
+    # One over |cos 3t| is unbounded, and which points come near decides.
+    def field(t, y, args):
+        return jnp.stack([-y[0], jnp.cos(3 * t) * y[1]])
+
+    problem = ODEProblem(field, unit * jnp.ones(2), 0.0, 4.0)
+    found = stiffness(problem)
+    assert found.ratio > 3
+    assert found.ratio_error > found.ratio / 3
+
+
+def test_a_ratio_that_changes_smoothly_is_certain():
+    # Of rates 1 and 5 + sin t the ratio is at most 6; between two of many points it
+    # falls by half the square of their distance.
+    def field(t, y, args):
+        return jnp.stack([-y[0], -(5 + jnp.sin(t)) * y[1]])
+
+    found = stiffness(ODEProblem(field, jnp.ones(2), 0.0, 4.0), rtol=1e-8)
+    gap = np.max(np.diff(found.times))
+    assert abs(found.ratio - 6) <= (2 * gap) ** 2 / 2
+    assert found.ratio_error <= (2 * gap) ** 2

@@ -84,11 +84,17 @@ class Stiffness(AnalysisResult):
 
     @property
     def ratio_error(self) -> float:
-        """The error of the largest stiffness ratio."""
+        """The error of the largest stiffness ratio: that of its eigenvalues, and what
+        every other point alone would have missed of it. Where a rate goes through zero
+        the ratio has a pole, and this is as large as the ratio itself."""
         known = np.isfinite(self.ratios)
         if not np.any(known):
             return math.nan
-        return float(self.ratio_errors[np.argmax(np.where(known, self.ratios, -1))])
+        values = np.where(known, self.ratios, -math.inf)
+        # The larger one of both halves has the largest ratio.
+        halves = [float(np.max(values[k::2], initial=-math.inf)) for k in (0, 1)]
+        missed = self.ratio - min(halves) if math.isfinite(min(halves)) else 0.0
+        return max(float(self.ratio_errors[np.argmax(values)]), missed)
 
     @property
     def stiff(self) -> bool:
