@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 import hybrid_nds
 from hybrid_nds import (
     BrownianPath,
+    NativePath,
     ODEProblem,
     SDEProblem,
     ensemble,
@@ -189,6 +190,12 @@ CASES: list[tuple[str, Any, Any, Any]] = [
     (
         "noise/_path",
         lambda name, _: BrownianPath(KEY, 1, 0.0, 1.0, 0.5, name),
+        ("none", "space-time", "space-time-time"),
+        ALL,
+    ),
+    (
+        "noise/_native",
+        lambda name, _: NativePath(KEY, 1, 0.0, 1.0, 2, name),
         ("none", "space-time", "space-time-time"),
         ALL,
     ),

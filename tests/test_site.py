@@ -56,6 +56,34 @@ def site(tmp_path_factory):
     return folder, printed
 
 
+# What rooms have for one another, and not for users.
+INNER = {
+    f"hybrid_nds.{name}"
+    for name in (
+        "ensembles.check_initial",
+        "measures.discrepancy_statistic",
+        "measures.energy_statistic",
+        "measures.sinkhorn_statistic",
+        "models.assemble",
+        "reconcile.RUNGS",
+        "reconcile.TITLES",
+        "reconcile.draw",
+        "reconcile.julia_words",
+        "reconcile.write_reports",
+        "runtime.Bridge",
+        "runtime.Reference",
+        "runtime.bridge_version",
+        "runtime.check_julia",
+        "runtime.execution_error",
+        "runtime.handler_rule",
+        "runtime.how_to_get_julia",
+        "runtime.keep_with_program",
+        "runtime.varying_alike",
+        "studies.executor_of",
+    )
+}
+
+
 def exported(room):
     """The names a room imports under their own names, which is how it exports them."""
     module = importlib.import_module(f"hybrid_nds.{room}")
@@ -93,7 +121,7 @@ def test_the_reference_leaves_no_public_name_out(site):
         names = exported(room)
         assert names, room
         wanted |= names
-    assert sorted(wanted - documented(site[0])) == []
+    assert sorted(wanted - documented(site[0]) - INNER) == []
 
 
 def test_all_rooms_are_looked_at():

@@ -179,10 +179,10 @@ def test_no_verdict_rests_on_what_is_no_number():
     assert of(good).same
     for tests in ((nan, good), (good, nan), (nan,), ()):
         assert not of(*tests).same
-        assert "The laws are not compared (no number from" in str(of(*tests))
+        assert "The distributions are not compared (no number from" in str(of(*tests))
     assert of(good, nan).worst.name == "two"
     assert of(good, nan).to_dict()["same"] is False
-    assert "The laws are different" in str(of(nan, bad))
+    assert "The distributions are different" in str(of(nan, bad))
 
 
 def test_a_statistic_that_is_no_number_does_not_pass(monkeypatch):
