@@ -132,8 +132,8 @@ def path_solver(
         rows = []
         for index, own in enumerate(dw):
             h = None if areas is None else jnp.asarray(areas[index])
-            leaves, succeeded = along(jnp.asarray(own), h)
-            states = np.concatenate([np.asarray(leaf) for leaf in leaves], axis=-1)
+            flat, succeeded = along(jnp.asarray(own), h)
+            states = np.asarray(flat)
             good = bool(succeeded) and len(states) == len(kept)
             missing = np.full((len(kept), problem.dimension), np.nan)
             rows.append(states if good else missing)

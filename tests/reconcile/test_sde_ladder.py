@@ -155,3 +155,9 @@ def test_a_problem_of_ones_own_goes_up_the_ladder(julia):
     assert report.julia == "live"
     assert set(verdicts(report).values()) == {"passed"}, report.to_markdown()
     assert np.isfinite(report.rung("L3").figures[0].measured)
+
+
+@pytest.mark.julia
+def test_schemes_hold_on_a_live_julia(julia):
+    report = reconcile(load_fixture("gbm"), julia="live", rungs=("L1",))
+    assert verdicts(report) == {"L1": "passed"}, report.to_markdown()
