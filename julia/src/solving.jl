@@ -33,11 +33,13 @@ mutable struct Prepared{T, F, S}
     kept_states::Matrix{T}
     message::String
     solution::Any
+    const steps::StepRecord{T}
 end
 function Prepared(::Type{T}, model::F, states::Integer, parameters::Integer) where {T, F}
     S = SciMLBase.isinplace(model) ? Vector{T} : SVector{Int(states), T}
     return Prepared{T, F, S}(model, zeros(T, states), zeros(T, parameters), T[],
-        zeros(Int, 11), Any[], Ref(-1), nothing, T[], zeros(T, states, 0), "", nothing)
+        zeros(Int, 11), Any[], Ref(-1), nothing, T[], zeros(T, states, 0), "", nothing,
+        StepRecord{T}(states))
 end
 
 """
@@ -138,8 +140,13 @@ end
 # OrdinaryDiffEqSDIRK 2.9 evaluates the second stage of the Kvaerno methods at c₂ = γ in
 # place of 2γ, the sum of its row: fields that depend on time lose the method's order.
 correct_stage_times!(integrator, alg) = nothing
+correct_stage_time!(tableau, alg) = nothing
 function correct_stage_times!(integrator, alg::Union{Kvaerno3, Kvaerno4, Kvaerno5})
-    tableau = integrator.cache.tab
+    correct_stage_time!(integrator.cache.tab, alg)
+    return nothing
+end
+
+function correct_stage_time!(tableau, alg::Union{Kvaerno3, Kvaerno4, Kvaerno5})
     tableau.c[2] = tableau.Ai[2, 1] + tableau.Ai[2, 2]
     return nothing
 end
@@ -184,7 +191,7 @@ start(prepared::Prepared{T, F, Vector{T}}) where {T, F} = copy(prepared.start)
 start(prepared::Prepared{T, F, S}) where {T, F, S <: SVector} = S(prepared.start)
 
 function run!(prepared::Prepared, integrator, keep::Int, watch::Watch)
-    SciMLBase.solve!(integrator)
+    advance!(integrator, prepared.steps)
     solution = integrator.sol
     stats, report = solution.stats, prepared.report
     report[1] = outcome(solution.retcode, prepared.fired[], watch)

@@ -1,0 +1,166 @@
+"""What derivatives of a solve in Julia need: its recording twin, tangent and adjoint."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import equinox as eqx
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import PyTree
+
+from ...lowering import Product, adjoint_products, lower, tangent_products
+from ...methods import ODE_METHODS, Method
+from ...problems import ODEProblem, forward_problem
+from ...runtime import Reference, Session
+from .._options import Options
+from ._fields import FunctionCache
+
+DEFAULT_RECORDED_STEPS = 4096
+# Packages of methods whose steps do not depend on the one before.
+_CONSTRAINED = ("OrdinaryDiffEqRosenbrock", "OrdinaryDiffEqFIRK")
+# Of more states the products of the Jacobian with the stages are fewer than its columns.
+_LARGEST_CONTRACTED = 24
+
+
+class Differentiable:
+    """The derivatives of a solve, each made in Julia when it is first asked for.
+
+    **Arguments:** the session; its cache of functions; the problem, of whose arrays only
+    shapes are kept; the number of its parameters; the algorithm; the solve that records
+    its steps, and how many it has room for.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        functions: FunctionCache,
+        problem: ODEProblem,
+        parameters: int,
+        algorithm: Reference,
+        recording: Reference,
+        capacity: int,
+    ):
+        forward: ODEProblem = forward_problem(problem)
+        mass = problem.mass_matrix
+        self.capacity = capacity
+        self.singular = mass is not None and _singular(np.asarray(mass))
+        self._session, self._functions = session, functions
+        self._field, self._args = _hollow((forward.field, forward.args))
+        self._y0, self._t0 = _hollow(forward.y0), np.zeros((), problem.dtype)
+        self._dtype, self._dimension = problem.dtype, problem.dimension
+        self._parameters, self._algorithm = parameters, algorithm
+        self._mass = None if mass is None else np.asarray(mass, problem.dtype).T
+        self._made = {"recording": recording}
+        self._lock = threading.RLock()
+
+    def number(self, which: str) -> int:
+        """The number in Julia of the `"recording"` solve, the `"tangent"` or the
+        `"adjoint"`."""
+        with self._lock:
+            if which not in self._made:
+                self._made[which] = self._derivative(reverse=which == "adjoint")
+            return self._made[which].number
+
+    def _derivative(self, *, reverse: bool) -> Reference:
+        stages = self._session.bridge.number("stage_count", self._algorithm)
+        contracted = self._dimension <= _LARGEST_CONTRACTED
+        if reverse:
+            products = adjoint_products(
+                self._field, self._y0, None if contracted else stages, self._dtype
+            )
+        else:
+            products = tangent_products(
+                self._field, self._y0, self._parameters, self._dtype
+            )
+        second = self._session.bridge.number("second_derivatives", self._algorithm)
+        return self._session.bridge.make(
+            "shared_derivative",
+            self._dtype.name,
+            reverse,
+            *(
+                self._compiled(Product(self._field, self._y0), part)
+                for part in ("field", "jacobian", "time_gradient")
+            ),
+            self._compiled(products[0]),
+            self._compiled(products[1]) if second else None,
+            self._mass,
+            self._dimension,
+            self._parameters,
+            contracted,
+            self._algorithm,
+        )
+
+    def _compiled(self, product: Product, part: Any = "field") -> Reference:
+        lowered = lower(
+            product.function, self._t0, product.state, self._args, part=part
+        )
+        return self._functions.reference(self._session, lowered)
+
+
+def recorded_steps(options: Options, steps: int) -> int:
+    """How many steps there is room for when a solve is differentiated."""
+    given = options.extra.get("recorded_steps")
+    return min(DEFAULT_RECORDED_STEPS, steps) if given is None else int(given)
+
+
+def check_recorded_steps(given: Any) -> None:
+    """Refuse what is not a number of steps.
+
+    **Raises:** `TypeError` or `ValueError`.
+    """
+    if given is None:
+        return
+    if isinstance(given, bool) or not isinstance(given, int | np.integer):
+        raise TypeError(
+            "solve: `recorded_steps` must be an integer, the most steps to differentiate "
+            f"through, got {given!r}."
+        )
+    if given < 1:
+        raise ValueError(
+            "solve: `recorded_steps` must be at least 1, the most steps to differentiate "
+            f"through; got {given}."
+        )
+
+
+def refusal(problem: Any, options: Options, method: Method) -> str:
+    """Why a solve has no derivative, empty where it has one."""
+    if problem.kind.follows_path:
+        return (
+            "solve: solves of stochastic problems have no derivatives on the Julia "
+            'backend; take backend="diffrax", or jax.lax.stop_gradient of what the '
+            "solve depends on."
+        )
+    if not method.derivatives:
+        able = ", ".join(one.name for one in ODE_METHODS if one.derivatives)
+        name = method.name if options.solver is None else str(options.solver)
+        return (
+            f"solve: there are no derivatives of a solve by {name} on the Julia backend; "
+            f'these solvers have them: {able}. Pass one of them, or backend="diffrax", '
+            "or take jax.lax.stop_gradient of what the solve depends on."
+        )
+    if problem.kind.mass_matrix and method.julia_package not in _CONSTRAINED:
+        return (
+            f"solve: with a `mass_matrix` a solve by {method.name} on the Julia backend "
+            "has no derivatives: its first stage is the last one of the step before. "
+            "Take Rodas5P, Rodas4, Rosenbrock23 or RadauIIA5."
+        )
+    if options.event:
+        return (
+            "solve: a solve with an `event` has no derivatives on the Julia backend, as "
+            "they would be without those of the event's time; leave `event` out, or take "
+            "jax.lax.stop_gradient of what the solve depends on."
+        )
+    return ""
+
+
+def _hollow(tree: PyTree) -> PyTree:
+    """A tree of which the inexact arrays, which may be traced, are zeros that take no
+    memory."""
+    hollow = lambda x: np.broadcast_to(np.zeros((), x.dtype), x.shape)
+    return jtu.tree_map(lambda x: hollow(x) if eqx.is_inexact_array(x) else x, tree)
+
+
+def _singular(mass: np.ndarray) -> bool:
+    return int(np.linalg.matrix_rank(mass)) < len(mass)
