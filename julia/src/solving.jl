@@ -187,7 +187,9 @@ function run!(prepared::Prepared, integrator, keep::Int, watch::Watch)
     SciMLBase.solve!(integrator)
     solution = integrator.sol
     stats, report = solution.stats, prepared.report
-    report[1] = outcome(solution.retcode, prepared.fired[], watch)
+    code = outcome(solution.retcode, prepared.fired[], watch)
+    checked = code == UNSTABLE
+    report[1] = code = unstable_at_end(code, integrator)
     report[2] = prepared.fired[]
     report[3] = stats.naccept + stats.nreject
     report[4] = stats.naccept
@@ -196,13 +198,23 @@ function run!(prepared::Prepared, integrator, keep::Int, watch::Watch)
     report[7] = stats.njacs
     report[8] = stats.nsolve
     asked = keep in (KEEP_TIMES, KEEP_STOPS, KEEP_STEPS)
-    lost = report[1] == UNSTABLE && !all(isfinite, integrator.u)
+    lost = checked && !all(isfinite, integrator.u)
     # The time is then still that of the state before.
     keep!(prepared, asked ? length(solution.t) : 0, solution, integrator.t,
         lost ? integrator.uprev : integrator.u)
-    prepared.message = report[1] == SUCCESS ? "" : string(solution.retcode)
+    prepared.message = message(code, solution.retcode)
     prepared.solution = keep == KEEP_DENSE ? solution : nothing
     return nothing
+end
+
+# The check runs before a step, and so not after the last one.
+function unstable_at_end(code::Int, integrator)
+    return code == SUCCESS && !all(isfinite, integrator.u) ? UNSTABLE : code
+end
+
+function message(code::Int, retcode)
+    code == SUCCESS && return ""
+    return string(code == UNSTABLE ? ReturnCode.Unstable : retcode)
 end
 
 function keep!(prepared, count::Int, solution, t, u)

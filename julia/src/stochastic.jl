@@ -140,11 +140,7 @@ function run_stochastic!(prepared::PreparedStochastic, integrator, keep::Int,
     SciMLBase.solve!(integrator)
     solution = integrator.sol
     stats, report = solution.stats, prepared.report
-    code = outcome(solution.retcode, -1, watch)
-    # The check runs before a step, and so not after the last one.
-    if code == SUCCESS && !all(isfinite, integrator.u)
-        code = UNSTABLE
-    end
+    code = unstable_at_end(outcome(solution.retcode, -1, watch), integrator)
     report[1] = code
     report[2] = -1
     report[3] = stats.naccept + stats.nreject
@@ -155,7 +151,7 @@ function run_stochastic!(prepared::PreparedStochastic, integrator, keep::Int,
     report[8] = stats.nsolve
     asked = keep in (KEEP_TIMES, KEEP_STEPS)
     keep!(prepared, asked ? length(solution.t) : 0, solution, integrator.t, integrator.u)
-    prepared.message = code == SUCCESS ? "" : string(solution.retcode)
+    prepared.message = message(code, solution.retcode)
     return nothing
 end
 
