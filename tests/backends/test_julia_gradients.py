@@ -1,5 +1,6 @@
 """Derivatives of solves in Julia: closed forms, frozen steps, Diffrax, and refusals."""
 
+import itertools
 from typing import Any
 
 import equinox as eqx
@@ -52,9 +53,7 @@ def _weighed(ys):
 @pytest.mark.parametrize("solver", ["Rodas5P", "Tsit5"])
 def test_gradients_are_those_of_the_closed_form(julia, solver):
     def loss(y0, rate, t0, t1, saveat):
-        return _weighed(
-            _solve(y0, rate, t0=t0, t1=t1, saveat=saveat, solver=solver).ys
-        )
+        return _weighed(_solve(y0, rate, t0=t0, t1=t1, saveat=saveat, solver=solver).ys)
 
     def exact(y0, rate, t0, t1, saveat):
         del t1
@@ -89,7 +88,7 @@ def test_backward_solves_have_derivatives(julia):
 def _frozen(solver, span, y0, rates):
     """The steps of a solve taken one by one, each as a solve in one step of its own."""
     y = y0
-    for start, stop in zip(span[:-1], span[1:], strict=True):
+    for start, stop in itertools.pairwise(span):
         problem = ODEProblem(reaction, y, float(start), float(stop), args=rates)
         y = solve(problem, "julia", solver=solver, dt=float(stop - start)).ys[0]
     return np.asarray(y)
@@ -125,7 +124,7 @@ def test_derivatives_are_those_of_the_steps_with_their_lengths_held(julia, solve
     for one, other in zip(forward, reverse, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-13)
     # Central differences of fourth order: h⁴ = 1e-12 of fifth derivatives, and round-off
-    # of some 1e-14 over h; Newton's error, where there is one, is smooth in h alike.
+    # of some 1e-14 over h.
     h = 1e-3
     for position, values in enumerate(at):
         for k in range(3):
@@ -189,7 +188,8 @@ def test_derivatives_go_through_loops_and_checkpoints(julia):
         return jax.lax.scan(lambda y, _: (step(y, rate), None), y, None, length=4)[0]
 
     def remembered(y, rate):
-        return jax.checkpoint(lambda y: step(step(step(step(y, rate), rate), rate), rate))(y)
+        twice = lambda y: step(step(y, rate), rate)
+        return jax.checkpoint(lambda y: twice(twice(y)))(y)
 
     expected = jax.jacrev(_exact, 1)(START, jnp.array(2.0), jnp.array(1.0))
     for run in (scanned, remembered):
@@ -234,7 +234,8 @@ def test_weights_of_modules_have_gradients_in_their_structure(julia):
         ys = solve(problem, "julia", solver="Rodas5P", rtol=1e-9, atol=1e-9).ys
         return _weighed(ys["x"])
 
-    expected = jax.grad(lambda rate: _weighed(_exact(START, rate, jnp.array([1.0]))))(2.0)
+    exact = lambda rate: _weighed(_exact(START, rate, jnp.array([1.0])))
+    expected = jax.grad(exact)(2.0)
     found = gradient(field).spring.rate
     assert found.dtype == jnp.float32
     np.testing.assert_allclose(found, expected, rtol=1e-6)
@@ -312,8 +313,8 @@ def _gradient(**options):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"solver": "FBDF"}, TypeError, r"by FBDF.*Rodas5P.*have them|have them: .*Rodas5P"),
-        ({"solver": None}, TypeError, "by default.*these solvers have them"),
+        ({"solver": "FBDF"}, TypeError, "by FBDF have no .*Rodas5P"),
+        ({"solver": None}, TypeError, "by default have no .*Rodas5P"),
         ({"event": Event(lambda t, y, a: y[0])}, TypeError, "with an `event`"),
         ({"saveat": "steps"}, ValueError, 'saveat="steps"'),
         ({"recorded_steps": 3}, RuntimeError, "all .* steps .* set `recorded_steps`"),

@@ -1,4 +1,4 @@
-"""Derivatives of solves in Julia: their tangent, and its transpose, as primitives of JAX.
+"""Derivatives of solves in Julia: tangents and their transpose as primitives of JAX.
 
 The Jacobian–vector product of a solve is that of its recorded steps, with their lengths
 held fixed. It is linear in the tangents, and its transpose is the discrete adjoint.
@@ -26,6 +26,7 @@ _SECOND = (
     'derivative of a gradient); take backend="diffrax" for them.'
 )
 
+
 def call_shared(solve: SharedSolve, operands: Sequence[Any]) -> tuple[Array, ...]:
     """Solve in Julia, within any transformation of JAX.
 
@@ -43,8 +44,8 @@ record_p = Primitive("julia_solve_recording_its_steps")
 tangent_p = Primitive("julia_solve_tangent")
 """Operands are the record, the parameters and the times saved; then, of an axis of
 directions and one of components, tangents of the start and of the parameters, and where
-`timed` those of (t0, t1) and of the times saved. Results are tangents of the states saved,
-flat, and of the state at the end."""
+`timed` those of (t0, t1) and of the times saved. Results are tangents of the states
+saved, flat, and of the state at the end."""
 adjoint_p = Primitive("julia_solve_adjoint")
 """The transpose: cotangents of results in place of tangents of operands."""
 for primitive in (record_p, tangent_p, adjoint_p):

@@ -30,6 +30,7 @@ from .._tolerances import steady_tolerances
 from ._adjoint import call_shared
 from ._context import context_of, structure_of
 from ._derivatives import Differentiable, recorded_steps, refusal
+from ._layout import KEEP, STATS
 from ._payload import (
     concatenated,
     explaining_traced_values,
@@ -37,7 +38,7 @@ from ._payload import (
     path_increments,
     weights_vector,
 )
-from ._prepared import KEEP, STATS, Approach, RawResult, StateLayout, parameter_count
+from ._prepared import Approach, RawResult, StateLayout, parameter_count
 from ._ready import algorithm_of
 from ._shared import SharedSolve
 from ._traced import is_traced
@@ -294,18 +295,13 @@ def _shared(
             None if key is None else (key, approach),
             lambda: _model(session, problem, approach),
         )
-        if isinstance(problem, SDEProblem):
-            motions = problem.noise_dimension
-            columns = motions if approach.matrix else 0
-            sizes = (n, count, motions, columns)
-            return bridge.make(
-                "shared_stochastic_solve", name, model, *sizes, algorithm, keep, steps
-            )
         plans = bridge.make("event_plans")
         for event in events:
             _plan(session, plans, problem, event)
+    motions = problem.noise_dimension if problem.kind.follows_path else 0
+    sizes = (n, count, motions, motions if approach.matrix else 0)
     return bridge.make(
-        "shared_solve", name, model, n, count, plans, algorithm, keep, steps
+        "shared_solve", name, model, *sizes, plans, algorithm, keep, steps
     )
 
 

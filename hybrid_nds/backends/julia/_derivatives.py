@@ -1,4 +1,4 @@
-"""What derivatives of a solve in Julia need: its recording twin, tangent and adjoint."""
+"""What derivatives of a solve in Julia need: a recording solve, tangent, adjoint."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from ._fields import FunctionCache
 DEFAULT_RECORDED_STEPS = 4096
 # Packages of methods whose steps do not depend on the one before.
 _CONSTRAINED = ("OrdinaryDiffEqRosenbrock", "OrdinaryDiffEqFIRK")
-# Of more states the products of the Jacobian with the stages are fewer than its columns.
+# With more states, products of the Jacobian with stages are fewer than its columns.
 _LARGEST_CONTRACTED = 24
 
 
 class Differentiable:
     """The derivatives of a solve, each made in Julia when it is first asked for.
 
-    **Arguments:** the session; its cache of functions; the problem, of whose arrays only
-    shapes are kept; the number of its parameters; the algorithm; the solve that records
-    its steps, and how many it has room for.
+    **Arguments:** the session; its cache of functions; the problem, of whose arrays
+    only shapes are kept; the number of its parameters; the algorithm; the solve that
+    records its steps, and how many it has room for.
     """
 
     def __init__(
@@ -114,13 +114,13 @@ def check_recorded_steps(given: Any) -> None:
         return
     if isinstance(given, bool) or not isinstance(given, int | np.integer):
         raise TypeError(
-            "solve: `recorded_steps` must be an integer, the most steps to differentiate "
-            f"through, got {given!r}."
+            "solve: `recorded_steps` must be an integer, the most steps to "
+            f"differentiate through, got {given!r}."
         )
     if given < 1:
         raise ValueError(
-            "solve: `recorded_steps` must be at least 1, the most steps to differentiate "
-            f"through; got {given}."
+            "solve: `recorded_steps` must be at least 1, the most steps to "
+            f"differentiate through; got {given}."
         )
 
 
@@ -134,23 +134,22 @@ def refusal(problem: Any, options: Options, method: Method) -> str:
         )
     if not method.derivatives:
         able = ", ".join(one.name for one in ODE_METHODS if one.derivatives)
-        name = method.name if options.solver is None else str(options.solver)
         return (
-            f"solve: there are no derivatives of a solve by {name} on the Julia backend; "
-            f'these solvers have them: {able}. Pass one of them, or backend="diffrax", '
+            f"solve: solves by {method.name} have no derivatives on the Julia backend; "
+            f'those by {able} have. Pass one of these as `solver`, or backend="diffrax", '
             "or take jax.lax.stop_gradient of what the solve depends on."
         )
     if problem.kind.mass_matrix and method.julia_package not in _CONSTRAINED:
         return (
-            f"solve: with a `mass_matrix` a solve by {method.name} on the Julia backend "
-            "has no derivatives: its first stage is the last one of the step before. "
-            "Take Rodas5P, Rodas4, Rosenbrock23 or RadauIIA5."
+            f"solve: with a `mass_matrix` solves by {method.name} have no derivatives on "
+            "the Julia backend, as their first stage is the last one of the step before; "
+            "take Rodas5P, Rodas4, Rosenbrock23 or RadauIIA5."
         )
     if options.event:
         return (
-            "solve: a solve with an `event` has no derivatives on the Julia backend, as "
-            "they would be without those of the event's time; leave `event` out, or take "
-            "jax.lax.stop_gradient of what the solve depends on."
+            "solve: solves with an `event` have no derivatives on the Julia backend, "
+            "where that of the event's time would be missing; leave `event` out, or "
+            "take jax.lax.stop_gradient of what the solve depends on."
         )
     return ""
 

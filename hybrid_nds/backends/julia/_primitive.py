@@ -15,7 +15,8 @@ from jax.interpreters import batching, mlir
 from jaxtyping import Array
 
 from ...runtime import handler_rule, keep_with_program, session
-from ._shared import COUNTS, SharedSolve
+from ._layout import COUNTS
+from ._shared import SharedSolve
 
 solve_p = Primitive("julia_solve")
 solve_p.multiple_results = True
