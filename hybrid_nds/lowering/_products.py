@@ -6,6 +6,7 @@ vectors that the derivatives are multiplied with. Its parameters are those of th
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -140,14 +141,13 @@ def _gradients(gradients: tuple[Array, list[Array]], u: Array) -> list[Array]:
     return [first, *(other.astype(u.dtype) for other in others)]
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
 class Product:
-    """What of a product is lowered: a function, and an example of its state.
+    """What is lowered of a product: a `function` of `(t, state, args)`, and an example
+    of its `state`."""
 
-    **Fields:** both.
-    """
-
-    def __init__(self, function: _Product, state: tuple[np.ndarray, ...]):
-        self.function, self.state = function, state
+    function: Callable[..., Any]
+    state: PyTree
 
 
 def tangent_products(
@@ -158,7 +158,7 @@ def tangent_products(
     **Arguments:** the field, an example of its state, the number of its parameters, and
     the working precision.
 
-    **Returns:** [`TangentProduct`][] and [`SecondTangentProduct`][], with their states.
+    **Returns:** `TangentProduct` and `SecondTangentProduct`, with their states.
     """
     layout = _layout(y)
     n = sum(math.prod(shape) for shape in layout.shapes)
@@ -176,7 +176,7 @@ def adjoint_products(
     product, `None` to contract a matrix of them with the Jacobian, and the working
     precision.
 
-    **Returns:** [`AdjointProduct`][] and [`SecondAdjointProduct`][], with their states.
+    **Returns:** `AdjointProduct` and `SecondAdjointProduct`, with their states.
     """
     layout = _layout(y)
     n = sum(math.prod(shape) for shape in layout.shapes)

@@ -202,6 +202,7 @@ function load_times!(prepared, batch::Batch, index::Int)
     return nothing
 end
 
+begin_record!(batch::Batch, prepared, index::Int) = nothing
 function begin_record!(batch::Batch{T}, prepared::Prepared{T}, index::Int) where {T}
     record, results, n = prepared.steps, batch.results, length(prepared.start)
     record.capacity = 0

@@ -14,20 +14,22 @@ struct DerivativeLane{T, C, W}
 end
 
 """
-    SharedDerivative(W, field, method)
+    SharedDerivative(W, field, method, strict)
 
-The tangent or adjoint of a solve, which any number of threads may compute at once.
+The tangent or adjoint of a solve, which any number of threads may compute at once; whether
+cotangents that are not finite are an error.
 """
 struct SharedDerivative{T, C, W} <: SharedCall{T}
     field::DifferentiatedField{T}
     method::C
+    strict::Bool
     idle::Vector{DerivativeLane{T, C, W}}
     guard::Threads.SpinLock
 end
-function SharedDerivative(::Type{W}, field::DifferentiatedField{T}, method::C) where {T, C,
-        W}
+function SharedDerivative(::Type{W}, field::DifferentiatedField{T}, method::C,
+        strict::Bool) where {T, C, W}
     return SharedDerivative{T, C, W{T}}(
-        field, method, DerivativeLane{T, C, W{T}}[], Threads.SpinLock())
+        field, method, strict, DerivativeLane{T, C, W{T}}[], Threads.SpinLock())
 end
 
 function take_lane!(shared::SharedDerivative{T, C, W}) where {T, C, W}
@@ -216,6 +218,14 @@ function slope!(lane::DerivativeLane, field::DifferentiatedField, nodes, p, m::I
     return lane.slope
 end
 
+function check_cotangent(shared::SharedDerivative, cotangent)
+    (!shared.strict || all(isfinite, cotangent)) || throw(DerivativeError(
+        "solve: the derivative of the loss by the solution is NaN or infinite, so that " *
+        "there is none by what was solved; look at the loss, or pass `throw=False` for " *
+        "NaN in its place."))
+    return nothing
+end
+
 # Adjoints: given are cotangents of the saved states and of the end; results those of the
 # start and of the parameters, and may be those of the span and of the saved times.
 function differentiate!(batch::DerivativeBatch{T, C, AdjointWork{T}},
@@ -228,9 +238,7 @@ function differentiate!(batch::DerivativeBatch{T, C, AdjointWork{T}},
     results = map(one -> columns(one, batch, index), batch.results)
     λ, p̄ = results[1], results[2]
     n, u, timed = field.states, lane.state, length(results) > 2
-    (all(isfinite, states) && all(isfinite, ends)) || throw(DerivativeError(
-        "solve: the loss has a derivative by the solution that is NaN or infinite, so " *
-        "that there is none by what was solved; look at the loss where it was called."))
+    check_cotangent(batch.shared, ends)
     watch = Watch(nothing, batch.before)
     direction = sign(nodes[1, count + 1] - nodes[1, 1])
     foreach(result -> fill!(result, zero(T)), results)
@@ -250,6 +258,7 @@ function differentiate!(batch::DerivativeBatch{T, C, AdjointWork{T}},
             timed && slope!(lane, field, nodes, p, m)
             for q in 1:(batch.directions)
                 saved = view(states, ((k - 1) * n + 1):(k * n), q)
+                check_cotangent(batch.shared, saved)
                 view(λ, :, q) .+= saved
                 timed && (results[4][k, q] = dot(lane.slope, saved))
             end
@@ -275,14 +284,14 @@ end
 
 """
     shared_derivative(element, reverse, field, jacobian, time_gradient, first, second, mass,
-        states, parameters, contracted, algorithm)
+        states, parameters, contracted, algorithm, strict)
 
 The [`SharedDerivative`](@ref) of solves with an algorithm: the adjoint with `reverse`,
 else the tangent. `second` and `mass` may be `nothing`.
 """
 function shared_derivative(element::AbstractString, reverse::Bool, field, jacobian,
         time_gradient, first, second, mass, states::Integer, parameters::Integer,
-        contracted::Bool, algorithm)
+        contracted::Bool, algorithm, strict::Bool)
     T = element_type(element)
     differentiated = DifferentiatedField{T}(
         VectorFunction{T}(field), MatrixFunction{T}(jacobian),
@@ -291,7 +300,7 @@ function shared_derivative(element::AbstractString, reverse::Bool, field, jacobi
         mass === nothing ? nothing : Matrix{T}(mass), Int(states), Int(parameters),
         contracted)
     work = reverse ? AdjointWork : TangentWork
-    return SharedDerivative(work, differentiated, coefficients(T, algorithm))
+    return SharedDerivative(work, differentiated, coefficients(T, algorithm), strict)
 end
 
 """

@@ -123,8 +123,8 @@ def test_derivatives_are_those_of_the_steps_with_their_lengths_held(julia, solve
     # Round-off: stages of implicit methods are solved to it in both.
     for one, other in zip(forward, reverse, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-13)
-    # Central differences of fourth order: h⁴ = 1e-12 of fifth derivatives, and round-off
-    # of some 1e-14 over h.
+    # Central differences of fourth order: h⁴ = 1e-12 of fifth derivatives, and
+    # round-off of some 1e-14 over h.
     h = 1e-3
     for position, values in enumerate(at):
         for k in range(3):

@@ -268,10 +268,11 @@ def crossing(
                 algorithm,
                 recording,
                 capacity,
+                options.throw,
             )
         return SharedSolve(session, prepared(keep), differentiable)
 
-    settings = (approach, algorithm.number, keep, steps, capacity)
+    settings = (approach, algorithm.number, keep, steps, capacity, options.throw)
     shared = context.shared(problem, events, settings, structure, make)
     return Crossing(session, problem, options, shared)
 

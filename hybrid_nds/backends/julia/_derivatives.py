@@ -29,22 +29,24 @@ class Differentiable:
 
     **Arguments:** the session; its cache of functions; the problem, of whose arrays
     only shapes are kept; the number of its parameters; the algorithm; the solve that
-    records its steps, and how many it has room for.
+    records its steps, and how many it has room for; whether a cotangent that is not
+    finite is an error.
     """
 
     def __init__(
         self,
         session: Session,
         functions: FunctionCache,
-        problem: ODEProblem,
+        problem: Any,
         parameters: int,
         algorithm: Reference,
         recording: Reference,
         capacity: int,
+        strict: bool,
     ):
         forward: ODEProblem = forward_problem(problem)
         mass = problem.mass_matrix
-        self.capacity = capacity
+        self.capacity, self._strict = capacity, strict
         self.singular = mass is not None and _singular(np.asarray(mass))
         self._session, self._functions = session, functions
         self._field, self._args = _hollow((forward.field, forward.args))
@@ -90,6 +92,7 @@ class Differentiable:
             self._parameters,
             contracted,
             self._algorithm,
+            self._strict,
         )
 
     def _compiled(self, product: Product, part: Any = "field") -> Reference:
@@ -136,14 +139,15 @@ def refusal(problem: Any, options: Options, method: Method) -> str:
         able = ", ".join(one.name for one in ODE_METHODS if one.derivatives)
         return (
             f"solve: solves by {method.name} have no derivatives on the Julia backend; "
-            f'those by {able} have. Pass one of these as `solver`, or backend="diffrax", '
-            "or take jax.lax.stop_gradient of what the solve depends on."
+            f"those by {able} have. Pass one of these as `solver`, or "
+            'backend="diffrax", or take jax.lax.stop_gradient of what the solve '
+            "depends on."
         )
     if problem.kind.mass_matrix and method.julia_package not in _CONSTRAINED:
         return (
-            f"solve: with a `mass_matrix` solves by {method.name} have no derivatives on "
-            "the Julia backend, as their first stage is the last one of the step before; "
-            "take Rodas5P, Rodas4, Rosenbrock23 or RadauIIA5."
+            f"solve: with a `mass_matrix` solves by {method.name} have no derivatives "
+            "on the Julia backend, as their first stage is the last one of the step "
+            "before; take Rodas5P, Rodas4, Rosenbrock23 or RadauIIA5."
         )
     if options.event:
         return (
