@@ -38,6 +38,22 @@ function add_parameters!(p̄, value, n::Int)
     return nothing
 end
 
+# A column of each weight times λ.
+function share_out!(columns::Matrix, weights, λ, scale)
+    for j in axes(columns, 2), i in axes(columns, 1)
+        columns[i, j] = scale * weights[j] * λ[i]
+    end
+    return nothing
+end
+
+function add_to_column!(columns::Matrix, j::Int, weight, x)
+    iszero(weight) && return nothing
+    for i in axes(columns, 1)
+        columns[i, j] += weight * x[i]
+    end
+    return nothing
+end
+
 """
     pull_step!(λ, p̄, work, stages, field, u, p, t, dt)
 
@@ -47,9 +63,7 @@ parameters is added to `p̄`.
 function pull_step!(λ, p̄, work::AdjointWork{T}, w::Stages{T, Rosenbrock{T}},
         field::DifferentiatedField{T}, u, p, t, dt) where {T}
     method, n, s = w.method, field.states, stages(w.method)
-    for i in 1:s
-        work.k[:, i] .= method.b[i] .* λ
-    end
+    share_out!(work.k, method.b, λ, one(T))
     for i in s:-1:1
         v = view(work.v, :, i)
         copyto!(v, view(work.k, :, i))
@@ -58,7 +72,8 @@ function pull_step!(λ, p̄, work::AdjointWork{T}, w::Stages{T, Rosenbrock{T}},
         λ .+= g
         times_mass_transposed!(w.rest, field.mass, v)
         for j in 1:(i - 1)
-            work.k[:, j] .+= method.A[i, j] .* g .+ (method.C[i, j] / dt) .* w.rest
+            add_to_column!(work.k, j, method.A[i, j], g)
+            add_to_column!(work.k, j, method.C[i, j] / dt, w.rest)
         end
     end
     second_gradient_input!(work, w, field, u, dt)
@@ -89,16 +104,13 @@ end
 function pull_step!(λ, p̄, work::AdjointWork{T}, w::Stages{T, RungeKutta{S, T}},
         field::DifferentiatedField{T}, u, p, t, dt) where {T, S}
     method, s = w.method, stages(w.method)
-    for i in 1:s
-        work.k[:, i] .= (dt * method.b[i]) .* λ
-    end
+    share_out!(work.k, method.b, λ, dt)
     for i in s:-1:1
         v = solve_transposed_stage!(w, i, view(work.k, :, i))
         g = first_gradient!(work, field, view(w.points, :, i), v, p̄, p, w.times[i])
         λ .+= g
         for j in 1:(i - 1)
-            iszero(method.A[i, j]) && continue
-            work.k[:, j] .+= (dt * method.A[i, j]) .* g
+            add_to_column!(work.k, j, dt * method.A[i, j], g)
         end
     end
     return nothing

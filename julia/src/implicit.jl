@@ -143,9 +143,7 @@ end
 function pull_step!(λ, p̄, work::AdjointWork{T}, w::Stages{T, RungeKutta{:coupled, T}},
         field::DifferentiatedField{T}, u, p, t, dt) where {T}
     method, s = w.method, stages(w.method)
-    for i in 1:s
-        work.k[:, i] .= (dt * method.b[i]) .* λ
-    end
+    share_out!(work.k, method.b, λ, dt)
     ldiv!(transpose(w.factors[1]), vec(work.k))
     for i in 1:s
         v, point = view(work.k, :, i), view(w.points, :, i)
