@@ -4,7 +4,7 @@
     StepRecord{T}(states)
 
 Takes down the accepted steps of a solve in memory of the caller's: a column that begins
-with their number, then for each step a column of its start `t`, its length and the state
+with their number and that of the event which ended the solve, zero for none; then for each step a column of its start `t`, its length and the state
 there, and at last one of the end, of length zero. Room is for `capacity` steps, of which
 no more are written; zero records nothing.
 """
@@ -22,7 +22,8 @@ record_size(capacity::Integer, states::Integer) = (capacity + 2) * (states + 2)
 function begin_record!(record::StepRecord{T}, data::Ptr{T}, capacity::Int, t::T,
         u) where {T}
     record.data, record.capacity, record.count = data, capacity, 0
-    unsafe_store!(data, zero(T))
+    unsafe_store!(data, zero(T), 1)
+    unsafe_store!(data, zero(T), 2)
     store_node!(record, t, u)
     return nothing
 end
@@ -48,6 +49,16 @@ function store_step!(record::StepRecord{T}, dt, t, u) where {T}
     record.count += 1
     unsafe_store!(record.data, T(record.count))
     store_node!(record, t, u)
+    return nothing
+end
+
+"""
+    end_record!(record, event)
+
+Note which event ended the solve, counted from zero.
+"""
+function end_record!(record::StepRecord{T}, event::Int) where {T}
+    record.capacity == 0 || unsafe_store!(record.data, T(event + 1), 2)
     return nothing
 end
 

@@ -197,6 +197,7 @@ start(prepared::Prepared{T, F, S}) where {T, F, S <: SVector} = S(prepared.start
 
 function run!(prepared::Prepared, integrator, keep::Keep, watch::Watch)
     advance!(integrator, prepared.steps)
+    end_record!(prepared.steps, prepared.fired[])
     solution, report = integrator.sol, prepared.report
     code = outcome(solution.retcode, prepared.fired[], watch)
     finite = all(isfinite, integrator.u)

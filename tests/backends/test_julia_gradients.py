@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from jax.test_util import check_grads
 
-from hybrid_nds import Event, ODEProblem, SDEProblem, solve
+from hybrid_nds import Event, ODEProblem, SDEProblem, SteadyState, solve
 
 pytestmark = pytest.mark.julia
 
@@ -315,7 +315,7 @@ def _gradient(**options):
     [
         ({"solver": "FBDF"}, TypeError, "by FBDF have no .*Rodas5P"),
         ({"solver": None}, TypeError, "by default have no .*Rodas5P"),
-        ({"event": Event(lambda t, y, a: y[0])}, TypeError, "with an `event`"),
+        ({"event": SteadyState()}, TypeError, "to a SteadyState have no"),
         ({"saveat": "steps"}, ValueError, 'saveat="steps"'),
         ({"recorded_steps": 3}, RuntimeError, "all .* steps .* set `recorded_steps`"),
         ({"recorded_steps": 0}, ValueError, "at least 1"),
@@ -326,6 +326,81 @@ def _gradient(**options):
 def test_what_has_no_derivative_says_so(julia, options, error, message):
     with pytest.raises(error, match=message):
         _gradient(**options)
+
+
+DECAY = lambda t, y, args: -args[0] * y
+LEVEL = Event(lambda t, y, args: y[0] - args[1] - args[2] * t)
+
+
+def _to_level(start, rate, level, drift, **options):
+    """The exponential's decay to a level, which moves with time."""
+    options = {"solver": "Rodas5P", "rtol": 1e-9, "atol": 1e-11, **options}
+    problem = ODEProblem(DECAY, start[None], 0.0, 10.0, args=(rate, level, drift))
+    return solve(problem, options.pop("backend", "julia"), event=LEVEL, **options)
+
+
+@pytest.mark.parametrize("backend", ["julia", "diffrax"])
+def test_the_time_of_an_event_has_derivatives(julia, backend):
+    solver = {"julia": "Rodas5P", "diffrax": "Tsit5"}[backend]
+
+    def found(*at):
+        solution = _to_level(*at, backend=backend, solver=solver)
+        return jnp.stack([solution.end_time, solution.end_state[0]])
+
+    # y = s exp(-r T) = l + d T at the event, so that ẏ - d = -(r y + d) there.
+    start, rate, level, drift = 2.0, 0.7, 0.5, 0.1
+    at = tuple(map(jnp.array, (start, rate, level, drift)))
+    time = float(_to_level(*at).end_time)
+    state = start * np.exp(-rate * time)
+    speed = -rate * state - drift
+    by_time = -np.array([state / start, -time * state, -1.0, -time]) / speed
+    by_state = drift * by_time + np.array([0.0, 0.0, 1.0, time])
+    modes = (jax.jacrev,) if backend == "diffrax" else (jax.jacrev, jax.jacfwd)
+    for mode in modes:
+        times, states = np.stack(mode(found, (0, 1, 2, 3))(*at), axis=1)
+        np.testing.assert_allclose(times, by_time, rtol=1e-6)
+        np.testing.assert_allclose(states, by_state, rtol=1e-6, atol=1e-7)
+
+
+def test_a_field_that_switches_at_an_event_has_derivatives(julia):
+    def after(start):
+        first = _to_level(start, *map(jnp.array, (0.7, 0.5, 0.0)))
+        problem = ODEProblem(
+            lambda t, y, a: jnp.ones_like(y), first.end_state, first.end_time, 5.0
+        )
+        return solve(problem, "julia", solver="Tsit5").ys[0, 0]
+
+    # 0.5 + 5 - T with T = log(start / 0.5) / 0.7.
+    for mode in (jax.grad, jax.jacfwd):
+        found = mode(after)(jnp.array(2.0))
+        np.testing.assert_allclose(found, -1 / (0.7 * 2.0), rtol=1e-6)
+
+
+def test_an_event_that_does_not_fire_leaves_the_derivatives_of_the_end(julia):
+    end = lambda start: _to_level(start, *map(jnp.array, (0.1, 0.5, 0.0)))
+    solution, tangent = jax.jvp(
+        lambda start: (end(start).end_state[0], end(start).end_time),
+        (jnp.array(2.0),),
+        (jnp.array(1.0),),
+    )
+    np.testing.assert_allclose(solution[1], 10.0)
+    np.testing.assert_allclose(tangent[0], np.exp(-1.0), rtol=1e-6)
+    assert tangent[1] == 0
+
+
+def test_an_event_that_grazes_has_no_derivative(julia):
+    # exp(-t) less its parabola at t = 1: a zero of third order, with no slope.
+    grazing = Event(lambda t, y, a: y[0] - a * (1 - (t - 1) + (t - 1) ** 2 / 2))
+
+    def time(y0):
+        problem = ODEProblem(
+            lambda t, y, a: -y, y0, 0.0, 3.0, args=jnp.exp(jnp.array(-1.0))
+        )
+        how: dict[str, Any] = {"solver": "Vern9", "rtol": 1e-13, "atol": 1e-13}
+        return solve(problem, "julia", event=grazing, **how).end_time
+
+    with pytest.raises(Exception, match="no slope in time"):
+        jax.block_until_ready(jax.grad(time)(jnp.ones(1)))
 
 
 def test_second_derivatives_are_refused(julia):

@@ -42,18 +42,19 @@ def call_shared(solve: SharedSolve, operands: Sequence[Any]) -> tuple[Array, ...
 record_p = Primitive("julia_solve_recording_its_steps")
 """A solve with one result more, the record of its steps."""
 tangent_p = Primitive("julia_solve_tangent")
-"""Operands are the record, the parameters and the times saved; then, of an axis of
-directions and one of components, tangents of the start and of the parameters, and where
-`timed` those of (t0, t1) and of the times saved. Results are tangents of the states
-saved, flat, and of the state at the end."""
+"""Operands are the record, the parameters, the times saved and the parameters of
+events; then, of an axis of directions and one of components, tangents of the start and
+of the parameters, where `timed` those of (t0, t1) and of the times saved, and those of
+the parameters of events where there are some. Results are tangents of the states saved,
+flat, of the state at the end, and where there are events of its time."""
 adjoint_p = Primitive("julia_solve_adjoint")
 """The transpose: cotangents of results in place of tangents of operands."""
 for primitive in (record_p, tangent_p, adjoint_p):
     primitive.multiple_results = True
 
 # How many operands come before those it is linear in.
-_FIXED = 3
-_START, _PARAMETERS, _SPAN, _ABSOLUTE, _TIMES = range(5)
+_FIXED = 4
+_START, _PARAMETERS, _SPAN, _ABSOLUTE, _TIMES, _EVENTS = range(6)
 
 
 def _differentiated(
@@ -71,16 +72,15 @@ def _differentiated(
             "jax.lax.stop_gradient."
         )
     *results, record = record_p.bind(*primals, solve=solve)
-    given = [
-        ad.instantiate_zeros(tangents[k])[..., None, :]
-        for k in ((_START, _PARAMETERS, _SPAN, _TIMES) if timed else range(2))
-    ]
+    moving = [_START, _PARAMETERS]
+    moving += [_SPAN, _TIMES] if timed else []
+    moving += [_EVENTS] if differentiable.evented else []
+    given = [ad.instantiate_zeros(tangents[k])[..., None, :] for k in moving]
     if timed:
         # Of t0, t1, rtol and dt.
         given[2] = given[2][..., :2]
-    states, end = tangent_p.bind(
-        record, primals[_PARAMETERS], primals[_TIMES], *given, solve=solve, timed=timed
-    )
+    fixed = [record, *(primals[k] for k in (_PARAMETERS, _TIMES, _EVENTS))]
+    states, end, *ended = tangent_p.bind(*fixed, *given, solve=solve, timed=timed)
     times, saved, end_time, end_state, counts = results
     zero = lambda x: ad.Zero(jax.typeof(x).to_tangent_aval())
     moved: list[Any] = [zero(times), zero(end_time)]
@@ -90,6 +90,8 @@ def _differentiated(
             jnp.broadcast_to(at, times.shape),
             jnp.broadcast_to(span[..., 1], end_time.shape),
         ]
+    if ended:
+        moved[1] = ended[0].reshape(end_time.shape)
     return results, [
         moved[0],
         states.reshape(saved.shape),
@@ -124,19 +126,20 @@ def _record_shapes(
 def _linear_shapes(
     *shapes: tuple[int, ...], solve: SharedSolve, timed: bool, reverse: bool
 ) -> list[tuple[int, ...]]:
-    del solve
     batch = np.broadcast_shapes(
         *(shape[:-1] for shape in shapes[:_FIXED]),
         *(shape[:-2] for shape in shapes[_FIXED:]),
     )
     directions = shapes[_FIXED][-2]
-    parameters, times = shapes[1][-1], shapes[2][-1]
+    parameters, times, events = (shape[-1] for shape in shapes[1:_FIXED])
+    evented = solve.derivatives.evented
     if reverse:
-        states = shapes[-1][-1]
+        states = shapes[_FIXED + 1][-1]
         sizes = [states, parameters, *((2, times) if timed else ())]
+        sizes += [events] if evented else []
     else:
         states = shapes[_FIXED][-1]
-        sizes = [times * states, states]
+        sizes = [times * states, states, *((1,) if evented else ())]
     return [(*batch, directions, size) for size in sizes]
 
 

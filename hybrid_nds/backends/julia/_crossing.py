@@ -264,6 +264,7 @@ def crossing(
                 session,
                 context.functions,
                 problem,
+                events,
                 parameter_count(_weights(problem)),
                 algorithm,
                 recording,

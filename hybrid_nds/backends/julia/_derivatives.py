@@ -12,10 +12,11 @@ from jaxtyping import PyTree
 
 from ...lowering import Product, adjoint_products, lower, tangent_products
 from ...methods import ODE_METHODS, Method
-from ...problems import ODEProblem, forward_problem
+from ...problems import Event, ODEProblem, forward_problem
 from ...runtime import Reference, Session
 from .._options import Options
 from ._fields import FunctionCache
+from ._prepared import parameter_count
 
 DEFAULT_RECORDED_STEPS = 4096
 # Packages of methods whose steps do not depend on the one before.
@@ -27,10 +28,10 @@ _LARGEST_CONTRACTED = 24
 class Differentiable:
     """The derivatives of a solve, each made in Julia when it is first asked for.
 
-    **Arguments:** the session; its cache of functions; the problem, of whose arrays
-    only shapes are kept; the number of its parameters; the algorithm; the solve that
-    records its steps, and how many it has room for; whether a cotangent that is not
-    finite is an error.
+    **Arguments:** the session; its cache of functions; the problem and its events, of
+    whose arrays only shapes are kept; the number of the field's parameters; the
+    algorithm; the solve that records its steps, and how many it has room for; whether a
+    cotangent that is not finite is an error.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Differentiable:
         session: Session,
         functions: FunctionCache,
         problem: Any,
+        events: tuple[Any, ...],
         parameters: int,
         algorithm: Reference,
         recording: Reference,
@@ -50,6 +52,8 @@ class Differentiable:
         self.singular = mass is not None and _singular(np.asarray(mass))
         self._session, self._functions = session, functions
         self._field, self._args = _hollow((forward.field, forward.args))
+        self._conditions = _hollow(tuple(event.condition for event in events))
+        self.evented = bool(events)
         self._y0, self._t0 = _hollow(forward.y0), np.zeros((), problem.dtype)
         self._dtype, self._dimension = problem.dtype, problem.dimension
         self._parameters, self._algorithm = parameters, algorithm
@@ -77,6 +81,7 @@ class Differentiable:
                 self._field, self._y0, self._parameters, self._dtype
             )
         second = self._session.bridge.number("second_derivatives", self._algorithm)
+        events = self._events(reverse=reverse)
         return self._session.bridge.make(
             "shared_derivative",
             self._dtype.name,
@@ -92,8 +97,30 @@ class Differentiable:
             self._parameters,
             contracted,
             self._algorithm,
+            events,
             self._strict,
         )
+
+    def _events(self, *, reverse: bool) -> Reference:
+        events = self._session.bridge.make("differentiated_events")
+        for condition in self._conditions:
+            count = parameter_count((condition, self._args))
+            first, _ = (
+                adjoint_products(condition, self._y0, None, self._dtype)
+                if reverse
+                else tangent_products(condition, self._y0, count, self._dtype)
+            )
+            if reverse:
+                state = (first.state[0], np.ones(1, self._dtype))
+                first = Product(first.function, state)
+            self._session.bridge.number(
+                "differentiate_event!",
+                events,
+                self._compiled(first),
+                self._compiled(Product(condition, self._y0), "time_gradient"),
+                count,
+            )
+        return events
 
     def _compiled(self, product: Product, part: Any = "field") -> Reference:
         lowered = lower(
@@ -149,11 +176,17 @@ def refusal(problem: Any, options: Options, method: Method) -> str:
             "on the Julia backend, as their first stage is the last one of the step "
             "before; take Rodas5P, Rodas4, Rosenbrock23 or RadauIIA5."
         )
-    if options.event:
+    if not all(isinstance(event, Event) for event in options.event or ()):
         return (
-            "solve: solves with an `event` have no derivatives on the Julia backend, "
-            "where that of the event's time would be missing; leave `event` out, or "
-            "take jax.lax.stop_gradient of what the solve depends on."
+            "solve: solves to a SteadyState have no derivatives on the Julia backend, "
+            "as its time has none; leave `event` out, or take jax.lax.stop_gradient of "
+            "what the solve depends on."
+        )
+    if options.event and problem.kind.mass_matrix:
+        return (
+            "solve: solves with an `event` and a `mass_matrix` have no derivatives on "
+            "the Julia backend; leave `event` out, or take jax.lax.stop_gradient of "
+            "what the solve depends on."
         )
     return ""
 
