@@ -18,7 +18,6 @@ from ...methods import Method
 from ...problems import Event, ODEProblem, Problem, SDEProblem, forward_problem
 from ...solution import (
     OUTCOME_NAMES,
-    SUCCESS,
     SUCCESSES,
     Provenance,
     Solution,
@@ -35,7 +34,7 @@ from ._payload import (
     path_increments,
     weights_vector,
 )
-from ._prepared import KEEP, STATS, Approach, RawResult, StateLayout, parameter_count
+from ._prepared import KEEP, STATS, Approach, StateLayout, parameter_count
 from ._primitive import call_shared
 from ._ready import algorithm_of
 from ._shared import SharedSolve
@@ -57,53 +56,16 @@ class Crossing:
     options: Options
     shared: SharedSolve
 
-    def plainly(self) -> tuple[RawResult, str]:
-        """Solve now.
-
-        **Returns:** the result, and the solver's own words on a failure.
-
-        **Raises:** `JuliaExecutionError` for a Julia exception.
-        """
-        problem, weights = self.problem, _weights(self.problem)
-        others = self._others()
-        shapes = (
-            problem.dimension,
-            parameter_count(weights),
-            *(np.size(x) for x in others),
-        )
-        memory = self.shared.memory(problem, weights, shapes)
-        memory.fill(problem, weights, others)
-        times, states, end_time, end_state, counts = self.shared.solve(memory)
-        code, event, *stats, ticket = counts.tolist()
-        words = ""
-        if code not in SUCCESSES:
-            text = self.session.bridge.text("failure_words", ticket)
-            kind, words = text.split("\n", 1)
-            if kind:
-                raise runtime.execution_error(text)
-        reached = times.size if code == SUCCESS else int(np.isfinite(times).sum())
-        raw = RawResult(
-            code=code,
-            event=event,
-            stats=dict(zip(STATS, stats, strict=True)),
-            start_time=float(problem.t0),
-            times=times[:reached].copy(),
-            states=states[:reached].copy(),
-            end_times=end_time.reshape(1).copy(),
-            ends=end_state.reshape(1, -1).copy(),
-        )
-        return raw, words
-
     def within_trace(self, provenance: Provenance) -> Solution:
         """Solve when the traced program runs.
 
         **Arguments:** what to say of the solution's origin.
         """
         problem, options = self.problem, self.options
-        functions = _weights(problem)[0]
+        functions = weights_of(problem)[0]
         operands = [flat_state(problem), weights_vector(problem, functions)]
         times, states, end_time, end_state, counts = call_shared(
-            self.shared, [*operands, *self._others()]
+            self.shared, [*operands, *self.others()]
         )
         if options.throw:
             times, states, end_state = self._checked(
@@ -122,7 +84,7 @@ class Crossing:
             end_state=layout.unflatten(end_state),
         )
 
-    def _others(self) -> list[Any]:
+    def others(self) -> list[Any]:
         """The operands behind state and weights, each of one axis."""
         problem, options = self.problem, self.options
         dtype = problem.dtype
@@ -268,7 +230,7 @@ def _shared(
     bridge, name, n = session.bridge, problem.dtype.name, problem.dimension
     context = context_of(session)
     key = structure()
-    count = parameter_count(_weights(problem))
+    count = parameter_count(weights_of(problem))
     with explaining_traced_values():
         model = context.models.get(
             None if key is None else (key, approach),
@@ -325,7 +287,8 @@ def _plan(
     session.bridge.number("plan_crossing!", plans, condition, count, sign, both)
 
 
-def _weights(problem: Any) -> Any:
+def weights_of(problem: Any) -> Any:
+    """The functions of a problem and their arguments, whose arrays are parameters."""
     if isinstance(problem, SDEProblem):
         return (problem.drift, problem.diffusion), problem.args
     return problem.field, problem.args
