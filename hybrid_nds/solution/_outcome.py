@@ -39,7 +39,7 @@ OUTCOME_NAMES: tuple[str, ...] = tuple(Outcome._name_to_item)
 """The outcomes by name; the position of each is its code, what stands in arrays and
 what Julia reports."""
 
-SUCCESS, EVENT, STEP_TOO_SMALL, STAGE_FAILED, UNSTABLE = map(
+SUCCESS, EVENT, STEP_TOO_SMALL, STAGE_FAILED, UNSTABLE, INTERRUPTED = map(
     OUTCOME_NAMES.index,
     (
         "success",
@@ -47,6 +47,7 @@ SUCCESS, EVENT, STEP_TOO_SMALL, STAGE_FAILED, UNSTABLE = map(
         "step_size_too_small",
         "nonlinear_solve_failed",
         "unstable",
+        "interrupted",
     ),
 )
 SUCCESSES = (SUCCESS, EVENT)

@@ -27,6 +27,7 @@ using SciMLBase: SciMLBase, CallbackSet, ContinuousCallback, DiscreteCallback, O
 using SciMLLogging: SciMLLogging
 using StaticArrays: SVector
 
+include("report.jl")
 include("lowered.jl")
 include("algorithms.jl")
 include("fields.jl")

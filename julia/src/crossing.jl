@@ -20,14 +20,14 @@ which a trajectory has for itself while it is solved.
 struct SharedSolve{T}
     make::Any
     algorithm::Any
-    keep::Int
+    keep::Keep
     max_steps::Int
     idle::Vector{Lane{T}}
     guard::Threads.SpinLock
 end
 function SharedSolve{T}(make, algorithm, keep::Integer, max_steps::Integer) where {T}
     return SharedSolve{T}(
-        make, algorithm, Int(keep), Int(max_steps), Lane{T}[], Threads.SpinLock())
+        make, algorithm, Keep(keep), Int(max_steps), Lane{T}[], Threads.SpinLock())
 end
 
 function take_lane!(shared::SharedSolve{T}) where {T}
@@ -77,8 +77,7 @@ const START, PARAMETERS, SPAN, ABSOLUTE, TIMES, EVENTS, GRID, INCREMENTS, AREAS 
 """
     Results{T, I}(times, states, end_time, end_state, counts, batch, trajectories)
 
-Where results go, one trajectory behind the other: `counts` takes what
-[`Prepared`](@ref) reports, without the kept times, and the number of a [`Failure`](@ref).
+Where results go, one trajectory behind the other; see [`HybridNDS.counts`](@ref).
 """
 struct Results{T, I}
     times::Ptr{T}
@@ -89,7 +88,6 @@ struct Results{T, I}
     batch::Ptr{Int64}
     trajectories::Int
 end
-const COUNTS = 9
 
 """
     Batch(shared, operands, results, before)
@@ -197,36 +195,32 @@ function tolerance(batch::Batch{T}, index::Int) where {T}
     return load!(Vector{T}(undef, count), batch, ABSOLUTE, index)
 end
 
-function solve_lane!(batch::Batch, prepared::Prepared, index::Int, watch::Watch)
+function solve_lane!(batch::Batch, prepared, index::Int, watch::Watch)
     shared, span = batch.shared, pointer_of(batch, SPAN, index)
     t0, t1, rtol, dt = ntuple(k -> unsafe_load(span, k), 4)
+    load_path!(prepared, prepared.path, batch, index)
     solve!(prepared, shared.algorithm, t0, t1, rtol, tolerance(batch, index), dt,
         shared.keep, shared.max_steps, watch)
     return nothing
 end
 
-function solve_lane!(
-        batch::Batch, prepared::PreparedStochastic, index::Int, watch::Watch)
-    shared, span = batch.shared, pointer_of(batch, SPAN, index)
-    t0, t1, rtol, dt = ntuple(k -> unsafe_load(span, k), 4)
+load_path!(prepared, ::Nothing, batch::Batch, index::Int) = nothing
+function load_path!(prepared, path::NoisePath, batch::Batch, index::Int)
     steps = batch.operands[GRID].count - 1
     areas = batch.operands[AREAS].count > 0
-    if length(prepared.grid) != steps + 1 || isempty(prepared.areas) == areas
+    if length(path.grid) != steps + 1 || isempty(path.areas) == areas
         resize_path!(prepared, steps, areas)
     end
-    load!(prepared.grid, batch, GRID, index)
-    load!(prepared.increments, batch, INCREMENTS, index)
-    load!(prepared.areas, batch, AREAS, index)
-    seed = shared.algorithm.drawn === nothing ? 0 : path_seed(prepared)
-    solve_stochastic!(prepared, shared.algorithm, t0, t1, rtol, tolerance(batch, index),
-        dt, shared.keep, shared.max_steps, seed, watch)
+    load!(path.grid, batch, GRID, index)
+    load!(path.increments, batch, INCREMENTS, index)
+    load!(path.areas, batch, AREAS, index)
     return nothing
 end
 
 function store!(batch::Batch{T}, prepared, index::Int) where {T}
     results, report = batch.results, prepared.report
     times, n = length(prepared.times), length(prepared.start)
-    kept = report[9] - 1
+    kept = report.count - 1
     for k in 1:times
         # A solve that ends early may keep its last time, which was not asked for.
         reached = k <= kept && prepared.kept_times[k] ≈ prepared.times[k]
@@ -241,21 +235,22 @@ function store!(batch::Batch{T}, prepared, index::Int) where {T}
     for i in 1:n
         unsafe_store!(results.end_state, prepared.kept_states[i, end], index * n + i)
     end
-    ticket = report[1] in (SUCCESS, EVENT) ? 0 : remember!(Failure("", prepared.message))
-    for k in 1:8
-        store_count!(results, index, k, report[k])
-    end
-    store_count!(results, index, COUNTS, ticket)
+    ended = report.outcome in (SUCCESS, EVENT)
+    ticket = ended ? 0 : remember!(Failure("", prepared.message))
+    store_counts!(results, index, report, ticket)
     return nothing
 end
 
-function store_count!(results::Results{T, I}, index::Int, k::Int, count::Int) where {T, I}
-    unsafe_store!(results.counts, count % I, index * COUNTS + k)
+function store_counts!(
+        results::Results{T, I}, index::Int, report::Report, ticket::Int) where {T, I}
+    for (k, count) in enumerate(counts(report, ticket))
+        unsafe_store!(results.counts, count % I, index * COUNTS + k)
+    end
     return nothing
 end
 
 # A trajectory of which nothing is known but where it began.
-function abandon!(batch::Batch{T}, prepared, index::Int, code::Int, failure) where {T}
+function abandon!(batch::Batch{T}, prepared, index::Int, code::Outcome, failure) where {T}
     results, n = batch.results, length(prepared.start)
     times = batch.operands[TIMES].count
     for k in 1:times
@@ -267,12 +262,7 @@ function abandon!(batch::Batch{T}, prepared, index::Int, code::Int, failure) whe
     unsafe_store!(results.end_time, unsafe_load(pointer_of(batch, SPAN, index)), index + 1)
     unsafe_copyto!(results.end_state + index * n * sizeof(T),
         pointer_of(batch, START, index), n)
-    for k in 3:8
-        store_count!(results, index, k, 0)
-    end
-    store_count!(results, index, 1, code)
-    store_count!(results, index, 2, -1)
-    store_count!(results, index, COUNTS, remember!(failure))
+    store_counts!(results, index, Report(code), remember!(failure))
     return nothing
 end
 

@@ -1,6 +1,19 @@
 # What the host language calls beside solving: plain arguments in, plain values out.
 
 """
+    solve!(prepared, algorithm, t0, t1, rtol, atol, dt, keep::Integer, max_steps,
+        report = nothing)
+
+With the number of a [`Keep`](@ref).
+"""
+function solve!(prepared::Prepared, algorithm, t0::Real, t1::Real, rtol::Real,
+        atol::Union{Real, AbstractVector}, dt::Real, keep::Integer, max_steps::Integer,
+        report = nothing)
+    return solve!(
+        prepared, algorithm, t0, t1, rtol, atol, dt, Keep(keep), max_steps, report)
+end
+
+"""
     watch_interrupts(descriptor)
 
 Let solves poll this file descriptor; −1 for none.

@@ -41,10 +41,10 @@
     run(prepared, name, keep) = solve!(
         prepared, algorithm(name), 0.0, 1.0, 1e-4, 1e-6, 0.0, keep, 10_000)
     @compile_workload begin
-        field, jacobian, gradient, condition = map(
+        drift, jacobian, gradient, condition = map(
             kernel -> Lowered(kernel, (), ()),
             (example_field!, example_jacobian!, example_gradient!, example_condition!))
-        parts = (field, jacobian, gradient)
+        parts = (drift, jacobian, gradient)
         plain = ready(Float64, parts...)
         for name in common, keep in (KEEP_TIMES, KEEP_DENSE)
 

@@ -48,16 +48,17 @@ event(plan::EventPlan, ::Type{T}, states::Int) where {T} = plan.condition === no
     plan.parameters, plan.sign)
 
 """
-    shared_solve(element, model, states, parameters, plans, algorithm, keep, max_steps)
+    shared_solve(element, model, states, parameters, motions, columns, plans, algorithm,
+        keep, max_steps)
 
-The [`SharedSolve`](@ref) of a model.
+The [`SharedSolve`](@ref) of a model; see [`Prepared`](@ref).
 """
 function shared_solve(element::AbstractString, model, states::Integer,
-        parameters::Integer, plans::Vector{EventPlan}, algorithm, keep::Integer,
-        max_steps::Integer)
+        parameters::Integer, motions::Integer, columns::Integer,
+        plans::Vector{EventPlan}, algorithm, keep::Integer, max_steps::Integer)
     T = element_type(element)
     function make()
-        prepared = Prepared(T, model, states, parameters)
+        prepared = Prepared(T, model, states, parameters, motions, columns)
         events = Vector{T}[add_event!(prepared, event(plan, T, Int(states)), plan.both)
                            for plan in plans]
         return Lane{T, typeof(prepared)}(prepared, events)
@@ -65,26 +66,9 @@ function shared_solve(element::AbstractString, model, states::Integer,
     return SharedSolve{T}(make, algorithm, keep, max_steps)
 end
 
-"""
-    shared_stochastic_solve(element, model, states, parameters, motions, columns, method,
-        keep, max_steps)
-
-The [`SharedSolve`](@ref) of a stochastic model; see [`PreparedStochastic`](@ref).
-"""
-function shared_stochastic_solve(element::AbstractString, model, states::Integer,
-        parameters::Integer, motions::Integer, columns::Integer, method, keep::Integer,
-        max_steps::Integer)
-    T = element_type(element)
-    function make()
-        prepared = PreparedStochastic(T, model, states, parameters, motions, columns)
-        return Lane{T, typeof(prepared)}(prepared, Vector{T}[])
-    end
-    return SharedSolve{T}(make, method, keep, max_steps)
-end
-
 merge!(HOST_FUNCTIONS,
     Dict{String, Any}(string(f) => f
     for f in (algorithm, constants, event_plans, failure_words, forget!, load_stochastic,
         lower_source, plan_crossing!, plan_rest!, push_constant!, references,
-        shared_model, shared_solve, shared_stochastic_model, shared_stochastic_solve,
-        stochastic_method, stochastic_version)))
+        shared_model, shared_solve, shared_stochastic_model, stochastic_method,
+        stochastic_version)))

@@ -1,31 +1,23 @@
-# The codes of hybrid_nds.Outcome, in its order.
-const SUCCESS, EVENT, MAX_STEPS, STEP_TOO_SMALL, NONLINEAR, UNSTABLE, INTERRUPTED,
-FAILURE = 0:7
-
-# What a solve keeps beside its end.
-const KEEP_END, KEEP_TIMES, KEEP_STOPS, KEEP_STEPS, KEEP_DENSE = 0:4
-
 # What goes wrong is the outcome's to say: nothing is printed.
 const SILENT = DEVerbosity(SciMLLogging.None())
 
 """
-    Prepared(T, model, states, parameters)
+    Prepared(T, model, states, parameters, motions = 0, columns = 0)
 
 A problem ready to be solved many times, from other states, with other parameters, over
-other spans.
+other spans; that of an `SDEFunction` along other Brownian paths, too: see
+[`NoisePath`](@ref), which `motions` and `columns` are for.
 
-The host sees `start`, `parameters`, `times` and `report` without copying: it writes
-the first three before a solve and reads the last after it. `report` holds, after a
-solve: the outcome's code, the event that fired (−1 for none), steps tried, accepted
-and rejected, evaluations of the field and of its Jacobian, linear solves, how many
-times were kept, and the addresses of these times and their states.
+The host sees `start`, `parameters`, `times`, `path` and `report` without copying: it
+writes the first four before a solve and reads the last after it.
 """
-mutable struct Prepared{T, F, S}
+mutable struct Prepared{T, F, S, P}
     const model::F
     const start::Vector{T}
     const parameters::Vector{T}
+    const path::P
     times::Vector{T}
-    const report::Vector{Int}
+    const report::Report
     const events::Vector{Any}
     const fired::Base.RefValue{Int}
     callback::Union{Nothing, CallbackSet}
@@ -34,10 +26,12 @@ mutable struct Prepared{T, F, S}
     message::String
     solution::Any
 end
-function Prepared(::Type{T}, model::F, states::Integer, parameters::Integer) where {T, F}
+function Prepared(::Type{T}, model::F, states::Integer, parameters::Integer,
+        motions::Integer = 0, columns::Integer = 0) where {T, F}
     S = SciMLBase.isinplace(model) ? Vector{T} : SVector{Int(states), T}
-    return Prepared{T, F, S}(model, zeros(T, states), zeros(T, parameters), T[],
-        zeros(Int, 11), Any[], Ref(-1), nothing, T[], zeros(T, states, 0), "", nothing)
+    path = followed_path(T, model, states, motions, columns)
+    return Prepared{T, F, S, typeof(path)}(model, zeros(T, states), zeros(T, parameters),
+        path, T[], Report(), Any[], Ref(-1), nothing, T[], zeros(T, states, 0), "", nothing)
 end
 
 """
@@ -87,53 +81,70 @@ function outcome(code::ReturnCode.T, fired::Int, watch::Watch)
 end
 
 """
-    solve!(prepared, alg, t0, t1, rtol, atol, dt, keep, max_steps, report = nothing)
+    solve!(prepared, algorithm, t0, t1, rtol, atol, dt, keep, max_steps, report = nothing)
 
-Solve from `prepared.start` and leave the results in `prepared`: a solve that fails
-does not throw, its outcome says so.
+Solve from `prepared.start`, along `prepared.path` where there is one, and leave the
+results in `prepared`: a solve that fails does not throw, its outcome says so.
 
-`atol` is one number, or one for each component. Both tolerances zero mean fixed steps
-of length `dt`; otherwise `dt` is the first step,
-zero for an automatic one. `keep` is 0 for the end alone, 1 for `prepared.times` by
-interpolation, 2 for these times with a step ending at each, 3 for the start and every
-step, 4 for dense output. The end of the solve is always the last column of the states
-kept.
+`atol` is one number, or one for each component. Both tolerances zero mean fixed steps: of
+length `dt`, or those of the path's grid; otherwise `dt` is the first step, zero for an
+automatic one. `keep` is a [`Keep`](@ref), and `report` is called with the time reached.
+The end of the solve is always the last column of the states kept.
 """
-function solve!(prepared::Prepared{T}, alg, t0::Real, t1::Real, rtol::Real,
-        atol::Union{Real, AbstractVector}, dt::Real, keep::Integer, max_steps::Integer,
+function solve!(prepared::Prepared{T}, algorithm, t0::Real, t1::Real, rtol::Real,
+        atol::Union{Real, AbstractVector}, dt::Real, keep::Keep, max_steps::Integer,
         report = nothing) where {T}
-    watch = Watch(report)
     prepared.fired[] = -1
-    # Later solves overwrite these, while lazy interpolants of this one still need them.
-    problem = ODEProblem{SciMLBase.isinplace(prepared.model)}(prepared.model,
-        start(prepared), (T(t0), T(t1)), copy(prepared.parameters))
+    solve_until!(prepared, prepared.callback, algorithm, (T(t0), T(t1)), T(rtol), atol,
+        T(dt), keep, Int(max_steps), Watch(report))
+    return nothing
+end
+
+# Behind a barrier: the compiler sees the type of the callback.
+function solve_until!(prepared::Prepared{T}, callback, algorithm, span, rtol::T, atol,
+        dt::T, keep::Keep, max_steps::Int, watch::Watch) where {T}
+    path, fixed = prepared.path, rtol == 0 && iszero(atol)
+    problem = sciml_problem(prepared, path, algorithm, span, fixed)
     saveat = keep in (KEEP_TIMES, KEEP_STOPS) ? copy(prepared.times) : T[]
-    settings = (; callback = prepared.callback, maxiters = Int(max_steps),
-        unstable_check = StepCheck(watch), saveat,
-        tstops = keep == KEEP_STOPS ? saveat : T[],
-        save_everystep = keep >= KEEP_STEPS, dense = keep == KEEP_DENSE,
+    stops = keep == KEEP_STOPS || path !== nothing ? saveat : T[]
+    settings = (; callback, maxiters = max_steps, unstable_check = StepCheck(watch), saveat,
+        save_everystep = keep in (KEEP_STEPS, KEEP_DENSE), dense = keep == KEEP_DENSE,
         verbose = SILENT)
     try
         # One call an option set, so that the compiler sees the types of each.
-        integrator = if rtol == 0 && iszero(atol)
+        integrator = if fixed
             # The tolerances are those of Newton's iteration.
-            SciMLBase.init(problem, alg; settings..., adaptive = false, dt = T(dt),
-                reltol = stage_tolerance(T), abstol = stage_floor(problem, T(dt)))
-        elseif dt == 0
-            SciMLBase.init(problem, alg; settings..., reltol = T(rtol),
-                abstol = absolute(prepared, atol))
+            step = step_length(path, dt)
+            SciMLBase.init(problem, algorithm; settings..., adaptive = false,
+                fixed_steps(path, step, stops)..., reltol = stage_tolerance(T),
+                abstol = stage_floor(problem, step))
+        elseif path === nothing && dt == 0
+            SciMLBase.init(problem, algorithm; settings..., tstops = stops,
+                reltol = rtol, abstol = absolute(prepared, atol))
         else
-            SciMLBase.init(problem, alg; settings..., reltol = T(rtol),
-                abstol = absolute(prepared, atol), dt = T(dt))
+            SciMLBase.init(problem, algorithm; settings..., adaptive = true,
+                first_step(path, dt, span, stops)..., reltol = rtol,
+                abstol = absolute(prepared, atol))
         end
-        correct_stage_times!(integrator, alg)
-        run!(prepared, integrator, Int(keep), watch)
+        correct_stage_times!(integrator, algorithm)
+        run!(prepared, integrator, keep, watch)
     catch error
         error isa SciMLBase.CheckInitFailureError || rethrow()
-        inconsistent!(prepared, T(t0), error)
+        inconsistent!(prepared, span[1], error)
     end
     return nothing
 end
+
+# How a solve without a path goes; see `NoisePath` for those along one.
+followed_path(::Type, ::ODEFunction, states, motions, columns) = nothing
+function sciml_problem(prepared::Prepared, ::Nothing, algorithm, span, fixed::Bool)
+    # Later solves overwrite these, while lazy interpolants of this one still need them.
+    return ODEProblem{SciMLBase.isinplace(prepared.model)}(
+        prepared.model, start(prepared), span, copy(prepared.parameters))
+end
+step_length(::Nothing, dt) = dt
+fixed_steps(::Nothing, dt, stops) = (; dt, tstops = stops)
+first_step(::Nothing, dt, span, stops) = (; dt, tstops = stops)
 
 # OrdinaryDiffEqSDIRK 2.9 evaluates the second stage of the Kvaerno methods at c₂ = γ in
 # place of 2γ, the sum of its row: fields that depend on time lose the method's order.
@@ -183,30 +194,25 @@ absolute(prepared::Prepared{T, F, S}, atol::AbstractVector) where {T, F, S} = S(
 start(prepared::Prepared{T, F, Vector{T}}) where {T, F} = copy(prepared.start)
 start(prepared::Prepared{T, F, S}) where {T, F, S <: SVector} = S(prepared.start)
 
-function run!(prepared::Prepared, integrator, keep::Int, watch::Watch)
+function run!(prepared::Prepared, integrator, keep::Keep, watch::Watch)
     SciMLBase.solve!(integrator)
-    solution = integrator.sol
-    stats, report = solution.stats, prepared.report
-    report[1] = outcome(solution.retcode, prepared.fired[], watch)
-    report[2] = prepared.fired[]
-    report[3] = stats.naccept + stats.nreject
-    report[4] = stats.naccept
-    report[5] = stats.nreject
-    report[6] = stats.nf
-    report[7] = stats.njacs
-    report[8] = stats.nsolve
+    solution, report = integrator.sol, prepared.report
+    code = outcome(solution.retcode, prepared.fired[], watch)
+    finite = all(isfinite, integrator.u)
+    # A step that was not taken leaves the time at that of the state before.
+    state = code == UNSTABLE && !finite ? integrator.uprev : integrator.u
+    # The check runs before a step, and so not after the last one.
+    report.outcome = code == SUCCESS && !finite ? UNSTABLE : code
+    report.event = prepared.fired[]
+    statistics!(report, solution.stats)
     asked = keep in (KEEP_TIMES, KEEP_STOPS, KEEP_STEPS)
-    lost = report[1] == UNSTABLE && !all(isfinite, integrator.u)
-    # The time is then still that of the state before.
-    keep!(prepared, asked ? length(solution.t) : 0, solution, integrator.t,
-        lost ? integrator.uprev : integrator.u)
-    prepared.message = report[1] == SUCCESS ? "" : string(solution.retcode)
+    keep!(prepared, asked ? length(solution.t) : 0, solution, integrator.t, state)
+    prepared.message = report.outcome == SUCCESS ? "" : string(solution.retcode)
     prepared.solution = keep == KEEP_DENSE ? solution : nothing
     return nothing
 end
 
-function keep!(prepared, count::Int, solution, t, u)
-    T = eltype(prepared.start)
+function keep!(prepared::Prepared{T}, count::Int, solution, t, u) where {T}
     times = Vector{T}(undef, count + 1)
     states = Matrix{T}(undef, length(prepared.start), count + 1)
     for k in 1:count
@@ -219,18 +225,18 @@ function keep!(prepared, count::Int, solution, t, u)
     return nothing
 end
 
-function publish!(prepared, times::Vector, states::Matrix)
+function publish!(prepared::Prepared, times::Vector, states::Matrix)
     prepared.kept_times, prepared.kept_states = times, states
-    prepared.report[9] = length(times)
-    prepared.report[10] = address(times)
-    prepared.report[11] = address(states)
+    report = prepared.report
+    report.count = length(times)
+    report.times, report.states = pointer(times), pointer(states)
     return nothing
 end
 
 function inconsistent!(prepared::Prepared, t, error)
-    fill!(prepared.report, 0)
-    prepared.report[1] = NONLINEAR
-    prepared.report[2] = -1
+    report = prepared.report
+    report.outcome, report.event = NONLINEAR, -1
+    statistics!(report, SciMLBase.DEStats(0))
     publish!(prepared, [t], reshape(copy(prepared.start), :, 1))
     prepared.message = "The initial state does not satisfy the algebraic equations of " *
                        "the mass-matrix form: their residual is $(error.normresid), " *
@@ -248,10 +254,3 @@ function interpolate(solution, times)
     values = [solution(t) for t in times]
     return reduce(hcat, values)
 end
-
-"""
-    address(array)
-
-Where the array's memory starts, for the host to view it.
-"""
-address(array::Array) = Int(pointer(array))

@@ -1,49 +1,41 @@
 """
-    PreparedStochastic(T, model, states, parameters, motions, columns)
+    NoisePath(T, states, motions, columns)
 
-A stochastic problem ready to be solved many times, as [`Prepared`](@ref) is.
+The Brownian path that a stochastic problem is solved along: increments of `motions`
+Brownian motions in the steps of a grid, and their space-time Lévy areas. The diffusion is
+a vector of so many `states` where `columns` is zero, otherwise a matrix of that many
+columns.
 
-The host also writes `grid`, `increments` and `areas`, the Brownian path; `motions` is
-how many Brownian motions it has. The diffusion is a vector where `columns` is zero,
-otherwise a matrix of that many columns.
+`seed` is for methods that draw random numbers of their own; `nothing` takes another one
+for another path.
 """
-mutable struct PreparedStochastic{T, F, R}
-    const model::F
+mutable struct NoisePath{T, R}
     const rate::R
-    const start::Vector{T}
-    const parameters::Vector{T}
-    const report::Vector{Int}
     const motions::Int
-    times::Vector{T}
     grid::Vector{T}
     increments::Matrix{T}
     areas::Matrix{T}
-    kept_times::Vector{T}
-    kept_states::Matrix{T}
-    message::String
+    seed::Union{Nothing, UInt64}
 end
-function PreparedStochastic(::Type{T}, model::F, states::Integer, parameters::Integer,
-        motions::Integer, columns::Integer) where {T, F}
+function NoisePath(::Type{T}, states::Integer, motions::Integer,
+        columns::Integer) where {T}
     rate = columns == 0 ? nothing : zeros(T, states, columns)
     empty = zeros(T, motions, 0)
-    return PreparedStochastic{T, F, typeof(rate)}(model, rate, zeros(T, states),
-        zeros(T, parameters), zeros(Int, 11), motions, T[], T[], empty, empty, T[],
-        zeros(T, states, 0), "")
+    return NoisePath{T, typeof(rate)}(rate, motions, T[], empty, empty, nothing)
 end
-
-resize_times!(prepared::PreparedStochastic, count::Integer) = resize!(prepared.times, count)
 
 """
     resize_path!(prepared, steps, with_areas)
 
-Make room for a path of so many steps; the host fills `grid`, `increments` and `areas`.
+Make room for a path of so many steps; returns the [`NoisePath`](@ref), whose `grid`,
+`increments` and `areas` the host fills.
 """
-function resize_path!(prepared::PreparedStochastic{T}, steps::Integer,
-        with_areas::Bool) where {T}
-    prepared.grid = zeros(T, steps + 1)
-    prepared.increments = zeros(T, prepared.motions, steps)
-    prepared.areas = zeros(T, prepared.motions, with_areas ? steps : 0)
-    return nothing
+function resize_path!(prepared::Prepared{T}, steps::Integer, with_areas::Bool) where {T}
+    path = prepared.path
+    path.grid = zeros(T, steps + 1)
+    path.increments = zeros(T, path.motions, steps)
+    path.areas = zeros(T, path.motions, with_areas ? steps : 0)
+    return path
 end
 
 """
@@ -58,106 +50,50 @@ function stochastic_model(::Type{T}, drift, jacobian, diffusion, matrix::Bool) w
         VectorFunction{T}(drift), noise; jac = MatrixFunction{T}(jacobian))
 end
 
-"""
-    solve_stochastic!(prepared, method, t0, t1, rtol, atol, dt, keep, max_steps, seed,
-        report = nothing)
-
-Solve along the path in `prepared` and leave the results there, as [`solve!`](@ref)
-does.
-
-`method` is a [`StochasticMethod`](@ref). Both tolerances zero mean the steps of the
-path's grid; otherwise `dt` is the first step, zero for one the solver chooses.
-`seed` is for methods that draw random numbers of their own.
-"""
-function solve_stochastic!(prepared::PreparedStochastic{T}, method, t0::Real, t1::Real,
-        rtol::Real, atol::Union{Real, AbstractVector}, dt::Real, keep::Integer,
-        max_steps::Integer, seed::Integer, report = nothing) where {T}
-    watch = Watch(report)
-    fixed = rtol == 0 && iszero(atol)
-    grid = prepared.grid
-    step = (grid[end] - grid[1]) / (length(grid) - 1)
-    saveat = keep == KEEP_TIMES ? copy(prepared.times) : T[]
-    noise = path_noise(prepared, method, step, !fixed, UInt64(seed))
-    problem = SDEProblem{true}(prepared.model, copy(prepared.start), (T(t0), T(t1)),
-        copy(prepared.parameters); noise, noise_rate_prototype = prepared.rate)
-    settings = (; maxiters = Int(max_steps), unstable_check = StepCheck(watch), saveat,
-        save_everystep = keep == KEEP_STEPS, verbose = SILENT)
-    integrator = if fixed
-        # Each step ends at a time of the grid: the nominal one is never the shorter.
-        SciMLBase.init(problem, method.algorithm; settings..., adaptive = false,
-            dt = step * (1 + sqrt(eps(T))), tstops = grid, reltol = stage_tolerance(T),
-            abstol = stage_floor(problem, step))
-    else
-        # Below the grid's steps the path is not known.
-        SciMLBase.init(problem, method.algorithm; settings..., adaptive = true,
-            dt = dt == 0 ? max(step, (T(t1) - T(t0)) / 1000) : T(dt), dtmin = step,
-            tstops = saveat, reltol = T(rtol), abstol = scalar_or_vector(T, atol))
-    end
-    run_stochastic!(prepared, integrator, Int(keep), watch)
-    return nothing
+# How a solve along a path goes.
+followed_path(::Type{T}, ::SDEFunction, states, motions, columns) where {T} = NoisePath(
+    T, states, motions, columns)
+function sciml_problem(prepared::Prepared, path::NoisePath, algorithm, span, fixed::Bool)
+    noise = path_noise(path, algorithm, length(prepared.start), !fixed)
+    return SDEProblem{true}(prepared.model, start(prepared), span,
+        copy(prepared.parameters); noise, noise_rate_prototype = path.rate)
+end
+step_length(path::NoisePath, dt) = (path.grid[end] - path.grid[1]) / (length(path.grid) - 1)
+# Each step ends at a time of the grid: the nominal one is never the shorter.
+fixed_steps(path::NoisePath{T}, step, stops) where {T} = (;
+    dt = step * (1 + sqrt(eps(T))), tstops = path.grid)
+# Below the grid's steps the path is not known.
+function first_step(path::NoisePath, dt, span, stops)
+    shortest = step_length(path, dt)
+    automatic = max(shortest, (span[2] - span[1]) / 1000)
+    return (; dt = dt == 0 ? automatic : dt, dtmin = shortest, tstops = stops)
 end
 
-scalar_or_vector(::Type{T}, atol::Real) where {T} = T(atol)
-scalar_or_vector(::Type{T}, atol::AbstractVector) where {T} = Vector{T}(atol)
+function path_noise(path::NoisePath{T}, algorithm, states::Int, between::Bool) where {T}
+    motions = path.rate === nothing ? states : size(path.rate, 2)
+    drawn = path.rate === nothing ? nothing :
+            drawn_numbers(algorithm, motions, step_length(path, zero(T)))
+    seed = drawn === nothing ? UInt64(0) : @something(path.seed, path_seed(path))
+    return PathNoise(path.grid, path.increments, path.areas; motions,
+        extra = something(drawn, motions), drawn = drawn !== nothing, between, seed)
+end
 
-"""
-    path_seed(prepared)
-
-A seed for methods that draw numbers of their own: another one for another path.
-"""
-function path_seed(prepared::PreparedStochastic)
+function path_seed(path::NoisePath)
     # FNV-1a, on the words of the increments.
     seed = 0xcbf29ce484222325
-    for increment in prepared.increments
+    for increment in path.increments
         seed = (seed ⊻ reinterpret(UInt64, Float64(increment))) * 0x00000100000001b3
     end
-    return Int(seed >> 1)
+    return seed >> 1
 end
 
 """
-    StochasticMethod(algorithm, drawn)
+    drawn_numbers(algorithm, motions, step)
 
-An algorithm of StochasticDiffEq; `drawn(motions, step)` is how many random numbers it
-draws in a step beside the path, `nothing` where it draws none.
+How many random numbers a method draws in a step beside the path, where its noise is a
+matrix; `nothing` for none: what it then takes beside the increments are Lévy areas.
 """
-struct StochasticMethod{A}
-    algorithm::A
-    drawn::Any
-end
-
-function path_noise(prepared::PreparedStochastic{T}, method::StochasticMethod, step::T,
-        between::Bool, seed::UInt64) where {T}
-    motions = prepared.rate === nothing ? length(prepared.start) : size(prepared.rate, 2)
-    drawn = prepared.rate === nothing || method.drawn === nothing ? nothing :
-            method.drawn(motions, step)::Int
-    return PathNoise(copy(prepared.grid), copy(prepared.increments), copy(prepared.areas);
-        motions, extra = something(drawn, motions), drawn = drawn !== nothing, between,
-        seed)
-end
-
-function run_stochastic!(prepared::PreparedStochastic, integrator, keep::Int,
-        watch::Watch)
-    SciMLBase.solve!(integrator)
-    solution = integrator.sol
-    stats, report = solution.stats, prepared.report
-    code = outcome(solution.retcode, -1, watch)
-    # The check runs before a step, and so not after the last one.
-    if code == SUCCESS && !all(isfinite, integrator.u)
-        code = UNSTABLE
-    end
-    report[1] = code
-    report[2] = -1
-    report[3] = stats.naccept + stats.nreject
-    report[4] = stats.naccept
-    report[5] = stats.nreject
-    report[6] = stats.nf
-    report[7] = stats.njacs
-    report[8] = stats.nsolve
-    asked = keep in (KEEP_TIMES, KEEP_STEPS)
-    keep!(prepared, asked ? length(solution.t) : 0, solution, integrator.t, integrator.u)
-    prepared.message = code == SUCCESS ? "" : string(solution.retcode)
-    return nothing
-end
+drawn_numbers(algorithm, motions, step) = nothing
 
 """
     load_stochastic()
@@ -180,7 +116,7 @@ end
 """
     stochastic_method(name, stratonovich, newton_tolerance = nothing, theta = nothing)
 
-The [`StochasticMethod`](@ref) of this name; see [`load_stochastic`](@ref). `theta` is
+The algorithm of StochasticDiffEq of this name; see [`load_stochastic`](@ref). `theta` is
 the weight of the drift at the end of a step, for implicit methods that have one.
 """
 function stochastic_method end

@@ -27,12 +27,12 @@ end
     for (sign, both, root) in ((1, true, first_root), (-1, false, first_root),
         (1, false, second_root))
         problem = stopped(level(sign), both, 0.8)
-        @test problem.report[1] == HybridNDS.EVENT
-        @test problem.report[2] == 0
+        @test problem.report.outcome == HybridNDS.EVENT
+        @test problem.report.event == 0
         @test problem.kept_times[end]≈root atol=1e-8
     end
     never = stopped(level(1), true, 0.5)
-    @test never.report[1:2] == [HybridNDS.SUCCESS, -1]
+    @test (never.report.outcome, never.report.event) == (HybridNDS.SUCCESS, -1)
     backward = stopped(level(1), false, 0.8; t0 = 2.0, t1 = 0.0)
     @test backward.kept_times[end]≈first_root atol=1e-8
 end
@@ -43,6 +43,6 @@ end
     problem.start .= 0
     add_event!(problem, Rest{Float64}(2), false) .= (0.0, 10.0)
     solve!(problem, algorithm("Tsit5"), 0.0, Inf, 1e-6, 1e-6, 0.0, HybridNDS.KEEP_END, 10^5)
-    @test problem.report[1] == HybridNDS.EVENT
-    @test problem.report[4] == 1
+    @test problem.report.outcome == HybridNDS.EVENT
+    @test problem.report.accepted == 1
 end

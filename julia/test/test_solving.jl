@@ -5,9 +5,9 @@ using Test
 isdefined(@__MODULE__, :Models) || include("models.jl")
 
 # The counts and codes that the host reads.
-code(problem) = problem.report[1]
+code(problem) = problem.report.outcome
 states(problem) = problem.kept_states
-accepted(problem) = problem.report[4]
+accepted(problem) = problem.report.accepted
 
 @testset "solutions" begin
     problem = Models.prepared()
@@ -28,7 +28,7 @@ end
         run(keep)
         @test problem.kept_times == [0.0, 0.5, 2.0, 2.0]
         @test states(problem)[:, 2]≈Models.exact(0.5) atol=1e-7
-        @test problem.report[9] == 4
+        @test problem.report.count == 4
     end
     run(HybridNDS.KEEP_END)
     @test problem.kept_times == [2.0]
@@ -38,7 +38,7 @@ end
     run(HybridNDS.KEEP_DENSE)
     @test interpolate(problem.solution, [0.5, 1.0])≈
           hcat(Models.exact(0.5), Models.exact(1.0)) atol=1e-7
-    @test unsafe_load(Ptr{Float64}(problem.report[10])) == 2.0
+    @test unsafe_load(Ptr{Float64}(problem.report.times)) == 2.0
 end
 
 @testset "order of the Kvaerno methods where the field depends on time" begin
@@ -67,6 +67,13 @@ end
         HybridNDS.KEEP_END, 100)
     @test code(algebraic) == HybridNDS.NONLINEAR
     @test occursin("does not satisfy the algebraic equations", algebraic.message)
+    @test (algebraic.report.event, algebraic.report.steps) == (-1, 0)
+    # One step, which overflows: no later one is there to notice.
+    problem = Models.prepared()
+    problem.start[1], problem.parameters[1] = 1e200, -1e200
+    solve!(problem, algorithm("Euler"), 0.0, 0.1, 0.0, 0.0, 0.1, HybridNDS.KEEP_END, 100)
+    @test code(problem) == HybridNDS.UNSTABLE
+    @test problem.kept_states[1, end] == Inf
 end
 
 @testset "outcomes of return codes" begin

@@ -64,8 +64,8 @@ zero!(out, u, p, t, w, c) = (fill!(out, 0.0); nothing)
     for (first, intervals) in ((0, 12), (12, 8))
         Stability.grow!(prepared, algorithm(name), 2, 0.0, 0.5, first, intervals, 1e-9,
             1e-9, 0.0, 10_000)
-        @test prepared.report[1] == HybridNDS.SUCCESS
-        @test prepared.report[9] == intervals
+        @test prepared.report.outcome == HybridNDS.SUCCESS
+        @test prepared.report.count == intervals
     end
     logs = prepared.solution.logs
     # The first direction is an eigenvector; the second, at a right angle to it, shrinks

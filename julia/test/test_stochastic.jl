@@ -1,5 +1,5 @@
-using HybridNDS: HybridNDS, PathNoise, PreparedStochastic, advance!, load_stochastic,
-                 resize_path!, resize_times!, solve_stochastic!, stochastic_method,
+using HybridNDS: HybridNDS, PathNoise, Prepared, advance!, load_stochastic,
+                 resize_path!, resize_times!, solve!, stochastic_method,
                  stochastic_method_names, stochastic_model, take_step!
 using Random: Xoshiro
 using StochasticDiffEq
@@ -9,7 +9,7 @@ using Test
 
 module Stochastic
 using Random: Xoshiro
-using HybridNDS: PreparedStochastic, resize_path!, stochastic_model
+using HybridNDS: Prepared, resize_path!, stochastic_model
 
 # dy = p₁ y dt + p₂ y dW, with a Brownian motion for each component.
 drift!(out, u, p, t) = (out .= p[1] .* u; nothing)
@@ -37,18 +37,18 @@ end
 
 function prepared(diffusion!, columns; motions = 2, steps = 64, seed = 1)
     model = stochastic_model(Float64, drift!, jacobian!, diffusion!, columns > 0)
-    problem = PreparedStochastic(Float64, model, 2, 2, motions, columns)
+    problem = Prepared(Float64, model, 2, 2, motions, columns)
     problem.start .= (1.0, 2.0)
     problem.parameters .= (-1.0, 0.5)
-    resize_path!(problem, steps, true)
-    problem.grid .= range(0.0, 1.0, steps + 1)
+    own = resize_path!(problem, steps, true)
+    own.grid .= range(0.0, 1.0, steps + 1)
     increments, areas = path(motions, steps; seed)
-    problem.increments .= increments
-    problem.areas .= areas
+    own.increments .= increments
+    own.areas .= areas
     return problem
 end
 
-exact(problem) = problem.start .* exp.(-1 - 0.125 .+ 0.5 .* sum(problem.increments; dims = 2)[:, 1])
+exact(problem) = problem.start .* exp.(-1 - 0.125 .+ 0.5 .* sum(problem.path.increments; dims = 2)[:, 1])
 end
 
 # Twice the steps: of two halves H = (H₁ + H₂)/2 + (dW₁ − dW₂)/4.
@@ -119,15 +119,15 @@ end
 
 function run(problem, name; tolerance = 0.0, keep = HybridNDS.KEEP_END, steps = 10^5,
         stratonovich = false)
-    solve_stochastic!(problem, stochastic_method(name, stratonovich, 1e-6), 0.0, 1.0,
-        tolerance, tolerance, 0.0, keep, steps, 1)
+    solve!(problem, stochastic_method(name, stratonovich, 1e-6), 0.0, 1.0, tolerance,
+        tolerance, 0.0, keep, steps)
     return problem.kept_states[:, end]
 end
 
 @testset "names" begin
     for name in stochastic_method_names(), stratonovich in (false, true)
 
-        @test stochastic_method(name, stratonovich).algorithm isa SciMLBase.AbstractDEAlgorithm
+        @test stochastic_method(name, stratonovich) isa SciMLBase.AbstractDEAlgorithm
     end
     @test_throws ArgumentError stochastic_method("Euler", false)
 end
@@ -136,34 +136,34 @@ end
     for (diffusion!, columns) in ((Stochastic.vector!, 0), (Stochastic.matrix!, 2))
         problem = Stochastic.prepared(diffusion!, columns)
         expected = problem.start .*
-                   prod(1 .- 1 / 64 .+ 0.5 .* problem.increments; dims = 2)[:, 1]
+                   prod(1 .- 1 / 64 .+ 0.5 .* problem.path.increments; dims = 2)[:, 1]
         @test run(problem, "EM")≈expected rtol=1e-14
-        @test problem.report[1] == HybridNDS.SUCCESS
-        @test problem.report[4] == 64
+        @test problem.report.outcome == HybridNDS.SUCCESS
+        @test problem.report.accepted == 64
     end
 end
 
 @testset "what is kept" begin
     problem = Stochastic.prepared(Stochastic.vector!, 0; steps = 8)
     run(problem, "EM"; keep = HybridNDS.KEEP_STEPS)
-    @test problem.kept_times == [problem.grid; 1.0]
+    @test problem.kept_times == [problem.path.grid; 1.0]
     states = problem.kept_states
     resize_times!(problem, 2) .= (0.25, 1.0)
     run(problem, "EM"; keep = HybridNDS.KEEP_TIMES)
     @test problem.kept_times == [0.25, 1.0, 1.0]
     @test problem.kept_states[:, 1] == states[:, 3]
     run(problem, "EM"; steps = 4)
-    @test problem.report[1] == HybridNDS.MAX_STEPS
+    @test problem.report.outcome == HybridNDS.MAX_STEPS
 end
 
 @testset "tolerances below the grid" begin
     problem = Stochastic.prepared(Stochastic.vector!, 0; steps = 16)
     run(problem, "SOSRI"; tolerance = 1e-8)
-    @test problem.report[1] == HybridNDS.STEP_TOO_SMALL
+    @test problem.report.outcome == HybridNDS.STEP_TOO_SMALL
 end
 
 # Upstream defects: each of these tests fails when StochasticDiffEq is corrected, and
-# with it the warning or refusal in hybrid_nds/backends/julia/_sde.py should go.
+# with it its row in hybrid_nds/methods/_faults.py should go.
 
 @testset "adaptive ISSEM in place loses its noise" begin
     problem = Stochastic.prepared(Stochastic.vector!, 0; steps = 2^14)

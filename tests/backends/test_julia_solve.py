@@ -1,5 +1,7 @@
 """What a solve in Julia returns: times, states, events, dense output, failures."""
 
+import ctypes
+
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
@@ -8,6 +10,8 @@ import pytest
 from helpers import tree_allclose
 
 from hybrid_nds import Event, ODEProblem, SolveError, SteadyState, solve
+from hybrid_nds.backends.julia._layout import COUNTS, KEEP, Report
+from hybrid_nds.solution import OUTCOME_NAMES
 
 pytestmark = pytest.mark.julia
 
@@ -34,6 +38,15 @@ def _oscillator(t0=0.0, t1=10.0):
 
 def _run(problem, **options):
     return solve(problem, "julia", **({"rtol": RTOL, "atol": ATOL} | options))
+
+
+def test_both_sides_read_reports_alike(julia):
+    module, main = julia.module, julia.main
+    assert int(main.fieldcount(module.Report)) == len(Report._fields_)
+    assert int(main.sizeof(module.Report)) == ctypes.sizeof(Report)
+    assert int(module.COUNTS) == COUNTS
+    for kind, names in ((module.Outcome, OUTCOME_NAMES), (module.Keep, KEEP)):
+        assert int(main.length(main.instances(kind))) == len(names)
 
 
 def test_end_alone(julia):

@@ -27,6 +27,7 @@ from .._failure import failure_text, has_steady_state
 from .._options import DEFAULT_MAX_STEPS, Options
 from .._tolerances import steady_tolerances
 from ._context import context_of, structure_of
+from ._layout import KEEP, STATS
 from ._payload import (
     concatenated,
     explaining_traced_values,
@@ -34,7 +35,7 @@ from ._payload import (
     path_increments,
     weights_vector,
 )
-from ._prepared import KEEP, STATS, Approach, StateLayout, parameter_count
+from ._prepared import Approach, StateLayout, parameter_count
 from ._primitive import call_shared
 from ._ready import algorithm_of
 from ._shared import SharedSolve
@@ -236,18 +237,13 @@ def _shared(
             None if key is None else (key, approach),
             lambda: _model(session, problem, approach),
         )
-        if isinstance(problem, SDEProblem):
-            motions = problem.noise_dimension
-            columns = motions if approach.matrix else 0
-            sizes = (n, count, motions, columns)
-            return bridge.make(
-                "shared_stochastic_solve", name, model, *sizes, algorithm, keep, steps
-            )
         plans = bridge.make("event_plans")
         for event in events:
             _plan(session, plans, problem, event)
+    motions = problem.noise_dimension if problem.kind.follows_path else 0
+    sizes = (n, count, motions, motions if approach.matrix else 0)
     return bridge.make(
-        "shared_solve", name, model, n, count, plans, algorithm, keep, steps
+        "shared_solve", name, model, *sizes, plans, algorithm, keep, steps
     )
 
 

@@ -13,7 +13,8 @@ from ...problems import Problem
 from ...solution import SUCCESS, SUCCESSES, Provenance, Solution, outcome_of
 from .._options import Options
 from ._crossing import Crossing, weights_of
-from ._prepared import STATS, StateLayout, parameter_count
+from ._layout import STATS
+from ._prepared import StateLayout, parameter_count
 from ._report import failure_message
 from ._shared import Memory
 

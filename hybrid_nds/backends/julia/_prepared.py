@@ -30,19 +30,11 @@ from ._fields import (
     memory_view,
     vector_view,
 )
+from ._layout import KEEP, report_of
 
-STATS = (
-    "num_steps",
-    "num_accepted_steps",
-    "num_rejected_steps",
-    "num_field_evaluations",
-    "num_jacobian_evaluations",
-    "num_linear_solves",
-)
 # In fixed steps no error estimate says how well to solve the stages: nearly to
 # round-off (times Julia's `stage_tolerance`), so that only the scheme's error is left.
 FIXED_STEP_NEWTON = {"float64": 1e-6, "float32": 1e-4}
-KEEP = {"end": 0, "times": 1, "stops": 2, "steps": 3, "dense": 4}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,7 +153,7 @@ class Prepared:
         self.layout = StateLayout(problem.y0)
         self._session = session
         self._start = vector_view(session, handle.start, self.dtype)
-        self._report = vector_view(session, handle.report, np.dtype(np.int64))
+        self._report = report_of(session, handle)
         parameters = vector_view(session, handle.parameters, self.dtype)
         self._callback = callback
         self._weights = callback or ParameterSource(weights, parameters)
@@ -180,15 +172,15 @@ class Prepared:
         return KEEP["stops" if step_to_saveat else "times"]
 
     def _result(self, start_time: float) -> RawResult:
-        report = self._report.tolist()
-        count = report[8]
-        times = memory_view(report[9], count, self.dtype).copy()
+        report = self._report
+        count = report.count
+        times = memory_view(report.times, count, self.dtype).copy()
         size = count * self._start.size
-        states = memory_view(report[10], size, self.dtype).copy().reshape(count, -1)
+        states = memory_view(report.states, size, self.dtype).copy().reshape(count, -1)
         return RawResult(
-            code=report[0],
-            event=report[1],
-            stats=dict(zip(STATS, report[2:8], strict=True)),
+            code=report.outcome,
+            event=report.event,
+            stats=report.statistics,
             start_time=start_time,
             times=times[:-1],
             states=states[:-1],

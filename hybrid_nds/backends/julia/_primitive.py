@@ -15,7 +15,8 @@ from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
 
 from ...runtime import handler_rule, keep_with_program, session, varying_alike
-from ._shared import COUNTS, SharedSolve
+from ._layout import COUNTS
+from ._shared import SharedSolve
 
 _NOT_DIFFERENTIABLE = (
     'solve: the Julia backend does not differentiate; take backend="diffrax" for '

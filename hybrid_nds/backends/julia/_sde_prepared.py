@@ -45,7 +45,7 @@ class PreparedStochasticProblem(Prepared):
         weights = _weights(problem)
         count = parameter_count(weights) if approach.way == "lowered" else 0
         motions = problem.noise_dimension
-        handle = module.PreparedStochastic(
+        handle = module.Prepared(
             element,
             model,
             problem.dimension,
@@ -54,7 +54,7 @@ class PreparedStochasticProblem(Prepared):
             motions if approach.matrix else 0,
         )
         super().__init__(session, problem, handle, weights, callback)
-        self._path: tuple[Any, int] = (None, 0)
+        self._path: Any = None
 
     def fill(self, problem: SDEProblem) -> None:
         """Write the state and the parameters of a problem of this structure."""
@@ -85,7 +85,7 @@ class PreparedStochasticProblem(Prepared):
         start_time = float(problem.t0)
         adaptive = not options.fixed_steps
         self._session.call(
-            getattr(self._session.module, "solve_stochastic!"),
+            getattr(self._session.module, "solve!"),
             self.handle,
             algorithm,
             start_time,
@@ -95,34 +95,28 @@ class PreparedStochasticProblem(Prepared):
             float(options.dt) if adaptive and options.dt is not None else 0.0,
             keep,
             steps,
-            self._path[1],
             report,
         )
         return self._result(start_time)
 
     def set_path(self, path: Any) -> None:
         """Write a Brownian path; `None` leaves no increments."""
+        resize = getattr(self._session.module, "resize_path!")
         if path is None:
-            getattr(self._session.module, "resize_path!")(self.handle, 0, False)
-            self._path = None, 0
-            return
-        if path is self._path[0]:
-            return
-        increments, areas = _read(path)
-        handle, dtype = self.handle, self.dtype
-        areas_kept = areas is not None
-        getattr(self._session.module, "resize_path!")(handle, path.steps, areas_kept)
-        for target, values in (
-            (handle.grid, path.times),
-            (handle.increments, increments),
-            (handle.areas, areas),
-        ):
-            if values is not None:
-                # A row a step here is a column a step there.
-                view = vector_view(self._session, target, dtype)
-                view[:] = np.asarray(values, dtype).reshape(-1)
-        # For methods that draw numbers of their own: other ones for another path.
-        self._path = path, int(self._session.module.path_seed(handle))
+            resize(self.handle, 0, False)
+        elif path is not self._path:
+            increments, areas = _read(path)
+            there = resize(self.handle, path.steps, areas is not None)
+            for target, values in (
+                (there.grid, path.times),
+                (there.increments, increments),
+                (there.areas, areas),
+            ):
+                if values is not None:
+                    # A row a step here is a column a step there.
+                    view = vector_view(self._session, target, self.dtype)
+                    view[:] = np.asarray(values, self.dtype).reshape(-1)
+        self._path = path
 
 
 @eqx.filter_jit

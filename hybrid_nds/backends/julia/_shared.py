@@ -12,11 +12,8 @@ import numpy as np
 from ..._core import LRU
 from ...problems import Problem
 from ...runtime import Reference, Session
+from ._layout import COUNTS
 from ._prepared import ParameterSource, StateLayout
-
-COUNTS = 9
-"""How many counts a trajectory has: its code, its event, six of `STATS`, and the number
-of its failure."""
 
 # Sets of arrays for solves of other shapes that a thread keeps.
 _KEPT_ARRAYS = 4

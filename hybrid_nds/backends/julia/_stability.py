@@ -27,17 +27,17 @@ from ...problems import (
     tangent_problem,
     tangent_step,
 )
-from ...solution import Provenance
+from ...solution import INTERRUPTED, SUCCESS, Provenance
 from .._options import DEFAULT_MAX_STEPS, NO_OPTIONS, check_options
 from ._context import context_of
 from ._fields import julia_type, memory_view, vector_view
+from ._layout import Report, report_of
 from ._prepared import FIXED_STEP_NEWTON, ParameterSource, parameter_count
 from ._ready import ready
 from ._report import PYTHON_VERSIONS
 
 # Explicit and of high order: tangent vectors are followed to tight tolerances.
 DEFAULT_SOLVER = "Vern7"
-_INTERRUPTED = 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,7 @@ class JuliaTangentFlow:
 
     grow: Callable[[int, int, int], None]
     start: np.ndarray
-    report: np.ndarray
+    report: Report
     count: int
     provenance: Provenance
 
@@ -77,17 +77,16 @@ class JuliaTangentFlow:
             self.start[:n] = state
             self.start[n:] = vectors.T.reshape(-1)
             self.grow(chain, first, intervals)
-            code, done = int(self.report[0]), int(self.report[8])
-            if code == _INTERRUPTED:
+            report = self.report
+            code, done = report.outcome, report.count
+            if code == INTERRUPTED:
                 raise KeyboardInterrupt
-            logs = memory_view(
-                int(self.report[9]), intervals * self.count, self.start.dtype
-            )
+            logs = memory_view(report.states, intervals * self.count, self.start.dtype)
             grown.append(logs.reshape(intervals, self.count)[:done].copy())
             ends.append(self.start[:n].copy())
             turned.append(self.start[n:].reshape(self.count, n).T.copy())
-            steps += int(self.report[2])
-            failed.append(code != 0)
+            steps += report.num_steps
+            failed.append(code != SUCCESS)
         # Where one chain fails, what the others did after is of no use.
         least = min(map(len, grown))
         first_to_fail = [
@@ -311,7 +310,7 @@ def _ordinary(
     return JuliaTangentFlow(
         grow,
         vector_view(session, handle.start, tangent.dtype),
-        vector_view(session, handle.report, np.dtype(np.int64)),
+        report_of(session, handle),
         count,
         _provenance(str(info.julia), _versions(session), **tolerances),
     )
@@ -354,7 +353,7 @@ def _mapped(
     return JuliaTangentFlow(
         grow,
         vector_view(session, handle.start, problem.dtype),
-        vector_view(session, handle.report, np.dtype(np.int64)),
+        report_of(session, handle),
         count,
         _provenance(f"{scheme} (HybridNDS)", _versions(session), dt=dt),
     )
@@ -385,7 +384,7 @@ def _stochastic(
     return JuliaTangentFlow(
         grow,
         vector_view(session, handle.start, tangent.dtype),
-        vector_view(session, handle.report, np.dtype(np.int64)),
+        report_of(session, handle),
         count,
         _provenance(str(info.julia), solve.versions, dt=float(options.dt)),
     )

@@ -20,8 +20,9 @@ from ...problems import Kind, Problem
 from ...runtime import JuliaWorker
 from ...solution import Provenance, Solution, outcome_of
 from .._options import Options
+from ._layout import STATS
 from ._payload import pack
-from ._prepared import STATS, StateLayout
+from ._prepared import StateLayout
 
 Versions = tuple[tuple[str, str], ...]
 

@@ -4,7 +4,7 @@ Stochastic problems: what of HybridNDS needs StochasticDiffEq.
 module HybridNDSStochasticExt
 
 using HybridNDS: HybridNDS, PathNoise, PATIENT_ITERATIONS, NEWTON_ITERATIONS,
-                 NEWTON_TOLERANCE, NO_AUTODIFF, StochasticMethod
+                 NEWTON_TOLERANCE, NO_AUTODIFF
 using OrdinaryDiffEqNonlinearSolve: NLNewton
 using PrecompileTools: @compile_workload, @setup_workload
 using SciMLBase: SciMLBase

@@ -27,20 +27,19 @@ function HybridNDS.stochastic_method(name::AbstractString, stratonovich::Bool,
         newton_tolerance = nothing, theta = nothing)
     weight = theta === nothing ? (;) : (; theta = Float64(theta))
     interpretation = stratonovich ? STRATONOVICH : ITO
-    algorithm = if haskey(EXPLICIT, name)
-        EXPLICIT[name]()
+    if haskey(EXPLICIT, name)
+        return EXPLICIT[name]()
     elseif haskey(INTERPRETED, name)
-        INTERPRETED[name](; interpretation)
+        return INTERPRETED[name](; interpretation)
     elseif haskey(IMPLICIT, name)
-        IMPLICIT[name](; NO_AUTODIFF..., nlsolve = newton(newton_tolerance), weight...)
+        return IMPLICIT[name](;
+            NO_AUTODIFF..., nlsolve = newton(newton_tolerance), weight...)
     elseif name == "ImplicitRKMil"
-        ImplicitRKMil(; NO_AUTODIFF..., nlsolve = newton(newton_tolerance), interpretation,
-            weight...)
-    else
-        throw(ArgumentError("no stochastic method $name; there are " *
-                            join(HybridNDS.stochastic_method_names(), ", ")))
+        return ImplicitRKMil(; NO_AUTODIFF..., nlsolve = newton(newton_tolerance),
+            interpretation, weight...)
     end
-    return StochasticMethod(algorithm, drawn_numbers(algorithm))
+    throw(ArgumentError("no stochastic method $name; there are " *
+                        join(HybridNDS.stochastic_method_names(), ", ")))
 end
 
 function newton(tolerance)
@@ -48,12 +47,9 @@ function newton(tolerance)
     return NLNewton(; κ = something(tolerance, NEWTON_TOLERANCE), max_iter = iterations)
 end
 
-# Methods that want random numbers of their own for matrix noise; for others Z is the
-# Lévy area.
-drawn_numbers(algorithm) = nothing
-function drawn_numbers(algorithm::Union{PL1WM, RKMilGeneral})
-    return (motions, step) -> length(StochasticDiffEqCore._z_prototype(
-        algorithm, zeros(motions), true, step))
+function HybridNDS.drawn_numbers(algorithm::Union{PL1WM, RKMilGeneral}, motions, step)
+    return length(
+        StochasticDiffEqCore._z_prototype(algorithm, zeros(motions), true, step))
 end
 
 HybridNDS.stochastic_version() = string(pkgversion(StochasticDiffEq))

@@ -30,11 +30,10 @@
     function ready(parts, diffusion, columns)
         matrix = columns > 0
         model = HybridNDS.stochastic_model(Float64, parts..., diffusion, matrix)
-        prepared = HybridNDS.PreparedStochastic(Float64, model, 2, 2, 2, columns)
+        prepared = HybridNDS.Prepared(Float64, model, 2, 2, 2, columns)
         prepared.start .= (1.0, 2.0)
         prepared.parameters .= (1.0, 1000.0)
-        HybridNDS.resize_path!(prepared, 8, true)
-        prepared.grid .= range(0.0, 1e-3, 9)
+        HybridNDS.resize_path!(prepared, 8, true).grid .= range(0.0, 1e-3, 9)
         return prepared
     end
     vector_methods = ("EM", "EulerHeun", "ISSEM", "ImplicitEM", "RKMil", "SOSRA", "SOSRI",
@@ -48,11 +47,11 @@
             prepared = ready(parts, HybridNDS.Lowered(kernel, (), ()), columns)
             for name in names
                 method = HybridNDS.stochastic_method(name, false, 1e-6)
-                HybridNDS.solve_stochastic!(prepared, method, 0.0, 1e-3, 0.0, 0.0, 0.0,
-                    HybridNDS.KEEP_STEPS, 1000, 0)
+                HybridNDS.solve!(prepared, method, 0.0, 1e-3, 0.0, 0.0, 0.0,
+                    HybridNDS.KEEP_STEPS, 1000)
                 name in ("SOSRI", "SRA1", "RKMil") || continue
-                HybridNDS.solve_stochastic!(prepared, method, 0.0, 1e-3, 1e-1, 1e-1, 0.0,
-                    HybridNDS.KEEP_END, 1000, 0)
+                HybridNDS.solve!(prepared, method, 0.0, 1e-3, 1e-1, 1e-1, 0.0,
+                    HybridNDS.KEEP_END, 1000)
             end
         end
     end

@@ -7,8 +7,8 @@ module Ensembles
 using PrecompileTools: @compile_workload, @setup_workload
 using SIMD: SIMD, Vec, vifelse
 using StaticArrays: SVector
-using ..HybridNDS: HybridNDS, LoweredCode, PreparedStochastic, Watch, poll!, resize_path!,
-                   resize_times!, solve_stochastic!
+using ..HybridNDS: HybridNDS, LoweredCode, Prepared, Watch, poll!, resize_path!,
+                   resize_times!, solve!
 using ..LoweredCode: choose
 
 # The same on every machine, so that results are. Two registers of the widest kind: what

@@ -4,7 +4,7 @@
 """
     Settings(t1, rtol, atol, dt, max_steps)
 
-Of every solve; see [`HybridNDS.solve_stochastic!`](@ref).
+Of every solve; see [`HybridNDS.solve!`](@ref).
 """
 struct Settings
     t1::Float64
@@ -23,7 +23,7 @@ parameters; `run.outcomes` and `run.ends` get the code of each outcome and the t
 which the solve ended. Functions of the host must not be among those of the problem
 where there is more than one thread.
 """
-function run_solves!(run::EnsembleRun{T}, prepared::PreparedStochastic{T}, method,
+function run_solves!(run::EnsembleRun{T}, prepared::Prepared{T}, method,
         settings::Settings, threads::Integer, report = nothing) where {T}
     run.stop[] = false
     run.next[] = run.done[] = 0
@@ -34,10 +34,11 @@ function run_solves!(run::EnsembleRun{T}, prepared::PreparedStochastic{T}, metho
     return watch.interrupted
 end
 
-function solve_off!(run::EnsembleRun{T}, prepared::PreparedStochastic{T}, method,
+function solve_off!(run::EnsembleRun{T}, prepared::Prepared{T}, method,
         settings::Settings, watch) where {T}
     own = worker_copy(prepared, run)
     m, steps = run.motions, run.steps
+    path = own.path
     noise = Vector{Vec{LANES, T}}(undef, m * steps + 2)
     areas = similar(noise)
     total = length(run.indices)
@@ -50,21 +51,21 @@ function solve_off!(run::EnsembleRun{T}, prepared::PreparedStochastic{T}, method
         numbers = Words(map(k -> run.indices[k] % UInt64, places))
         draw!(noise, run, 0, steps, numbers, UInt64(0), run.increments,
             sqrt(run.h), places)
-        if !isempty(own.areas)
+        if !isempty(path.areas)
             draw!(areas, run, 0, steps, numbers, UInt64(1), run.areas,
                 sqrt(run.h / 12), places)
         end
         for lane in 1:count
             run.stop[] && return nothing
             place = first + lane
-            for k in eachindex(own.increments)
-                own.increments[k] = noise[k][lane]
-                isempty(own.areas) || (own.areas[k] = areas[k][lane])
+            for k in eachindex(path.increments)
+                path.increments[k] = noise[k][lane]
+                isempty(path.areas) || (path.areas[k] = areas[k][lane])
             end
             own.start .= size(run.starts, 2) > 0 ? view(run.starts, :, place) : run.start
-            solve_stochastic!(own, method, run.t0, settings.t1, settings.rtol,
-                settings.atol, settings.dt, HybridNDS.KEEP_TIMES, settings.max_steps,
-                own_seed(run, numbers[lane]))
+            path.seed = own_seed(run, numbers[lane])
+            solve!(own, method, run.t0, settings.t1, settings.rtol, settings.atol,
+                settings.dt, HybridNDS.KEEP_TIMES, settings.max_steps)
             keep_solve!(run, own, place)
             Threads.atomic_add!(run.done, 1)
             watch === nothing || attend!(watch, run)
@@ -74,15 +75,15 @@ function solve_off!(run::EnsembleRun{T}, prepared::PreparedStochastic{T}, method
 end
 
 # A problem of its own for each worker: solves write to it.
-function worker_copy(prepared::PreparedStochastic{T}, run::EnsembleRun{T}) where {T}
-    columns = prepared.rate === nothing ? 0 : size(prepared.rate, 2)
-    own = PreparedStochastic(T, prepared.model, run.states, length(prepared.parameters),
-        run.motions, columns)
+function worker_copy(prepared::Prepared{T}, run::EnsembleRun{T}) where {T}
+    rate = prepared.path.rate
+    own = Prepared(T, prepared.model, run.states, length(prepared.parameters),
+        run.motions, rate === nothing ? 0 : size(rate, 2))
     copyto!(own.parameters, prepared.parameters)
-    resize_path!(own, run.steps, run.with_areas)
-    own.grid .= run.t0 .+ run.h .* (0:run.steps)
-    own.grid[end] = run.t1
-    resize_times!(own, length(run.save_steps)) .= own.grid[run.save_steps .+ 1]
+    grid = resize_path!(own, run.steps, run.with_areas).grid
+    grid .= run.t0 .+ run.h .* (0:run.steps)
+    grid[end] = run.t1
+    resize_times!(own, length(run.save_steps)) .= grid[run.save_steps .+ 1]
     return own
 end
 
@@ -92,9 +93,9 @@ function own_seed(run::EnsembleRun, number::UInt64)
     return words[1] | words[2] << 32
 end
 
-function keep_solve!(run::EnsembleRun{T}, own::PreparedStochastic{T}, place::Int) where {T}
-    run.outcomes[place] = own.report[1]
-    own.report[1] == HybridNDS.INTERRUPTED && (run.stop[] = true)
+function keep_solve!(run::EnsembleRun{T}, own::Prepared{T}, place::Int) where {T}
+    run.outcomes[place] = Int(own.report.outcome)
+    own.report.outcome == HybridNDS.INTERRUPTED && (run.stop[] = true)
     run.ends[place] = own.kept_times[end]
     # The last column is where the solve ended, asked for or not.
     kept = size(own.kept_states, 2) - 1

@@ -10,10 +10,10 @@ using PrecompileTools: @compile_workload, @setup_workload
 using Random: Random, Xoshiro
 using SciMLBase: SciMLBase
 using ..Ensembles: LANES, Words, normal_pair
-using ..HybridNDS: HybridNDS, INTERRUPTED, KEEP_END, Prepared, PreparedStochastic, SILENT,
-                   StepCheck, SUCCESS, UNSTABLE, VectorFunction, Watch, absolute, address,
-                   correct_stage_times!, outcome, poll!, resize_path!, solve_stochastic!,
-                   stage_floor, stage_tolerance
+using ..HybridNDS: HybridNDS, INTERRUPTED, KEEP_END, Outcome, Prepared, Report, SILENT,
+                   StepCheck, SUCCESS, UNSTABLE, VectorFunction, Watch, absolute,
+                   correct_stage_times!, outcome, poll!, resize_path!, solve!, stage_floor,
+                   stage_tolerance
 
 include("turning.jl")
 include("increments.jl")

@@ -11,7 +11,7 @@ mutable struct StepMap{T}
     const f::VectorFunction{T}
     const start::Vector{T}
     const parameters::Vector{T}
-    const report::Vector{Int}
+    const report::Report
     const motions::Int
     increments::Matrix{T}
     growth::Union{Nothing, Growth{T}}
@@ -19,7 +19,7 @@ end
 function StepMap(::Type{T}, f, states::Integer, parameters::Integer,
         motions::Integer) where {T}
     return StepMap{T}(VectorFunction{T}(f), zeros(T, states), zeros(T, parameters),
-        zeros(Int, 11), motions, zeros(T, motions, 0), nothing)
+        Report(), motions, zeros(T, motions, 0), nothing)
 end
 
 """

@@ -47,7 +47,7 @@ mutable struct Growth{T}
     const logs::Matrix{T}
     done::Int
     steps::Int
-    code::Int
+    code::Outcome
 end
 function Growth{T}(count::Int, intervals::Int) where {T}
     return Growth{T}(Matrix{T}(undef, count, intervals), 0, 0, SUCCESS)
@@ -67,14 +67,12 @@ end
 """
     report!(report, growth)
 
-Tell the host: the outcome's code, steps, intervals that were begun and ended, and where
-their logarithms are.
+Tell the host: the outcome, steps, how many intervals were begun and ended, and where
+their logarithms are, in place of states.
 """
-function report!(report::Vector{Int}, growth::Growth)
-    report[1] = growth.code
-    report[3] = growth.steps
-    report[9] = growth.done
-    report[10] = address(growth.logs)
+function report!(report::Report, growth::Growth)
+    report.outcome, report.steps = growth.code, growth.steps
+    report.count, report.states = growth.done, pointer(growth.logs)
     return nothing
 end
 
