@@ -31,7 +31,8 @@ from ._files import (
 )
 from ._forward_mode import (
     ForwardField as ForwardField,
-    has_forward_rule as has_forward_rule,
+    NoDerivativeError as NoDerivativeError,
+    forward_rule as forward_rule,
     takes_tangents as takes_tangents,
     with_forward_rule as with_forward_rule,
 )

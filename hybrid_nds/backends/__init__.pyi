@@ -1,4 +1,4 @@
-from ._diagnosis import diagnosed as diagnosed
+from ._diagnosis import diagnosed as diagnosed, where_not_finite as where_not_finite
 from ._failure import (
     failure_text as failure_text,
     has_steady_state as has_steady_state,

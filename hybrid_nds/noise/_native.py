@@ -16,7 +16,14 @@ from jaxtyping import Array, PRNGKeyArray, UInt32
 from .._core import check_key, is_concrete
 from ._path import AREAS, Blocks, LevyArea, grid_times
 from ._stored import StoredPath, blocks_of
-from ._threefry import bits, drawing, is_counter_based, normals, words_of
+from ._threefry import (
+    bits,
+    drawing,
+    is_counter_based,
+    normals,
+    threefry_key,
+    words_of,
+)
 
 
 class NativePath(diffrax.AbstractBrownianPath):
@@ -56,7 +63,7 @@ class NativePath(diffrax.AbstractBrownianPath):
         *,
         dtype: Any = None,
     ):
-        key = check_key("NativePath", key, traced=True)
+        key = threefry_key(check_key("NativePath", key, traced=True))
         for name, count in (("dimension", dimension), ("steps", steps)):
             whole = isinstance(count, int | np.integer) and not isinstance(count, bool)
             if not whole or count < 1:

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from .._core import check_key, is_concrete, require_real_scalar
-from ._threefry import Words, is_counter_based, words_of
+from ._threefry import Words, is_counter_based, threefry_key, words_of
 from ._tree import Intervals, halves, whole_span
 
 LevyArea = Literal["none", "space-time", "space-time-time"]
@@ -55,7 +55,8 @@ class BrownianPath(diffrax.AbstractBrownianPath):
 
     **Arguments:**
 
-    - `key`: a JAX random key.
+    - `key`: a JAX random key; one of another generator than Threefry stands for a
+        Threefry key made of its bits.
     - `shape`: how many Brownian motions, `m` or `(m,)`.
     - `t0`, `t1`: the span, finite, `t1 > t0`.
     - `dt`: the step of the grid, which must divide the span.
@@ -87,7 +88,7 @@ class BrownianPath(diffrax.AbstractBrownianPath):
         *,
         dtype: Any = None,
     ):
-        key = check_key("BrownianPath", key, traced=True)
+        key = threefry_key(check_key("BrownianPath", key, traced=True))
         for name, value in (("t0", t0), ("t1", t1), ("dt", dt)):
             require_real_scalar(f"BrownianPath: `{name}`", value)
             if not is_concrete(value):

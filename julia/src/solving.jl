@@ -207,9 +207,14 @@ function run!(prepared::Prepared, integrator, keep::Keep, watch::Watch)
     statistics!(report, solution.stats)
     asked = keep in (KEEP_TIMES, KEEP_STOPS, KEEP_STEPS)
     keep!(prepared, asked ? length(solution.t) : 0, solution, integrator.t, state)
-    prepared.message = report.outcome == SUCCESS ? "" : string(solution.retcode)
+    prepared.message = message(report.outcome, solution.retcode)
     prepared.solution = keep == KEEP_DENSE ? solution : nothing
     return nothing
+end
+
+function message(code::Outcome, retcode)
+    code == SUCCESS && return ""
+    return string(code == UNSTABLE ? ReturnCode.Unstable : retcode)
 end
 
 function keep!(prepared::Prepared{T}, count::Int, solution, t, u) where {T}
