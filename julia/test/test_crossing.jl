@@ -90,7 +90,7 @@ end
     batch = (batch[1], map(x -> reshape(x, :, 1), batch[2:4])..., zeros(0, 1), zeros(0, 1))
     @test Buffers.solve(number(solve), batch, found) == 0
     counts = found[5]
-    @test counts[1, :] == Int[HybridNDS.FAILURE, HybridNDS.SUCCESS]
+    @test HybridNDS.Outcome.(counts[1, :]) == [HybridNDS.FAILURE, HybridNDS.SUCCESS]
     @test HybridNDS.failure_words(counts[end, 1]) == "ErrorException\nno such state"
     # It ended where it began.
     @test found[3] == [0.0, 2.0] && found[4] == [2.0 1.0; 1.0 1.0]
@@ -147,4 +147,33 @@ end
         HybridNDS.watch_interrupts(-1)
         HybridNDS.take_signals!()
     end
+end
+
+@testset "solves of a size that only they know" begin
+    given = collect(Vector{Float64}, operands(; times = Float64[]))
+    direct = Models.prepared()
+    for (keep, count) in ((HybridNDS.KEEP_STEPS, nothing), (HybridNDS.KEEP_DENSE, 1))
+        solve!(direct, algorithm("Tsit5"), 0, 2, 1e-8, 1e-8, 0, keep, 10^5)
+        kept = HybridNDS.kept_solve(shared(; keep), given...)
+        length_of = HybridNDS.kept_length(kept)
+        @test length_of == something(count, direct.report.accepted + 2)
+        times, states = zeros(length_of), zeros(2, length_of)
+        counts = zeros(Int, HybridNDS.COUNTS)
+        GC.@preserve times states counts HybridNDS.copy_kept!(kept,
+            map(array -> Int(pointer(array)), (times, states, counts))...)
+        @test times == direct.kept_times
+        @test states == direct.kept_states
+        @test counts[1:4] == [0, -1, direct.report.steps, direct.report.accepted]
+        if keep == HybridNDS.KEEP_DENSE
+            between = zeros(2, 2)
+            GC.@preserve between HybridNDS.interpolate_kept!(
+                kept, [0.5, 1.0], Int(pointer(between)))
+            @test between == HybridNDS.interpolate(direct.solution, [0.5, 1.0])
+            @test between≈hcat(Models.exact(0.5), Models.exact(1.0)) atol=1e-6
+        end
+    end
+    # A failure has its words, as in a batch.
+    kept = HybridNDS.kept_solve(shared(; keep = HybridNDS.KEEP_STEPS, steps = 3), given...)
+    @test HybridNDS.Outcome(kept.counts[1]) == HybridNDS.MAX_STEPS
+    @test HybridNDS.failure_words(kept.counts[end]) == "\nMaxIters"
 end

@@ -237,6 +237,22 @@ def test_mass_matrices_make_algebraic_equations(julia):
     np.testing.assert_allclose(end(jnp.asarray(factors)), exact, atol=1e-6)
 
 
+def test_traced_tolerances_reach_the_stages_of_radau_methods(julia):
+    # y' = -y, 0 = z³ - y: z = exp(-t/3).
+    problem = ODEProblem(
+        lambda t, u, args: jnp.stack([-u[0], u[1] ** 3 - u[0]]),
+        jnp.ones(2),
+        *(0.0, 1.0),
+        mass_matrix=np.diag([1.0, 0.0]),
+    )
+    end = lambda rtol: solve(problem, "julia", solver="RadauIIA5", rtol=rtol).ys[0]
+    found = jax.jit(jax.vmap(end))(jnp.array([1e-5, 1e-10]))
+    for row, rtol in zip(found, (1e-5, 1e-10), strict=True):
+        assert np.array_equal(row, end(rtol))
+        # Some tens of steps of that tolerance.
+        np.testing.assert_allclose(row, np.exp([-1.0, -1 / 3]), rtol=100 * rtol)
+
+
 def test_another_mass_matrix_is_another_solve(julia):
     field = lambda t, u, args: jnp.stack([args * u[1], u[0]])
     start = jnp.array([1.0, 1.0])

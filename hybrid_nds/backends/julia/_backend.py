@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import functools
 import warnings
-from typing import Any
-
-import numpy as np
-from jaxtyping import PyTree
 
 from ... import runtime
 from ..._core import LRU, is_concrete, precision_of
@@ -19,7 +15,8 @@ from .._protocol import Plan
 from .._tolerances import recorded_tolerance
 from ._checks import check
 from ._crossing import crosses, crossing
-from ._plain import Once, PlainSolve
+from ._dense import JuliaDense
+from ._plain import Once, PlainSolve, UnsizedSolve
 from ._prepared import Approach, PreparedProblem, RawResult
 from ._ready import Versions, load, method_of, ready_as
 from ._report import failure_message, reporting
@@ -68,7 +65,8 @@ class JuliaBackend:
             )
             if traced:
                 return Once(options, lambda _: prepared.within_trace(provenance))
-            return PlainSolve(prepared, provenance)
+            sized = not isinstance(options.saveat, str)
+            return (PlainSolve if sized else UnsizedSolve)(prepared, provenance)
         return Once(
             options,
             lambda problem: _through_juliacall(
@@ -97,7 +95,7 @@ def _through_juliacall(
     *,
     step_to_saveat: bool,
 ) -> Solution:
-    """Solve where Python runs during the solve, or results are of no known size."""
+    """Solve where Python runs during the solve."""
     solve = ready_as(problem, options, method, approach)
     with reporting(problem, options) as report:
         raw = solve.prepared.solve(
@@ -119,10 +117,20 @@ def _through_juliacall(
         outcome=outcome_of(raw.code),
         event_index=raw.event if options.event else None,
         provenance=provenance,
-        interpolation=JuliaDense(solve.session, solve.prepared, raw) if dense else None,
+        interpolation=_dense(solve.prepared, raw) if dense else None,
         end_time=end_time,
         end_state=layout.unflatten(raw.ends[0]),
         message=failure_message(words, raw.code, raw.stats, end_time, problem.kind),
+    )
+
+
+def _dense(prepared: PreparedProblem, raw: RawResult) -> JuliaDense:
+    solution, leaves = prepared.solution, prepared.callback_leaves
+    return JuliaDense(
+        lambda times: prepared.interpolate(solution, times, leaves),
+        prepared.layout,
+        prepared.dtype,
+        (raw.start_time, float(raw.end_times[0])),
     )
 
 
@@ -143,35 +151,3 @@ def _answer(problem: Problem, options: Options) -> tuple[Reply, str]:
 
 def _versions(kind: Kind) -> Versions:
     return load(runtime.session(), kind)
-
-
-class JuliaDense:
-    """Julia's dense output, held to the span that was solved."""
-
-    def __init__(
-        self, session: runtime.Session, prepared: PreparedProblem, raw: RawResult
-    ):
-        self._session = session
-        self._prepared = prepared
-        self._solution = prepared.solution
-        self._weights = prepared.callback_leaves
-        self.span = float(raw.start_time), float(raw.end_times[0])
-
-    def __call__(self, t: Any) -> PyTree[np.ndarray]:
-        if not is_concrete(t):
-            raise TypeError(
-                "Solution.evaluate: `t` must be a concrete number: the Julia backend "
-                "cannot be traced by JAX."
-            )
-        times = np.asarray(t, self._prepared.dtype)
-        low, high = sorted(self.span)
-        outside = times[(times < low) | (times > high) | np.isnan(times)]
-        if outside.size:
-            raise ValueError(
-                "Solution.evaluate: `t` must lie within the solved span from "
-                f"{low} to {high}, got {float(outside.flat[0])}."
-            )
-        states = self._prepared.interpolate(
-            self._solution, times.reshape(-1), self._weights
-        )
-        return self._prepared.layout.unflatten(states.reshape(*times.shape, -1))

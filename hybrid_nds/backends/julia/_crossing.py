@@ -95,10 +95,11 @@ class Crossing:
         step = options.dt if adaptive or not path else None
         span = [problem.t0, problem.t1, options.rtol, step]
         none = np.zeros(0, dtype)
+        saved = not (options.saveat is None or isinstance(options.saveat, str))
         operands = [
             concatenated([_number(x, dtype) for x in span], dtype),
             _number(options.atol, dtype),
-            none if options.saveat is None else options.saveat,
+            options.saveat if saved else none,
             concatenated(self._event_parameters(), dtype),
         ]
         if not path:
@@ -195,7 +196,9 @@ def crossing(
     context = context_of(session)
     algorithm = algorithm_of(session, problem, options, method)
     keep = KEEP["end"]
-    if options.saveat is not None:
+    if isinstance(options.saveat, str):
+        keep = KEEP[options.saveat]
+    elif options.saveat is not None:
         keep = KEEP["stops" if step_to_saveat else "times"]
     steps = options.max_steps
     if steps is None:
@@ -300,10 +303,6 @@ def _number(value: Any, dtype: np.dtype) -> Any:
 
 
 def crosses(options: Options, approach: Approach) -> bool:
-    """Whether a plain solve takes the crossing, or juliacall: where its results are
-    not of a known size, or Python runs during the solve."""
-    return (
-        approach.way == "lowered"
-        and not isinstance(options.saveat, str)
-        and not options.progress
-    )
+    """Whether a plain solve takes the crossing, or juliacall: where Python runs during
+    the solve."""
+    return approach.way == "lowered" and not options.progress

@@ -95,7 +95,7 @@ class SharedSolve:
     def __init__(self, session: Session, reference: Reference):
         self.number = reference.number
         # Kept for as long as this object, which compiled programs hold.
-        self._reference = reference
+        self.reference = reference
         self._session = session
         self._own = threading.local()
 
