@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ._fixtures import KINDS, Fixture, read_fixture
-from ._folders import find_folder, fixtures_root as fixtures_root
-from ._sde_fixtures import StochasticFixture, read_stochastic_fixture
-from ._specification import Table, read_toml
+from .._fixtures import KINDS, Fixture, read_fixture
+from .._sde_fixtures import StochasticFixture, read_stochastic_fixture
+from .._specification import Table, read_toml
+from ._folders import find_folder
 
 
 def load_fixture(name_or_path: str | Path) -> Fixture | StochasticFixture:
