@@ -228,6 +228,7 @@ def diffsol(case: Case, solver: str) -> Solver:
     def at(rtol: float) -> Callable[[], np.ndarray | None]:
         atol = absolute(case, rtol)
         run = jax.jit(
+            # Its default first step of 1 leaves the start of stiff problems unresolved.
             lambda p: problem.solve(
                 p, ends, ode_solver=solver, h0=1e-6, rtol=rtol, atol=atol
             )
@@ -262,7 +263,9 @@ def contenders(case: Case) -> Iterator[tuple[str, str, Solver]]:
     except ImportError:
         return
     if case.tuples is not None:
-        for solver in ("bdf", "esdirk34", "tr_bdf2", "tsit45"):
+        # Explicit steps on a stiff problem would take hours.
+        smooth = ("tsit45",) if "Tsit5" in case.julia else ()
+        for solver in ("bdf", "esdirk34", "tr_bdf2", *smooth):
             yield "diffsol-jax, compiled", solver, diffsol(case, solver)
 
 
@@ -288,7 +291,7 @@ def measured(
         try:
             state = solve()
         except Exception as error:
-            reason = f"fails: {str(error).splitlines()[0][:60]}"
+            reason = f"fails: {str(error).splitlines()[0][:80]}"
             continue
         if state is None or not np.all(np.isfinite(state)):
             continue

@@ -165,13 +165,14 @@ def test_what_needs_the_main_thread_says_so(julia):
         one = jnp.array(1.0)
         problem = hybrid_nds.ODEProblem(field, jnp.ones(2), 0.0, 2.0, args=one)
         key = jax.random.key(0)
+        noisy = hybrid_nds.SDEProblem(
+            lambda t, y, args: -y, lambda t, y, args: jnp.ones(2), jnp.ones(2), 0.0, 1.0
+        )
         calls = [
             lambda: hybrid_nds.solve(problem, "julia", rhs="callback"),
             lambda: hybrid_nds.solve(problem, "julia", progress=True),
-            lambda: hybrid_nds.ensemble(
-                problem, 3, key=key, backend="julia", initial=lambda key: jnp.ones(2)
-            ),
-            lambda: hybrid_nds.lyapunov_spectrum(
+            lambda: hybrid_nds.ensemble(noisy, 3, key=key, backend="julia", dt=0.1),
+            lambda: hybrid_nds.stability.lyapunov_spectrum(
                 problem, backend="julia", interval=0.5, transient=1.0, time=10.0
             ),
         ]
