@@ -13,6 +13,8 @@ from jaxtyping import PRNGKeyArray
 from .._core import is_concrete
 from ..backends import (
     Backend,
+    Options,
+    PlanningBackend,
     check_options,
     check_rest,
     diagnosed,
@@ -28,7 +30,8 @@ from ..problems import (
     check_kind,
     forward_mode_named,
 )
-from ..solution import Solution, SolveError, outcome_name
+from ..solution import SUCCESS, Solution, SolveError, outcome_name, outcome_of
+from ._repeats import Repeats
 
 # A backend is imported when it is first asked for: importing hybrid_nds never
 # touches Julia.
@@ -163,6 +166,12 @@ def solve(
     transformation a failure surfaces when the compiled function runs, as the
     `RuntimeError` of `equinox.error_if`.
     """
+    given = (
+        *(backend, solver, rtol, atol, dt, key, path, paths, saveat, adjoint, event),
+        *(max_steps, progress, throw, *extra.items()),
+    )
+    if (known := _REPEATS.find(problem, given)) is not None:
+        return _finished(known(problem), problem, known.options)
     stack = get_backend(backend)
     check_kind("solve", problem)
     shared: dict[str, Any] = {
@@ -186,12 +195,32 @@ def solve(
     adaptive = dt is None or rtol is not None or atol is not None
     with forward_mode_named(problem, name, adjoint, adaptive):
         options = check_options(problem, name, **shared)
-        solution = stack.solve(problem, options)
+        if not isinstance(stack, PlanningBackend):
+            solution = stack.solve(problem, options)
+            raised = stack.raises_when_run(problem, options)
+        else:
+            plan = stack.plan(problem, options)
+            solution = plan(problem)
+            raised = not plan.repeatable and stack.raises_when_run(problem, options)
+            if plan.repeatable:
+                _REPEATS.keep(problem, given, plan)
+    return _finished(solution, problem, options, raised=raised)
+
+
+_REPEATS = Repeats()
+_SUCCESS = outcome_of(SUCCESS)
+
+
+def _finished(
+    solution: Solution, problem: Problem, options: Options, *, raised: bool = False
+) -> Solution:
+    """A solution with the cause of a failure, or that failure raised."""
+    if solution.outcome is _SUCCESS and options.event is None:
+        return solution
     solution = diagnosed(solution, problem)
     check_rest(solution, problem, options.event)
-    if not throw:
+    if not options.throw:
         return solution
-    raised = stack.raises_when_run(problem, options)
     return raise_on_failure(solution, problem, options.event, raised=raised)
 
 

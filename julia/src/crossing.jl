@@ -164,22 +164,28 @@ function trajectory!(batch::Batch{T}, lane::Lane{T}, index::Int) where {T}
             abandon!(batch, prepared, index, INTERRUPTED, Failure("", ""))
             return nothing
         end
-        load!(prepared.start, batch, START, index)
-        load!(prepared.parameters, batch, PARAMETERS, index)
-        load_times!(prepared, batch, index)
-        begin_record!(batch, prepared, index)
-        place = pointer_of(batch, EVENTS, index)
-        for parameters in lane.events
-            GC.@preserve parameters unsafe_copyto!(
-                pointer(parameters), place, length(parameters))
-            place += sizeof(parameters)
-        end
+        load_lane!(batch, lane, index)
         solve_lane!(batch, prepared, index, watch)
         store!(batch, prepared, index)
     catch error
         kind = string(nameof(typeof(error)))
         words = sprint(showerror, error)
         abandon!(batch, prepared, index, FAILURE, Failure(kind, words))
+    end
+    return nothing
+end
+
+function load_lane!(batch::Batch, lane::Lane, index::Int)
+    prepared = lane.prepared
+    load!(prepared.start, batch, START, index)
+    load!(prepared.parameters, batch, PARAMETERS, index)
+    load_times!(prepared, batch, index)
+    begin_record!(batch, prepared, index)
+    place = pointer_of(batch, EVENTS, index)
+    for parameters in lane.events
+        GC.@preserve parameters unsafe_copyto!(
+            pointer(parameters), place, length(parameters))
+        place += sizeof(parameters)
     end
     return nothing
 end

@@ -96,37 +96,43 @@ The end of the solve is always the last column of the states kept.
 function solve!(prepared::Prepared{T}, algorithm, t0::Real, t1::Real, rtol::Real,
         atol::Union{Real, AbstractVector}, dt::Real, keep::Keep, max_steps::Integer,
         report = nothing) where {T}
-    watch, path, span = Watch(report), prepared.path, (T(t0), T(t1))
-    fixed = rtol == 0 && iszero(atol)
     prepared.fired[] = -1
+    solve_until!(prepared, prepared.callback, adapted(algorithm, prepared, T(rtol)),
+        (T(t0), T(t1)), T(rtol), atol, T(dt), keep, Int(max_steps), Watch(report))
+    return nothing
+end
+
+# Behind a barrier: the compiler sees the type of the callback.
+function solve_until!(prepared::Prepared{T}, callback, algorithm, span, rtol::T, atol,
+        dt::T, keep::Keep, max_steps::Int, watch::Watch) where {T}
+    path, fixed = prepared.path, rtol == 0 && iszero(atol)
     problem = sciml_problem(prepared, path, algorithm, span, fixed)
     saveat = keep in (KEEP_TIMES, KEEP_STOPS) ? copy(prepared.times) : T[]
     stops = keep == KEEP_STOPS || path !== nothing ? saveat : T[]
-    settings = (; callback = prepared.callback, maxiters = Int(max_steps),
-        unstable_check = StepCheck(watch), saveat,
+    settings = (; callback, maxiters = max_steps, unstable_check = StepCheck(watch), saveat,
         save_everystep = keep in (KEEP_STEPS, KEEP_DENSE), dense = keep == KEEP_DENSE,
         verbose = SILENT)
     try
         # One call an option set, so that the compiler sees the types of each.
         integrator = if fixed
             # The tolerances are those of Newton's iteration.
-            step = step_length(path, T(dt))
+            step = step_length(path, dt)
             SciMLBase.init(problem, algorithm; settings..., adaptive = false,
                 fixed_steps(path, step, stops)..., reltol = stage_tolerance(T),
                 abstol = stage_floor(problem, step))
         elseif path === nothing && dt == 0
             SciMLBase.init(problem, algorithm; settings..., tstops = stops,
-                reltol = T(rtol), abstol = absolute(prepared, atol))
+                reltol = rtol, abstol = absolute(prepared, atol))
         else
             SciMLBase.init(problem, algorithm; settings..., adaptive = true,
-                first_step(path, T(dt), span, stops)..., reltol = T(rtol),
+                first_step(path, dt, span, stops)..., reltol = rtol,
                 abstol = absolute(prepared, atol))
         end
         correct_stage_times!(integrator, algorithm)
         run!(prepared, integrator, keep, watch)
     catch error
         error isa SciMLBase.CheckInitFailureError || rethrow()
-        inconsistent!(prepared, T(t0), error)
+        inconsistent!(prepared, span[1], error)
     end
     return nothing
 end

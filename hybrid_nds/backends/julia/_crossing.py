@@ -18,7 +18,6 @@ from ...methods import Method
 from ...problems import Event, ODEProblem, Problem, SDEProblem, forward_problem
 from ...solution import (
     OUTCOME_NAMES,
-    SUCCESS,
     SUCCESSES,
     Provenance,
     Solution,
@@ -38,7 +37,7 @@ from ._payload import (
     path_increments,
     weights_vector,
 )
-from ._prepared import Approach, RawResult, StateLayout, parameter_count
+from ._prepared import Approach, StateLayout, parameter_count
 from ._ready import algorithm_of
 from ._shared import SharedSolve
 from ._traced import is_traced
@@ -59,53 +58,16 @@ class Crossing:
     options: Options
     shared: SharedSolve
 
-    def plainly(self) -> tuple[RawResult, str]:
-        """Solve now.
-
-        **Returns:** the result, and the solver's own words on a failure.
-
-        **Raises:** `JuliaExecutionError` for a Julia exception.
-        """
-        problem, weights = self.problem, _weights(self.problem)
-        others = self._others()
-        shapes = (
-            problem.dimension,
-            parameter_count(weights),
-            *(np.size(x) for x in others),
-        )
-        memory = self.shared.memory(problem, weights, shapes)
-        memory.fill(problem, weights, others)
-        times, states, end_time, end_state, counts = self.shared.solve(memory)
-        code, event, *stats, ticket = counts.tolist()
-        words = ""
-        if code not in SUCCESSES:
-            text = self.session.bridge.text("failure_words", ticket)
-            kind, words = text.split("\n", 1)
-            if kind:
-                raise runtime.execution_error(text)
-        reached = times.size if code == SUCCESS else int(np.isfinite(times).sum())
-        raw = RawResult(
-            code=code,
-            event=event,
-            stats=dict(zip(STATS, stats, strict=True)),
-            start_time=float(problem.t0),
-            times=times[:reached].copy(),
-            states=states[:reached].copy(),
-            end_times=end_time.reshape(1).copy(),
-            ends=end_state.reshape(1, -1).copy(),
-        )
-        return raw, words
-
     def within_trace(self, provenance: Provenance) -> Solution:
         """Solve when the traced program runs.
 
         **Arguments:** what to say of the solution's origin.
         """
         problem, options = self.problem, self.options
-        functions = _weights(problem)[0]
+        functions = weights_of(problem)[0]
         operands = [flat_state(problem), weights_vector(problem, functions)]
         times, states, end_time, end_state, counts = call_shared(
-            self.shared, [*operands, *self._others()]
+            self.shared, [*operands, *self.others()]
         )
         if options.throw:
             times, states, end_state = self._checked(
@@ -124,7 +86,7 @@ class Crossing:
             end_state=layout.unflatten(end_state),
         )
 
-    def _others(self) -> list[Any]:
+    def others(self) -> list[Any]:
         """The operands behind state and weights, each of one axis."""
         problem, options = self.problem, self.options
         dtype = problem.dtype
@@ -134,10 +96,11 @@ class Crossing:
         step = options.dt if adaptive or not path else None
         span = [problem.t0, problem.t1, options.rtol, step]
         none = np.zeros(0, dtype)
+        saved = not (options.saveat is None or isinstance(options.saveat, str))
         operands = [
             concatenated([_number(x, dtype) for x in span], dtype),
             _number(options.atol, dtype),
-            none if options.saveat is None else options.saveat,
+            options.saveat if saved else none,
             concatenated(self._event_parameters(), dtype),
         ]
         if not path:
@@ -235,7 +198,9 @@ def crossing(
     context = context_of(session)
     algorithm = algorithm_of(session, problem, options, method)
     keep = KEEP["end"]
-    if options.saveat is not None:
+    if isinstance(options.saveat, str):
+        keep = KEEP[options.saveat]
+    elif options.saveat is not None:
         keep = KEEP["stops" if step_to_saveat else "times"]
     steps = options.max_steps
     if steps is None:
@@ -265,7 +230,7 @@ def crossing(
                 context.functions,
                 problem,
                 events,
-                parameter_count(_weights(problem)),
+                parameter_count(weights_of(problem)),
                 algorithm,
                 recording,
                 capacity,
@@ -291,7 +256,7 @@ def _shared(
     bridge, name, n = session.bridge, problem.dtype.name, problem.dimension
     context = context_of(session)
     key = structure()
-    count = parameter_count(_weights(problem))
+    count = parameter_count(weights_of(problem))
     with explaining_traced_values():
         model = context.models.get(
             None if key is None else (key, approach),
@@ -343,7 +308,8 @@ def _plan(
     session.bridge.number("plan_crossing!", plans, condition, count, sign, both)
 
 
-def _weights(problem: Any) -> Any:
+def weights_of(problem: Any) -> Any:
+    """The functions of a problem and their arguments, whose arrays are parameters."""
     if isinstance(problem, SDEProblem):
         return (problem.drift, problem.diffusion), problem.args
     return problem.field, problem.args
@@ -359,10 +325,6 @@ def _number(value: Any, dtype: np.dtype) -> Any:
 
 
 def crosses(options: Options, approach: Approach) -> bool:
-    """Whether a plain solve takes the crossing, or juliacall: where its results are
-    not of a known size, or Python runs during the solve."""
-    return (
-        approach.way == "lowered"
-        and not isinstance(options.saveat, str)
-        and not options.progress
-    )
+    """Whether a plain solve takes the crossing, or juliacall: where Python runs during
+    the solve."""
+    return approach.way == "lowered" and not options.progress

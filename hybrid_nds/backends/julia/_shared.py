@@ -64,9 +64,13 @@ class Memory:
 
     **Arguments:** the problem, the weights of its functions, the lengths of its
     operands.
+
+    **Fields:** the operands and the results; `filled_for`, what the operands were
+    filled for last.
     """
 
     def __init__(self, problem: Problem, weights: Any, shapes: Sequence[int]):
+        self.filled_for: object = None
         dtype = problem.dtype
         self.operands = _Arrays([np.zeros(shape, dtype) for shape in shapes])
         self.results = _results((), shapes[0], shapes[4], dtype, np.dtype(np.int64))
@@ -75,6 +79,7 @@ class Memory:
 
     def fill(self, problem: Problem, weights: Any, others: Sequence[Any]) -> None:
         """Write the state and the weights of a problem, and the other operands."""
+        self.filled_for = None
         self._layout.flatten(problem.y0, self.operands.arrays[0])
         self._weights.fill(weights)
         for target, values in zip(self.operands.arrays[2:], others, strict=True):
@@ -98,7 +103,7 @@ class SharedSolve:
         self.number = reference.number
         self._differentiable = differentiable
         # Kept for as long as this object, which compiled programs hold.
-        self._reference = reference
+        self.reference = reference
         self._session = session
         self._own = threading.local()
 
@@ -114,12 +119,13 @@ class SharedSolve:
         assert isinstance(self._differentiable, Differentiable)
         return self._differentiable
 
-    def memory(self, problem: Problem, weights: Any, shapes: tuple[int, ...]) -> Memory:
-        """The memory of this thread for operands of these shapes."""
-        if not hasattr(self._own, "memories"):
-            self._own.memories = LRU(_KEPT_ARRAYS)
-        memories: LRU[Memory] = self._own.memories
-        return memories.get(shapes, lambda: Memory(problem, weights, shapes))
+    def memory(self, shapes: tuple[int, ...], make: Callable[[], Memory]) -> Memory:
+        """The memory of this thread for operands of these shapes, made where there is
+        none."""
+        memories: LRU[Memory] | None = getattr(self._own, "memories", None)
+        if memories is None:
+            memories = self._own.memories = LRU(_KEPT_ARRAYS)
+        return memories.get(shapes, make)
 
     def path_arrays(
         self, path: Any, read: Callable[[], list[np.ndarray]]
@@ -132,8 +138,11 @@ class SharedSolve:
 
     def solve(self, memory: Memory) -> list[np.ndarray]:
         """Solve with what is in a memory; what is returned is written to again."""
-        with self._session.interrupts.armed():
+        if self._session.interrupts.listening():
             self._enter(self.number, memory.operands, memory.results)
+        else:
+            with self._session.interrupts.armed():
+                self._enter(self.number, memory.operands, memory.results)
         return memory.results.arrays
 
     def run(
