@@ -68,7 +68,7 @@ class Problem(eqx.Module):
         for term in self.terms:
             arrays = eqx.filter(term.function, eqx.is_inexact_array_like)
             count = sum(np.size(x) for x in jtu.tree_leaves(arrays))
-            terms.append((term.name, count))
+            terms.append((term.name, str(count)))
         tables = {"State": state, "Terms": terms, "Arguments": given}
         return page_of("\n".join(lines), tables)
 
