@@ -28,7 +28,7 @@ from contenders import Tolerance, contenders, error, load
 
 import hybrid_nds
 from hybrid_nds import runtime
-from hybrid_nds.backends.julia._primitive import call_shared
+from hybrid_nds.backends.julia._adjoint import call_shared
 from hybrid_nds.backends.julia._shared import SharedSolve
 
 ROUNDS, CALLS, LENGTH = 7, 2000, 10_000
@@ -90,7 +90,8 @@ def crossing() -> dict[str, float]:
     """A call of a solve that does nothing, against an empty compiled function."""
     session = runtime.session()
     session.main.seval(EMPTY)
-    shared = SharedSolve(session, session.bridge.make("empty_solve"))
+    made = session.bridge.make("empty_solve")
+    shared = SharedSolve(session, made, "solve: nothing has no derivatives.")
     rest = [np.zeros(k) for k in (0, 4, 1, 0, 0)]
 
     def cross(state: jax.Array) -> jax.Array:

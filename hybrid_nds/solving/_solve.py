@@ -83,8 +83,9 @@ def solve(
 ) -> Solution:
     """Solve an initial value problem.
 
-    The whole call can be transformed by `jax.jit` and `jax.vmap`, where `saveat` must
-    be times or `None` on the Julia backend, and on the Diffrax backend by `jax.grad`.
+    The whole call can be transformed by `jax.jit`, `jax.vmap` and `jax.grad`, where on
+    the Julia backend `saveat` must be times or `None`, and derivatives are those of
+    ordinary equations by single-step methods (see `Method.derivatives`).
 
     A stochastic problem is solved along one Brownian path, the same on both backends:
     that of `key`, or `path`. Steps are those of the path's grid, and states are saved
@@ -149,10 +150,12 @@ def solve(
         code, `"array"` (the default) or `"scalar"` for small systems; `specialize`,
         whether to compile the solver for this very field, which costs seconds once
         and saves a little in every call; `newton_tolerance` of implicit stages, as a
-        fraction of the error tolerance; `step_to_saveat`, as for Diffrax (by default
-        for DP8, KenCarp5, Kvaerno5 and RadauIIA5); `theta`, the weight of the drift at
-        the end of a step, for implicit methods of stochastic problems; `worker`, a
-        [`JuliaWorker`][hybrid_nds.JuliaWorker] to solve in.
+        fraction of the error tolerance; `recorded_steps`, the most steps there is room
+        for when a solve is differentiated (4096, or `max_steps` if that is less);
+        `step_to_saveat`, as for Diffrax (by default for DP8, KenCarp5, Kvaerno5 and
+        RadauIIA5; where a solve is differentiated, always); `theta`, the weight of the
+        drift at the end of a step, for implicit methods of stochastic problems;
+        `worker`, a [`JuliaWorker`][hybrid_nds.JuliaWorker] to solve in.
 
     **Returns:** a [`Solution`][hybrid_nds.Solution]. Times that the solve did not
     reach are left out of it; inside a JAX transformation, where shapes must not

@@ -28,7 +28,8 @@ function kept_solve(shared::SharedSolve{T}, operands::Vector{T}...) where {T}
                            for (operand, dims) in zip(operands, sizes)]
         # Without results: they are read from what was prepared.
         nowhere = Ptr{T}(C_NULL)
-        results = Results{T, Int64}(nowhere, nowhere, nowhere, nowhere, C_NULL, C_NULL, 1)
+        results = Results{T, Int64}(nowhere, nowhere, nowhere, nowhere, C_NULL, nowhere, 0,
+            C_NULL, 1)
         batch = Batch(shared, given, results, Watch().before)
         load_lane!(batch, lane, 0)
         solve_lane!(batch, lane.prepared, 0, Watch(nothing, batch.before))

@@ -25,13 +25,15 @@ mutable struct Prepared{T, F, S, P}
     kept_states::Matrix{T}
     message::String
     solution::Any
+    const steps::StepRecord{T}
 end
 function Prepared(::Type{T}, model::F, states::Integer, parameters::Integer,
         motions::Integer = 0, columns::Integer = 0) where {T, F}
     S = SciMLBase.isinplace(model) ? Vector{T} : SVector{Int(states), T}
     path = followed_path(T, model, states, motions, columns)
     return Prepared{T, F, S, typeof(path)}(model, zeros(T, states), zeros(T, parameters),
-        path, T[], Report(), Any[], Ref(-1), nothing, T[], zeros(T, states, 0), "", nothing)
+        path, T[], Report(), Any[], Ref(-1), nothing, T[], zeros(T, states, 0), "", nothing,
+        StepRecord{T}(states))
 end
 
 """
@@ -149,8 +151,13 @@ first_step(::Nothing, dt, span, stops) = (; dt, tstops = stops)
 # OrdinaryDiffEqSDIRK 2.9 evaluates the second stage of the Kvaerno methods at c₂ = γ in
 # place of 2γ, the sum of its row: fields that depend on time lose the method's order.
 correct_stage_times!(integrator, alg) = nothing
+correct_stage_time!(tableau, alg) = nothing
 function correct_stage_times!(integrator, alg::Union{Kvaerno3, Kvaerno4, Kvaerno5})
-    tableau = integrator.cache.tab
+    correct_stage_time!(integrator.cache.tab, alg)
+    return nothing
+end
+
+function correct_stage_time!(tableau, alg::Union{Kvaerno3, Kvaerno4, Kvaerno5})
     tableau.c[2] = tableau.Ai[2, 1] + tableau.Ai[2, 2]
     return nothing
 end
@@ -195,7 +202,8 @@ start(prepared::Prepared{T, F, Vector{T}}) where {T, F} = copy(prepared.start)
 start(prepared::Prepared{T, F, S}) where {T, F, S <: SVector} = S(prepared.start)
 
 function run!(prepared::Prepared, integrator, keep::Keep, watch::Watch)
-    SciMLBase.solve!(integrator)
+    advance!(integrator, prepared.steps)
+    end_record!(prepared.steps, prepared.fired[])
     solution, report = integrator.sol, prepared.report
     code = outcome(solution.retcode, prepared.fired[], watch)
     finite = all(isfinite, integrator.u)

@@ -293,7 +293,7 @@ def by_callback(julia):
     reason = _internals.register_handler(1, (0, 99))
     assert "0.99" in reason
     object.__setattr__(julia, "no_handler", reason)
-    _primitive._warn_of_callback.cache_clear()
+    _primitive.warn_of_callback.cache_clear()
     try:
         yield
     finally:

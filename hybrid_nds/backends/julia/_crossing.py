@@ -26,7 +26,9 @@ from ...solution import (
 from .._failure import failure_text, has_steady_state
 from .._options import DEFAULT_MAX_STEPS, Options
 from .._tolerances import steady_tolerances
+from ._adjoint import call_shared
 from ._context import context_of, structure_of
+from ._derivatives import Differentiable, recorded_steps, refusal
 from ._layout import KEEP, STATS
 from ._payload import (
     concatenated,
@@ -36,7 +38,6 @@ from ._payload import (
     weights_vector,
 )
 from ._prepared import Approach, StateLayout, parameter_count
-from ._primitive import call_shared
 from ._ready import algorithm_of
 from ._shared import SharedSolve
 from ._traced import is_traced
@@ -133,6 +134,7 @@ class Crossing:
         self, arrays: Any, end_time: Any, counts: Any, provenance: Provenance
     ) -> Any:
         """The arrays, with an error that is raised where a solve failed."""
+        end_time = jax.lax.stop_gradient(end_time)
         failed = (counts[0] != SUCCESSES[0]) & (counts[0] != SUCCESSES[1])
         bridge, problem = self.session.bridge, self.problem
         # Nothing that is traced may be kept.
@@ -210,13 +212,33 @@ def crossing(
         with explaining_traced_values():
             return structure_of(problem, events, approach)
 
-    def make() -> SharedSolve:
-        reference = _shared(
+    def prepared(keep: int) -> runtime.Reference:
+        return _shared(
             session, problem, events, approach, algorithm, keep, steps, structure
         )
-        return SharedSolve(session, reference)
 
-    settings = (approach, algorithm.number, keep, steps)
+    capacity = recorded_steps(options, steps)
+
+    def make() -> SharedSolve:
+        differentiable: Differentiable | str = refusal(problem, options, method)
+        if not differentiable:
+            # Of a problem that may be traced: what records is prepared with it.
+            stops = KEEP["end"] if options.saveat is None else KEEP["stops"]
+            recording = prepared(stops)
+            differentiable = Differentiable(
+                session,
+                context.functions,
+                problem,
+                events,
+                parameter_count(weights_of(problem)),
+                algorithm,
+                recording,
+                capacity,
+                options.throw,
+            )
+        return SharedSolve(session, prepared(keep), differentiable)
+
+    settings = (approach, algorithm.number, keep, steps, capacity, options.throw)
     shared = context.shared(problem, events, settings, structure, make)
     return Crossing(session, problem, options, shared)
 

@@ -12,6 +12,7 @@ import numpy as np
 from ..._core import LRU
 from ...problems import Problem
 from ...runtime import Reference, Session
+from ._derivatives import Differentiable
 from ._layout import COUNTS
 from ._prepared import ParameterSource, StateLayout
 
@@ -91,19 +92,38 @@ class Memory:
 class SharedSolve:
     """A solve in Julia that plain calls and compiled programs share.
 
-    **Arguments:** the session, and the reference to the solve.
+    **Arguments:** the session, the reference to the solve, and its derivatives, or why
+    it has none.
 
     **Fields:** the number and the reference of the solve; `solutions`, the structures
     of solutions that were made of it, by provenance.
     """
 
-    def __init__(self, session: Session, reference: Reference):
+    def __init__(
+        self,
+        session: Session,
+        reference: Reference,
+        differentiable: Differentiable | str,
+    ):
         self.number = reference.number
+        self._differentiable = differentiable
         # Kept for as long as this object, which compiled programs hold.
         self.reference = reference
         self.solutions: dict[Any, Any] = {}
         self._session = session
         self._own = threading.local()
+
+    @property
+    def refusal(self) -> str:
+        """Why the solve has no derivatives, empty where it has them."""
+        found = self._differentiable
+        return found if isinstance(found, str) else ""
+
+    @property
+    def derivatives(self) -> Differentiable:
+        """The derivatives of a solve that has them."""
+        assert isinstance(self._differentiable, Differentiable)
+        return self._differentiable
 
     def memory(self, shapes: tuple[int, ...], make: Callable[[], Memory]) -> Memory:
         """The memory of this thread for operands of these shapes, made where there is
@@ -131,10 +151,10 @@ class SharedSolve:
     def solve(self, memory: Memory) -> list[np.ndarray]:
         """Solve with what is in a memory; what is returned is written to again."""
         if self._session.interrupts.listening():
-            self._enter(memory.operands, memory.results)
+            self._enter(self.number, memory.operands, memory.results)
         else:
             with self._session.interrupts.armed():
-                self._enter(memory.operands, memory.results)
+                self._enter(self.number, memory.operands, memory.results)
         return memory.results.arrays
 
     def run(
@@ -142,23 +162,39 @@ class SharedSolve:
     ) -> list[np.ndarray]:
         """Solve a batch with given operands, whose leading axes are those of the batch
         or of length 1; counts are of the dtype `integer`."""
-        given = [np.ascontiguousarray(array) for array in operands]
-        batch = np.broadcast_shapes(*(array.shape[:-1] for array in given))
-        states, times = given[0].shape[-1], given[4].shape[-1]
-        results = _results(batch, states, times, given[0].dtype, integer)
-        if self._enter(_Arrays(given), results) == 1:
-            raise RuntimeError("solve: interrupted.")
-        return results.arrays
+        batch = np.broadcast_shapes(*(array.shape[:-1] for array in operands))
+        states, times = operands[0].shape[-1], operands[4].shape[-1]
+        results = _results(batch, states, times, operands[0].dtype, integer)
+        return self.call(self.number, operands, results.arrays)
 
-    def _enter(self, operands: _Arrays, results: _Arrays) -> int:
+    def call(
+        self,
+        number: int,
+        operands: Sequence[np.ndarray],
+        results: Sequence[np.ndarray],
+    ) -> list[np.ndarray]:
+        """Run this solve, or another call that belongs to it, by its number in Julia.
+
+        **Returns:** the results, which were written.
+        """
+        given = _Arrays([np.ascontiguousarray(array) for array in operands])
+        made = _Arrays(results)
+        if self._enter(number, given, made) == 1:
+            raise RuntimeError("solve: interrupted.")
+        return made.arrays
+
+    def _enter(self, number: int, operands: _Arrays, results: _Arrays) -> int:
         self._session.check_callable()
         code = self._session.bridge.solve(
-            self.number,
+            number,
             operands.address,
             len(operands.arrays),
             results.address,
             len(results.arrays),
         )
+        if code < 0:
+            text = self._session.bridge.text("failure_words", -code)
+            raise RuntimeError(text.split("\n", 1)[1])
         if code > 1:
             raise RuntimeError(
                 "solve: Julia does not know this solve, or takes other arrays than "
