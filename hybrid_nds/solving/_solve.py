@@ -161,7 +161,7 @@ def solve(
     `RuntimeError` of `equinox.error_if`.
     """
     stack = get_backend(backend)
-    check_kind("solve", problem)
+    check_kind("solve", problem, "ode", "sde")
     shared: dict[str, Any] = {
         "solver": solver,
         "rtol": rtol,
