@@ -27,6 +27,42 @@ function robertson(k1, k2, k3)
     return field!, jacobian!
 end
 
+function van_der_pol(mu)
+    function field!(du, u, p, t)
+        @inbounds begin
+            du[1] = u[2]
+            du[2] = mu * (1 - u[1]^2) * u[2] - u[1]
+        end
+        return nothing
+    end
+    function jacobian!(J, u, p, t)
+        @inbounds begin
+            J[1, 1], J[1, 2] = 0.0, 1.0
+            J[2, 1], J[2, 2] = -2mu * u[1] * u[2] - 1, mu * (1 - u[1]^2)
+        end
+        return nothing
+    end
+    return field!, jacobian!
+end
+
+function lotka_volterra(a, b, c, d)
+    function field!(du, u, p, t)
+        @inbounds begin
+            du[1] = a * u[1] - b * u[1] * u[2]
+            du[2] = -c * u[2] + d * u[1] * u[2]
+        end
+        return nothing
+    end
+    function jacobian!(J, u, p, t)
+        @inbounds begin
+            J[1, 1], J[1, 2] = a - b * u[2], -b * u[1]
+            J[2, 1], J[2, 2] = d * u[2], -c + d * u[1]
+        end
+        return nothing
+    end
+    return field!, jacobian!
+end
+
 function pollution(constants)
     k = ntuple(i -> Float64(constants[i]), Val(25))
     function field!(du, u, p, t)

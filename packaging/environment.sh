@@ -75,7 +75,13 @@ make_environment() {
     else
         give_up "$venv is no virtual environment: remove it, or name another: VENV=..."
     fi
-    "$chosen" -m venv --clear "$venv"
+    said=$(mktemp)
+    made=0
+    "$chosen" -m venv --clear "$venv" 2>"$said" || made=$?
+    # What Python prints when it is interrupted tells nobody anything.
+    [ "$made" = 0 ] || grep -q KeyboardInterrupt "$said" || cat "$said" >&2
+    rm -f "$said"
+    [ "$made" = 0 ] || give_up "$venv was not made; run the command again."
 }
 
 # What an installation is made of: this folder, and what it declares.

@@ -17,6 +17,10 @@ PROJECT = '[project]\nrequires-python = ">=3.11"\n'
 STAND_IN = """#!/bin/sh
 case "$*" in
 *"-m venv"*)
+    if [ -e interrupted ]; then
+        printf 'Traceback:\n  File "venv"\nKeyboardInterrupt\n' >&2
+        exit 130
+    fi
     for folder; do :; done
     rm -rf "$folder"
     mkdir -p "$folder/bin" "$folder/lib/python3.11/site-packages/jax-1.dist-info"
@@ -122,6 +126,15 @@ def test_a_failure_of_pip_is_shown_whole_and_mended(checkout):
     result, asked = ready(checkout, "test")
     assert result.returncode == 0
     assert asked == [".[test]"]
+
+
+def test_an_interrupt_of_making_the_environment_is_one_line(checkout):
+    (checkout / "interrupted").touch()
+    result, _ = ready(checkout, "package")
+    assert result.returncode
+    assert result.stderr == "make: .venv was not made; run the command again.\n"
+    (checkout / "interrupted").unlink()
+    assert ready(checkout, "package")[0].returncode == 0
 
 
 def test_an_interrupted_installation_is_made_anew(checkout):

@@ -288,7 +288,7 @@ CASES: list[tuple[str, Any, Any, Any]] = [
         ("L0",),
     ),
     (
-        "reconcile/_folders",
+        "reconcile/loading/_folders",
         lambda name, _: load_fixture(name),
         list_fixtures(),
         list_fixtures()[:2],

@@ -31,7 +31,8 @@ from ._files import (
 )
 from ._forward_mode import (
     ForwardField as ForwardField,
-    has_forward_rule as has_forward_rule,
+    NoDerivativeError as NoDerivativeError,
+    forward_rule as forward_rule,
     takes_tangents as takes_tangents,
     with_forward_rule as with_forward_rule,
 )
@@ -43,6 +44,7 @@ from ._members import (
     Unit as Unit,
     names_of as names_of,
 )
+from ._notebook import page_of as page_of, size_of as size_of
 from ._page import data_uri as data_uri, render_page as render_page
 from ._precision import (
     double_precision as double_precision,

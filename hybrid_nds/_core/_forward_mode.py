@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -13,6 +13,8 @@ from jax.interpreters.ad import JVPTracer
 from jaxtyping import Array, PyTree
 
 Field = Callable[[Any, Any, Any], Any]
+# Forward mode; reverse mode alone; no derivative at all.
+Rule = Literal["forward", "reverse", "none"]
 
 
 class ForwardField(eqx.Module):
@@ -60,8 +62,39 @@ def _along(primals: Any, tangents: Any) -> tuple[Any, Any]:
     return value, push((tangents,))[0]
 
 
-def has_forward_rule(field: Field, t: Any, y: PyTree, args: PyTree) -> bool:
-    """Whether JAX can push tangents of time and state through a field.
+class NoDerivativeError(TypeError):
+    """A derivative of what has none."""
+
+
+class ConstantField(eqx.Module):
+    """A field that can be evaluated, and says so where its derivative is wanted.
+
+    JAX has no derivative of a function of Python that is called from a program.
+    """
+
+    field: Callable[..., PyTree[Array]]
+
+    def __call__(self, t: Any, y: PyTree[Array], args: PyTree) -> PyTree[Array]:
+        return _evaluated(self.field, t, y, args)
+
+
+@eqx.filter_custom_jvp
+def _evaluated(function: Any, *inputs: Any) -> Any:
+    return function(*inputs)
+
+
+@_evaluated.def_jvp
+def _(primals: Any, tangents: Any) -> Any:
+    raise NoDerivativeError(
+        "The problem must be differentiable here, by an implicit solver, an analysis "
+        "of its Jacobian, or a gradient; but one of its functions calls Python by "
+        "jax.pure_callback or jax.io_callback, which JAX cannot differentiate. Put "
+        "that call into a jax.custom_jvp, or take an explicit solver."
+    )
+
+
+def forward_rule(field: Field, t: Any, y: PyTree, args: PyTree) -> Rule:
+    """Which rule JAX has for derivatives in time and state of a field.
 
     The answer is kept: to trace a field costs more than to solve a small problem.
     """
@@ -75,19 +108,19 @@ def has_forward_rule(field: Field, t: Any, y: PyTree, args: PyTree) -> bool:
     try:
         hash(key)
     except TypeError:
-        return _has_forward_rule(field, t, y, args)
+        return _find_rule(field, t, y, args)
     if key not in _ANSWERS:
         if len(_ANSWERS) >= _KEPT:
             _ANSWERS.pop(next(iter(_ANSWERS)))
-        _ANSWERS[key] = _has_forward_rule(field, t, y, args)
+        _ANSWERS[key] = _find_rule(field, t, y, args)
     return _ANSWERS[key]
 
 
-_ANSWERS: dict[Any, bool] = {}
+_ANSWERS: dict[Any, Rule] = {}
 _KEPT = 256
 
 
-def _has_forward_rule(field: Field, t: Any, y: PyTree, args: PyTree) -> bool:
+def _find_rule(field: Field, t: Any, y: PyTree, args: PyTree) -> Rule:
     def pushed(t: Any, y: Any) -> Any:
         ones = jtu.tree_map(jnp.ones_like, (t, y))
         return jax.jvp(lambda t, y: field(t, y, args), (t, y), ones)[1]
@@ -95,9 +128,13 @@ def _has_forward_rule(field: Field, t: Any, y: PyTree, args: PyTree) -> bool:
     try:
         traced = jax.make_jaxpr(pushed)(*jtu.tree_map(jnp.asarray, (t, y)))
     except Exception as error:
+        if isinstance(error, TypeError) and "custom_vjp" in str(error):
+            return "reverse"
+        if isinstance(error, ValueError) and "do not support JVP" in str(error):
+            return "none"
         # Another fault of the field shows where it is used.
-        return not (isinstance(error, TypeError) and "custom_vjp" in str(error))
-    return not _uses(traced.jaxpr, "custom_lin")
+        return "forward"
+    return "reverse" if _uses(traced.jaxpr, "custom_lin") else "forward"
 
 
 def takes_tangents(tree: PyTree) -> bool:
@@ -124,10 +161,12 @@ def _is_jaxpr(value: Any) -> bool:
 
 def with_forward_rule(field: Field, t: Any, y: PyTree, args: PyTree) -> Field:
     """A field that JAX can push tangents through: the same one where it has a forward
-    rule, else a [`ForwardField`][hybrid_nds._core.ForwardField] of it.
+    rule, else a [`ForwardField`][hybrid_nds._core.ForwardField] of it; one that says so
+    where it has no derivative.
 
     **Arguments:** the field, and a time, a state and `args` to try it at.
     """
-    if has_forward_rule(field, t, y, args):
-        return field
-    return ForwardField(field)
+    rule = forward_rule(field, t, y, args)
+    if rule == "none":
+        return ConstantField(field)
+    return field if rule == "forward" else ForwardField(field)

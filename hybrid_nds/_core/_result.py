@@ -16,6 +16,7 @@ import numpy as np
 
 from ._figures import Panels, drawn
 from ._members import Member, members, names_of
+from ._notebook import page_of, range_of, size_of
 
 if TYPE_CHECKING:
     import xarray
@@ -99,6 +100,20 @@ class Result(abc.ABC):
     def __str__(self) -> str:
         return self.summary()
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the summary, the numbers, and what stands beside."""
+        if is_traced(self):
+            return page_of(repr(self), {})
+        numbers = [("number", "dimensions", "value", "range")]
+        for name, one in self.variables().items():
+            variable = Variable(*one)
+            dims = " × ".join(variable.dims)
+            values = variable.values
+            numbers.append((name, dims, size_of(values), range_of(values)))
+        beside = [("setting", "value")]
+        beside += [(name, str(_attribute(x))) for name, x in self.attributes().items()]
+        return page_of(self.summary(), {"Numbers": numbers, "Settings": beside})
+
 
 class DrawnResult(Result):
     """A result with a figure of its own, which `draw` fills."""
@@ -130,12 +145,17 @@ class DrawnResult(Result):
         return drawn(type(self).__name__, self.draw, path=path, ax=ax).figure
 
 
+def is_traced(result: Any) -> bool:
+    """Whether some array of a result has no values yet."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jtu.tree_leaves(result))
+
+
 def require_concrete(result: Result, function: str) -> None:
     """Refuse a result whose arrays are traced.
 
     **Raises:** `TypeError`, naming the result and the function.
     """
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jtu.tree_leaves(result)):
+    if is_traced(result):
         name = type(result).__name__
         raise TypeError(
             f"{name}.{function}: the arrays of this {name} are traced by jax.jit, "

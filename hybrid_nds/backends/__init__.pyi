@@ -1,10 +1,14 @@
-from ._diagnosis import diagnosed as diagnosed
+from ._diagnosis import diagnosed as diagnosed, where_not_finite as where_not_finite
 from ._failure import (
     failure_text as failure_text,
     has_steady_state as has_steady_state,
 )
-from ._options import check_options as check_options
-from ._protocol import Backend as Backend
+from ._options import Options as Options, check_options as check_options
+from ._protocol import (
+    Backend as Backend,
+    Plan as Plan,
+    PlanningBackend as PlanningBackend,
+)
 from ._steady_state import check_rest as check_rest
 from ._tolerances import (
     default_absolute as default_absolute,

@@ -16,7 +16,7 @@ from ..problems import Event, Problem, as_events
 
 def check_event(event: Any, problem: Problem, stack: Stack) -> Any:
     """The events as a tuple, `None` for none; a `diffrax.Event` as it is."""
-    if isinstance(event, diffrax.Event):
+    if event is not None and isinstance(event, diffrax.Event):
         if stack != "diffrax":
             raise TypeError(
                 "solve: a diffrax.Event runs on the Diffrax backend only; pass a "

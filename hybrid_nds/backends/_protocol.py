@@ -33,3 +33,31 @@ class Backend(Protocol):
     def solver_names(self) -> tuple[str, ...]:
         """The names `solver=` takes, in alphabetical order."""
         ...
+
+
+class Plan(Protocol):
+    """A solve that was checked and made ready."""
+
+    @property
+    def options(self) -> Options:
+        """Its options."""
+        ...
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it may be called again with the same problem, as long as no array
+        within it was changed."""
+        ...
+
+    def __call__(self, problem: Any) -> Solution:
+        """Solve the problem that this was planned for."""
+        ...
+
+
+@runtime_checkable
+class PlanningBackend(Backend, Protocol):
+    """A solver stack that can solve again without another look at the options."""
+
+    def plan(self, problem: Any, options: Options) -> Plan:
+        """What solves this problem."""
+        ...

@@ -16,6 +16,8 @@ from ..problems import Problem
 
 def check_saveat(saveat: Any, problem: Problem, stack: Stack) -> Any:
     """`saveat` in normal form: times in the problem's dtype, within its span."""
+    if saveat is None:
+        return None
     if isinstance(saveat, diffrax.SaveAt):
         if stack == "diffrax":
             return saveat

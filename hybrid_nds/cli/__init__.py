@@ -9,7 +9,9 @@ import typer
 from ._cache import use_compilation_cache
 from ._doctor import doctor
 from ._julia import julia
+from ._reconcile import reconcile
 from ._solve import solve
+from ._stability import stability
 from ._streams import use_any_encoding
 from ._study import study
 from ._validate import validate
@@ -40,7 +42,9 @@ def options(
 
 app.command()(doctor)
 app.command()(solve)
+app.command()(reconcile)
 app.command()(validate)
+app.add_typer(stability, name="stability")
 app.add_typer(julia, name="julia")
 app.add_typer(study, name="study")
 

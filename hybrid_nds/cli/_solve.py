@@ -1,9 +1,8 @@
-"""`hybrid-nds solve`: one problem from a file."""
+"""`hybrid-nds solve`: one problem from a file or a module."""
 
 from __future__ import annotations
 
-import csv
-import io
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,19 +10,22 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from .._core import atomic_file, check_writable_file
 from ._cache import Cache
-from ._report import check_output, fail
+from ._output import RESULTS, TABLES, Plot, check_files, write_result, write_table
+from ._problem import Problem, read_problem
+from ._report import fail
 from ._streams import console
 
-# Components on the screen; the CSV file holds all.
+# Components on the screen; a file holds all.
 _SHOWN = 8
+# Times in a figure where none are given.
+_DRAWN = 401
 # What a problem that its file calls stiff is solved with, as in `validate`.
 _STIFF = {"diffrax": "Kvaerno5", "julia": "Rodas5P"}
 
 
 def solve(
-    problem: Annotated[Path, typer.Argument(help="A PROBLEM.toml, or its folder.")],
+    problem: Problem,
     backend: Annotated[str, typer.Option(help="diffrax or julia.")] = "diffrax",
     solver: Annotated[
         str | None,
@@ -34,69 +36,82 @@ def solve(
     ] = None,
     rtol: Annotated[float | None, typer.Option(help="Relative tolerance.")] = None,
     atol: Annotated[float | None, typer.Option(help="Absolute tolerance.")] = None,
+    dt: Annotated[
+        float | None, typer.Option(help="The step; without one tolerances hold.")
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help="Of the Brownian path of a stochastic problem.")
+    ] = 0,
     times: Annotated[
         str | None, typer.Option(help="Comma-separated times; the end by default.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Write the solution to this CSV file.")
+        Path | None,
+        typer.Option(
+            help="Write the solution: times and states to .csv or .parquet, with the "
+            "provenance to .nc or .json."
+        ),
     ] = None,
+    plot: Plot = None,
     cache: Cache = True,
 ) -> None:
-    """Solve one problem given in TOML, and print the solution."""
+    """Solve one problem, and print the solution."""
+    import jax.random as jr
     import numpy as np
 
     import hybrid_nds
-
-    from ..reconcile import load_fixture
 
     try:
         saveat = None if times is None else [float(t) for t in times.split(",")]
     except ValueError:
         fail(f"--times must be numbers separated by commas, got {times!r}", 2)
-    if output is not None:
-        check_output(check_writable_file, "--output", output)
+    check_files(output, plot, (*TABLES, *RESULTS))
     try:
         with hybrid_nds.double_precision():
-            fixture = load_fixture(problem)
-            if solver is None and getattr(fixture, "stiff", False):
+            given = read_problem(problem)
+            if solver is None and given.stiff:
                 solver = _STIFF.get(backend)
+            options: dict[str, Any] = {} if dt is None else {"dt": dt}
+            if saveat is None and plot is not None:
+                ends = float(given.problem.t0), float(given.problem.t1)
+                saveat = np.linspace(*ends, _DRAWN).tolist()
+            if given.problem.kind.follows_path:
+                options["key"] = jr.key(seed)
             solution = hybrid_nds.solve(
-                fixture.problem,
+                given.problem,
                 backend,
                 solver=solver,
                 rtol=rtol,
                 atol=atol,
                 saveat=saveat,
+                **options,
             )
-    except (ValueError, TypeError, RuntimeError, OSError) as error:
+            ts = np.asarray(solution.ts)
+            ys = np.asarray(given.problem.flat_state.flatten(solution.ys))
+    except (ValueError, TypeError, RuntimeError, OSError, ImportError) as error:
         fail(error)
-    ts = np.asarray(solution.ts)
-    ys = np.asarray(solution.ys).reshape(len(ts), -1)
-    _show(solution, ts, ys)
+    rows = slice(None if times else -1, None)
+    _show(solution, given.components, ts[rows], ys[rows])
     if output is not None:
-        write_csv(output, ts, ys)
+        if output.suffix in TABLES:
+            write_table(output, given.components, ts, ys)
+        else:
+            write_result(output, solution)
         typer.echo(f"Wrote {output}.")
+    if plot is not None:
+        named = dict(zip(given.components, ys.T, strict=True))
+        dataclasses.replace(solution, ys=named).plot(path=plot)
+        typer.echo(f"Drew {plot}.")
 
 
-def write_csv(path: Path, ts: Any, ys: Any) -> None:
-    """Write times and states in full digits; a reader never sees half a file."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(["t", *(f"y{k + 1}" for k in range(ys.shape[1]))])
-    for t, y in zip(ts, ys, strict=True):
-        writer.writerow([repr(float(x)) for x in (t, *y)])
-    with atomic_file(path) as file:
-        file.write(text.getvalue().encode())
-
-
-def _show(solution: Any, ts: Any, ys: Any) -> None:
+def _show(solution: Any, names: Sequence[str], ts: Any, ys: Any) -> None:
     screen = console(soft_wrap=True)
     shown = min(ys.shape[1], _SHOWN)
     cells = [
         [f"{t:.6g}", *(f"{x:.12g}" for x in y[:shown])]
         for t, y in zip(ts, ys, strict=True)
     ]
-    for table in _tables([f"y{k + 1}" for k in range(shown)], cells, screen.width):
+    for table in _tables(names[:shown], cells, screen.width):
         screen.print(table)
     if shown < ys.shape[1]:
         screen.print(f"(the first {shown} of {ys.shape[1]} components)")

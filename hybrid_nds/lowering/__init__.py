@@ -15,6 +15,11 @@ from ._lowered import (
     Lowerings as Lowerings,
     Part as Part,
 )
+from ._products import (
+    Product as Product,
+    adjoint_products as adjoint_products,
+    tangent_products as tangent_products,
+)
 from ._program import LoweringError as LoweringError
 from ._rule import Rule as Rule
 from ._rules import register_rule as register_rule

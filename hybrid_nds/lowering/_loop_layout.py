@@ -171,6 +171,16 @@ def stack(em: LoopEmitter, eq: Equation, values: Sequence[Value]) -> list[Value]
     return [target]
 
 
+def unstack(em: LoopEmitter, eq: Equation, values: Sequence[Value]) -> list[Value]:
+    value, axis = em.cheap(values[0]), eq.parameters["axis"]
+
+    def part(place: int) -> Value:
+        source = lambda position: [*position[:axis], Index(place), *position[axis:]]
+        return _moved(value, eq.outputs[place].shape, source)
+
+    return [part(place) for place in range(len(eq.outputs))]
+
+
 def tile(em: LoopEmitter, eq: Equation, values: Sequence[Value]) -> list[Value]:
     value = em.cheap(values[0])
 

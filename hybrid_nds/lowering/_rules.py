@@ -57,6 +57,7 @@ RULES: dict[str, Elementwise | Rule] = {
     "iota": Rule(layout.iota, straight.iota),
     "concatenate": Rule(layout.concatenate, straight.concatenate),
     "stack": Rule(layout.stack, straight.stack),
+    "unstack": Rule(layout.unstack, straight.unstack),
     "tile": Rule(layout.tile, straight.tile),
     "pad": Rule(layout.pad, straight.pad),
     "dynamic_slice": Rule(layout.dynamic_slice, straight.dynamic_slice),

@@ -45,6 +45,11 @@ def _split(eq: Equation, arrays: list[np.ndarray]) -> list[np.ndarray]:
     return np.split(arrays[0], places, axis=eq.parameters["axis"])
 
 
+def unstack(un: Unroller, eq: Equation, arrays: list[np.ndarray]) -> list[np.ndarray]:
+    axis = eq.parameters["axis"]
+    return [np.take(arrays[0], place, axis) for place in range(len(eq.outputs))]
+
+
 def _positions(un: Unroller, eq: Equation, arrays: list[np.ndarray], count: int):
     """Run a primitive on node numbers themselves, its index operands as they are.
 

@@ -26,6 +26,7 @@ def _method(name, order, diffrax, julia, package, **columns: Any) -> Method:
         julia=julia,
         julia_package=package,
         adaptive=() if name in _WITHOUT_ESTIMATE else BOTH,
+        derivatives=package in _DIFFERENTIATED,
         **columns,
     )
 
@@ -56,11 +57,16 @@ def _implicit(
 _LOW = "OrdinaryDiffEqLowOrderRK"
 _HIGH = "OrdinaryDiffEqHighOrderRK"
 _VERNER = "OrdinaryDiffEqVerner"
+_TSIT = "OrdinaryDiffEqTsit5"
 _ROSENBROCK = "OrdinaryDiffEqRosenbrock"
 _BDF = "OrdinaryDiffEqBDF"
 _SDIRK = "OrdinaryDiffEqSDIRK"
 _FIRK = "OrdinaryDiffEqFIRK"
 _STABILIZED = "OrdinaryDiffEqStabilizedRK"
+
+# Methods of one step and one tableau: not of several steps, and not where the number of
+# stages follows from the field.
+_DIFFERENTIATED = (_LOW, _HIGH, _VERNER, _TSIT, _ROSENBROCK, _SDIRK, _FIRK)
 
 ODE_METHODS: tuple[Method, ...] = (
     # Diffrax has no method that switches by stiffness: its default is Tsit5.
@@ -82,7 +88,7 @@ ODE_METHODS: tuple[Method, ...] = (
     _explicit("Bosh3", 3, "Bosh3", "BS3", _LOW, "BS3"),
     _explicit("RK4", 4, None, "RK4", _LOW),
     _explicit("Dopri5", 5, "Dopri5", "DP5", _LOW, "DP5"),
-    _explicit("Tsit5", 5, "Tsit5", "Tsit5", "OrdinaryDiffEqTsit5"),
+    _explicit("Tsit5", 5, "Tsit5", "Tsit5", _TSIT),
     # Prince and Dormand's 8(7) pair of 13 stages, and Hairer's 8(5,3) pair of 12: both
     # of order eight, and not the same method.
     _explicit(

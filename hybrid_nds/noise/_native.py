@@ -15,7 +15,14 @@ from jaxtyping import Array, PRNGKeyArray, UInt32
 from .._core import check_key, is_concrete
 from ._grid import AREAS, Blocks, GridPath, LevyArea
 from ._stored import StoredPath, blocks_of
-from ._threefry import bits, drawing, is_counter_based, normals, words_of
+from ._threefry import (
+    bits,
+    drawing,
+    is_counter_based,
+    normals,
+    threefry_key,
+    words_of,
+)
 
 
 class NativePath(GridPath):
@@ -55,7 +62,7 @@ class NativePath(GridPath):
         *,
         dtype: Any = None,
     ):
-        key = check_key("NativePath", key, traced=True)
+        key = threefry_key(check_key("NativePath", key, traced=True))
         for name, count in (("dimension", dimension), ("steps", steps)):
             whole = isinstance(count, int | np.integer) and not isinstance(count, bool)
             if not whole or count < 1:

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._core import check_key, is_concrete, require_real_scalar
 from ._grid import AREAS, Blocks, GridPath, LevyArea, grid_steps
-from ._threefry import Words, is_counter_based, words_of
+from ._threefry import Words, is_counter_based, threefry_key, words_of
 from ._tree import Intervals, halves, whole_span
 
 
@@ -35,7 +35,8 @@ class BrownianPath(GridPath):
 
     **Arguments:**
 
-    - `key`: a JAX random key.
+    - `key`: a JAX random key; one of another generator than Threefry stands for a
+        Threefry key made of its bits.
     - `shape`: how many Brownian motions, `m` or `(m,)`.
     - `t0`, `t1`: the span, finite, `t1 > t0`.
     - `dt`: the step of the grid, which must divide the span.
@@ -67,7 +68,7 @@ class BrownianPath(GridPath):
         *,
         dtype: Any = None,
     ):
-        key = check_key("BrownianPath", key, traced=True)
+        key = threefry_key(check_key("BrownianPath", key, traced=True))
         for name, value in (("t0", t0), ("t1", t1), ("dt", dt)):
             require_real_scalar(f"BrownianPath: `{name}`", value)
             if not is_concrete(value):

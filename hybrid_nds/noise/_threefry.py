@@ -42,12 +42,25 @@ def drawing(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def is_counter_based(key: PRNGKeyArray) -> bool:
-    """Whether `jax.random` makes numbers of a key as [`bits`][hybrid_nds.noise] does.
-
-    Its other generators do not, nor does Threefry in the order of JAX before 0.5.
-    """
+    """Whether `jax.random` makes numbers of a key as [`bits`][hybrid_nds.noise] does:
+    Threefry does not in the order of JAX before 0.5."""
     partitionable = bool(jax.config.jax_threefry_partitionable)  # pyright: ignore
     return partitionable and str(jr.key_impl(key)) == "threefry2x32"
+
+
+def threefry_key(key: PRNGKeyArray) -> PRNGKeyArray:
+    """A key of Threefry, from the bits of a key of any kind.
+
+    What JAX's other generators draw for many keys under `jax.vmap` is not what they
+    draw for each, so that no path would be a function of its key.
+    """
+    if str(jr.key_impl(key)) == "threefry2x32":
+        return key
+    data = jr.key_data(key)
+    made = jr.wrap_key_data(data[..., :2], impl="threefry2x32")
+    for place in range(2, data.shape[-1]):
+        made = jr.fold_in(made, data[..., place])
+    return made
 
 
 def words_of(key: PRNGKeyArray) -> Words:

@@ -11,7 +11,13 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, ArrayLike, PyTree
 
-from .._core import concrete_array, is_concrete, require_precision, require_real_scalar
+from .._core import (
+    NoDerivativeError,
+    concrete_array,
+    is_concrete,
+    require_precision,
+    require_real_scalar,
+)
 
 VectorField = Callable[[Any, Any, Any], Any]
 """`field(t, y, args) -> dy/dt`, with `dy/dt` of the structure of `y`."""
@@ -95,6 +101,8 @@ def check_field(
     """Refuse a field that does not return the structure, shapes and dtype of `y0`."""
     try:
         dy = eqx.filter_eval_shape(field, t0, y0, args)
+    except NoDerivativeError:
+        raise
     except Exception as error:
         raise ValueError(
             f"{owner}: `{name}` could not be evaluated as {name}(t, y, args) at the "

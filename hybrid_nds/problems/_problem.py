@@ -6,10 +6,12 @@ import abc
 from typing import Any
 
 import equinox as eqx
+import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from .._core import is_concrete, page_of, size_of
 from ._checks import VectorField
 from ._flat_state import FlatState
 from ._kind import Kind, KindName, Term
@@ -54,6 +56,41 @@ class Problem(eqx.Module):
     def dtype(self) -> np.dtype:
         """The floating-point type of the state."""
         return np.dtype(jtu.tree_leaves(self.y0)[0].dtype)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the equation's kind, its span, state and terms."""
+        kind = self.kind
+        equation = "dy/dt = f(t, y)"
+        if kind.follows_path:
+            equation = "dy = f(t, y) dt + g(t, y) dW"
+        start, end = (x if is_concrete(x) else "traced" for x in (self.t0, self.t1))
+        lines = [
+            f"{type(self).__name__}: {equation}",
+            f"  t from {start} to {end}, {self.dimension} components in {self.dtype}",
+        ]
+        if kind.follows_path:
+            lines.append(f"  {kind.noise} noise, {kind.interpretation}")
+        state = [("state", "initial value"), *_leaves(self.y0)]
+        given = [("argument", "value"), *_leaves(self.args)]
+        terms = [("term", "parameters")]
+        for term in self.terms:
+            arrays = eqx.filter(term.function, eqx.is_inexact_array_like)
+            count = sum(np.size(x) for x in jtu.tree_leaves(arrays))
+            terms.append((term.name, str(count)))
+        tables = {"State": state, "Terms": terms, "Arguments": given}
+        return page_of("\n".join(lines), tables)
+
+
+def _leaves(tree: PyTree) -> list[tuple[str, str]]:
+    """The arrays of a pytree: where they stand, and what they are."""
+    return [
+        (
+            jtu.keystr(path) or "·",
+            size_of(x) if is_concrete(x) else str(jtu.tree_map(jnp.shape, x)),
+        )
+        for path, x in jtu.tree_leaves_with_path(tree)
+        if eqx.is_array_like(x)
+    ]
 
 
 def check_kind(

@@ -6,9 +6,7 @@ from ._fixtures import (
     Reference as Reference,
     Settings as Settings,
 )
-from ._folders import list_fixtures as list_fixtures
 from ._ladder import reconcile as reconcile
-from ._loading import load_fixture as load_fixture
 from ._names import (
     RUNGS as RUNGS,
     TELLING as TELLING,
@@ -24,3 +22,4 @@ from ._sde_fixtures import (
     StochasticFixture as StochasticFixture,
     StrongSolution as StrongSolution,
 )
+from .loading import list_fixtures as list_fixtures, load_fixture as load_fixture

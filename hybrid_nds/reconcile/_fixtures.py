@@ -158,6 +158,15 @@ def _initial_state(spec: Table) -> np.ndarray:
     return y0.reshape(shape)
 
 
+def builtin_problem(spec: Table, parameters: Mapping[str, Any]) -> ODEProblem:
+    """The problem of a specification whose field is one of the package.
+
+    **Raises:** `ValueError` naming the file and the key for one that is malformed.
+    """
+    spec.choice("field", tuple(FIELDS))
+    return _problem(spec, _initial_state(spec), parameters)
+
+
 def _problem(
     spec: Table, state: np.ndarray, parameters: Mapping[str, Any]
 ) -> ODEProblem:

@@ -230,7 +230,7 @@ class Report(DrawnResult):
             if worst is not None:
                 cells = (f"{worst.measured:.1e}", f"{worst.limit:.1e}", _claim(r))
             table.add_row(f"{r.rung} {TITLES[r.rung]}", r.verdict, *cells)
-        console = Console(width=110)
+        console = Console(width=80)
         with console.capture() as capture:
             console.print(table)
         return capture.get()

@@ -179,6 +179,19 @@ def read_stochastic_fixture(
     )
 
 
+def builtin_stochastic_problem(
+    spec: Table, parameters: Mapping[str, Any]
+) -> SDEProblem:
+    """The problem of a specification whose drift and diffusion are of the package.
+
+    **Raises:** `ValueError` naming the file and the key for one that is malformed.
+    """
+    spec.choice("field", tuple(STOCHASTIC_FIELDS))
+    spec.choice("noise", get_args(NoiseKind))
+    spec.choice("interpretation", get_args(Interpretation))
+    return _problem(spec, parameters)
+
+
 def _problem(spec: Table, parameters: Mapping[str, Any]) -> SDEProblem:
     y0, t0, t1 = spec.numbers("y0"), spec.number("t0"), spec.number("t1")
     with double_precision(), blamed(spec, *_MAKING):

@@ -43,6 +43,17 @@ class InterruptPipe:
         if previous not in (-1, self._writing):
             self._put(previous)
 
+    def listening(self) -> bool:
+        """Whether an interrupt stops Julia as it is: nobody else listens, or no
+        interrupt comes to this thread."""
+        if not _in_main_thread():
+            return True
+        previous = self._put(self._writing)
+        if previous in (-1, self._writing):
+            return True
+        self._put(previous)
+        return False
+
     @contextlib.contextmanager
     def armed(self) -> Iterator[None]:
         """Let an interrupt stop Julia, whoever listens; then that one listens again,

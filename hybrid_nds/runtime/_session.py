@@ -123,8 +123,8 @@ def require_main_thread() -> None:
     if not _in_main_thread():
         raise RuntimeError(
             "This use of Julia must be in the main thread, got "
-            f"{threading.current_thread().name}: in others there are solves that save "
-            "their end or given times, without callbacks into Python. "
+            f"{threading.current_thread().name}: in others there are solves, without "
+            "callbacks into Python and without `progress`. "
             f"{_ANOTHER_PROCESS}"
         )
 

@@ -59,13 +59,15 @@ def outcome_of(code: Any) -> Any:
 
     **Arguments:** `code`, a whole number, known or traced.
     """
-    items = [getattr(Outcome, name) for name in OUTCOME_NAMES]
     if is_concrete(code):
-        return items[int(code)]
-    outcome = items[-1]
-    for k, item in enumerate(items[:-1]):
+        return _ITEMS[int(code)]
+    outcome = _ITEMS[-1]
+    for k, item in enumerate(_ITEMS[:-1]):
         outcome = Outcome.where(code == k, item, outcome)
     return outcome
+
+
+_ITEMS: tuple[Any, ...] = tuple(getattr(Outcome, name) for name in OUTCOME_NAMES)
 
 
 def outcome_name(outcome: Any) -> str:

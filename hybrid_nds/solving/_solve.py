@@ -13,6 +13,8 @@ from jaxtyping import PRNGKeyArray
 from .._core import is_concrete
 from ..backends import (
     Backend,
+    Options,
+    PlanningBackend,
     check_options,
     check_rest,
     diagnosed,
@@ -28,7 +30,8 @@ from ..problems import (
     check_kind,
     forward_mode_named,
 )
-from ..solution import Solution, SolveError, outcome_name
+from ..solution import SUCCESS, Solution, SolveError, outcome_name, outcome_of
+from ._repeats import Repeats
 
 # A backend is imported when it is first asked for: importing hybrid_nds never
 # touches Julia.
@@ -80,8 +83,9 @@ def solve(
 ) -> Solution:
     """Solve an initial value problem.
 
-    The whole call can be transformed by `jax.jit` and `jax.vmap`, where `saveat` must
-    be times or `None` on the Julia backend, and on the Diffrax backend by `jax.grad`.
+    The whole call can be transformed by `jax.jit`, `jax.vmap` and `jax.grad`, where on
+    the Julia backend `saveat` must be times or `None`, and derivatives are those of
+    ordinary equations by single-step methods (see `Method.derivatives`).
 
     A stochastic problem is solved along one Brownian path, the same on both backends:
     that of `key`, or `path`. Steps are those of the path's grid, and states are saved
@@ -146,10 +150,12 @@ def solve(
         code, `"array"` (the default) or `"scalar"` for small systems; `specialize`,
         whether to compile the solver for this very field, which costs seconds once
         and saves a little in every call; `newton_tolerance` of implicit stages, as a
-        fraction of the error tolerance; `step_to_saveat`, as for Diffrax (by default
-        for DP8, KenCarp5, Kvaerno5 and RadauIIA5); `theta`, the weight of the drift at
-        the end of a step, for implicit methods of stochastic problems; `worker`, a
-        [`JuliaWorker`][hybrid_nds.JuliaWorker] to solve in.
+        fraction of the error tolerance; `recorded_steps`, the most steps there is room
+        for when a solve is differentiated (4096, or `max_steps` if that is less);
+        `step_to_saveat`, as for Diffrax (by default for DP8, KenCarp5, Kvaerno5 and
+        RadauIIA5; where a solve is differentiated, always); `theta`, the weight of the
+        drift at the end of a step, for implicit methods of stochastic problems;
+        `worker`, a [`JuliaWorker`][hybrid_nds.JuliaWorker] to solve in.
 
     **Returns:** a [`Solution`][hybrid_nds.Solution]. Times that the solve did not
     reach are left out of it; inside a JAX transformation, where shapes must not
@@ -160,6 +166,12 @@ def solve(
     transformation a failure surfaces when the compiled function runs, as the
     `RuntimeError` of `equinox.error_if`.
     """
+    given = (
+        *(backend, solver, rtol, atol, dt, key, path, paths, saveat, adjoint, event),
+        *(max_steps, progress, throw, *extra.items()),
+    )
+    if (known := _REPEATS.find(problem, given)) is not None:
+        return _finished(known(problem), problem, known.options)
     stack = get_backend(backend)
     check_kind("solve", problem, "ode", "sde")
     shared: dict[str, Any] = {
@@ -183,12 +195,32 @@ def solve(
     adaptive = dt is None or rtol is not None or atol is not None
     with forward_mode_named(problem, name, adjoint, adaptive):
         options = check_options(problem, name, **shared)
-        solution = stack.solve(problem, options)
+        if not isinstance(stack, PlanningBackend):
+            solution = stack.solve(problem, options)
+            raised = stack.raises_when_run(problem, options)
+        else:
+            plan = stack.plan(problem, options)
+            solution = plan(problem)
+            raised = not plan.repeatable and stack.raises_when_run(problem, options)
+            if plan.repeatable:
+                _REPEATS.keep(problem, given, plan)
+    return _finished(solution, problem, options, raised=raised)
+
+
+_REPEATS = Repeats()
+_SUCCESS = outcome_of(SUCCESS)
+
+
+def _finished(
+    solution: Solution, problem: Problem, options: Options, *, raised: bool = False
+) -> Solution:
+    """A solution with the cause of a failure, or that failure raised."""
+    if solution.outcome is _SUCCESS and options.event is None:
+        return solution
     solution = diagnosed(solution, problem)
     check_rest(solution, problem, options.event)
-    if not throw:
+    if not options.throw:
         return solution
-    raised = stack.raises_when_run(problem, options)
     return raise_on_failure(solution, problem, options.event, raised=raised)
 
 

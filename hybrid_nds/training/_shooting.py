@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
+from ..methods import Stack
 from ._batches import check_times, check_trajectories
 from ._losses import Loss, Value
-from ._trajectories import Times, mean_square, solved_at
+from ._trajectories import Times, check_backend, mean_square, solved_at
 
 
 class ShootingModel(eqx.Module):
@@ -53,8 +54,8 @@ class MultipleShooting(Loss):
     - `times`: those of all trajectories, in order.
     - `segments`: how many; the intervals between times must divide by it.
     - `continuity`: $c$, 0 or more.
-    - `solver`, `rtol`, `atol`, `dt`, `adjoint`, `max_steps`, `args`, `options`: as of
-        [`TrajectoryLoss`][hybrid_nds.training.TrajectoryLoss].
+    - `backend`, `solver`, `rtol`, `atol`, `dt`, `adjoint`, `max_steps`, `args`,
+        `options`: as of [`TrajectoryLoss`][hybrid_nds.training.TrajectoryLoss].
 
     **Raises:** `ValueError`, naming the argument.
     """
@@ -73,6 +74,7 @@ class MultipleShooting(Loss):
         segments: int,
         *,
         continuity: float = 1.0,
+        backend: Stack = "diffrax",
         solver: Any = None,
         rtol: Any = None,
         atol: Any = None,
@@ -98,7 +100,8 @@ class MultipleShooting(Loss):
                 f"{continuity!r}."
             )
         self.continuity = continuity
-        given = {"solver": solver, "rtol": rtol, "atol": atol, "dt": dt}
+        given: dict[str, Any] = {"backend": check_backend(owner, backend)}
+        given |= {"solver": solver, "rtol": rtol, "atol": atol, "dt": dt}
         given |= {"adjoint": adjoint, "max_steps": max_steps, **(options or {})}
         self.options = {name: x for name, x in given.items() if x is not None}
         self.args = args

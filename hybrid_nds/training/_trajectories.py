@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import equinox as eqx
 import jax
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
+from ..methods import Stack
 from ..models import assemble
 from ..solving import solve
 from ._batches import check_times, check_trajectories
@@ -35,9 +36,10 @@ class TrajectoryLoss(Loss):
     **Arguments:**
 
     - `times`: those of all trajectories, in order; `None` where each has its own.
-    - `solver`, `rtol`, `atol`, `dt`, `adjoint`, `max_steps`: as of
-        [`solve`][hybrid_nds.solve], which solves for each trajectory on Diffrax; `None`
-        takes its default.
+    - `backend`, `solver`, `rtol`, `atol`, `dt`, `adjoint`, `max_steps`: as of
+        [`solve`][hybrid_nds.solve], which solves for each trajectory; `None` takes its
+        default. On `"julia"` a batch is shared among Julia's threads, and `solver` must
+        be one that has derivatives there, such as `"Rodas5P"`.
     - `args`: of the field.
     - `initial`: $\\iota$, a function `initial(model, x)` to the state that a first
         observation stands for; the observation itself by default.
@@ -61,6 +63,7 @@ class TrajectoryLoss(Loss):
         self,
         times: Times | None = None,
         *,
+        backend: Stack = "diffrax",
         solver: Any = None,
         rtol: Any = None,
         atol: Any = None,
@@ -74,7 +77,8 @@ class TrajectoryLoss(Loss):
     ):
         owner = "TrajectoryLoss"
         self.times = None if times is None else check_times(owner, times)
-        given = {"solver": solver, "rtol": rtol, "atol": atol, "dt": dt}
+        given: dict[str, Any] = {"backend": check_backend(owner, backend)}
+        given |= {"solver": solver, "rtol": rtol, "atol": atol, "dt": dt}
         given |= {"adjoint": adjoint, "max_steps": max_steps, **(options or {})}
         self.options = {name: x for name, x in given.items() if x is not None}
         self.args = args
@@ -125,6 +129,16 @@ class TrajectoryLoss(Loss):
             return ys
         observe = self.observe
         return jax.vmap(lambda y: observe(model, y))(ys)
+
+
+def check_backend(owner: str, backend: Any) -> Stack:
+    """A backend by its name, which is a word of `solve`."""
+    known = get_args(Stack)
+    if backend not in known:
+        raise ValueError(
+            f"{owner}: `backend` must be one of {', '.join(known)}, got {backend!r}."
+        )
+    return backend
 
 
 def solved_at(

@@ -7,15 +7,15 @@ using ADTypes: AutoFiniteDiff
 using Base.Libc: Libdl
 using DiffEqBase: DEVerbosity
 using FunctionWrappers: FunctionWrapper
-using LinearAlgebra: LinearAlgebra
+using LinearAlgebra: LinearAlgebra, LU, dot, ldiv!, lu, lu!, mul!
 using OrdinaryDiffEqBDF: FBDF, QNDF
 using OrdinaryDiffEqDefault: DefaultODEAlgorithm
 using OrdinaryDiffEqFIRK: RadauIIA3, RadauIIA5
 using OrdinaryDiffEqHighOrderRK: DP8
 using OrdinaryDiffEqLowOrderRK: BS3, DP5, Euler, Heun, Midpoint, RK4, Ralston
 using OrdinaryDiffEqNonlinearSolve: NLNewton
-using OrdinaryDiffEqRosenbrock: Rodas4, Rodas5P, Rosenbrock23
-using OrdinaryDiffEqSDIRK: ImplicitEuler, ImplicitMidpoint, KenCarp3, KenCarp4, KenCarp5,
+using OrdinaryDiffEqRosenbrock: Rodas4, Rodas5P, Rosenbrock23, tabtype
+using OrdinaryDiffEqSDIRK: ESDIRKIMEXTableau, ImplicitEuler, ImplicitMidpoint, KenCarp3, KenCarp4, KenCarp5,
                            Kvaerno3, Kvaerno4, Kvaerno5, TRBDF2, Trapezoid
 using OrdinaryDiffEqStabilizedRK: ROCK2, ROCK4
 using OrdinaryDiffEqTsit5: Tsit5
@@ -34,15 +34,22 @@ include("fields.jl")
 include("internals.jl")
 include("interrupt.jl")
 include("events.jl")
+include("records.jl")
 include("solving.jl")
 include("noise.jl")
 include("stochastic.jl")
 include("crossing.jl")
+include("kept.jl")
 include("bridge.jl")
 include("ensembles/Ensembles.jl")
 include("stability/Stability.jl")
 include("host.jl")
 include("shared.jl")
+include("steps.jl")
+include("tangent.jl")
+include("adjoint.jl")
+include("implicit.jl")
+include("derivatives.jl")
 include("versions.jl")
 include("precompile.jl")
 

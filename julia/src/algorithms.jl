@@ -31,7 +31,8 @@ const NEWTON_ALGORITHMS = Dict{String, Any}(
     "Kvaerno4" => Kvaerno4, "Kvaerno5" => Kvaerno5, "QNDF" => QNDF, "TRBDF2" => TRBDF2,
     "Trapezoid" => Trapezoid)
 
-# Methods that bring their own Newton iteration.
+# Methods that bring their own Newton iteration; that of RadauIIA5 is tightened where there
+# are algebraic equations, see `adapted`.
 const COUPLED_ALGORITHMS = Dict{String, Any}(
     "RadauIIA3" => RadauIIA3, "RadauIIA5" => RadauIIA5)
 
@@ -66,4 +67,23 @@ function algorithm(name::AbstractString, newton_tolerance = nothing)
     end
     haskey(ALGORITHMS, name) && return ALGORITHMS[name]()
     throw(ArgumentError("no algorithm $name; there are $(join(algorithm_names(), ", "))"))
+end
+
+"""
+    adapted(algorithm, prepared, rtol)
+
+The algorithm for one problem and tolerance: RadauIIA5 with algebraic equations, where no
+`newton_tolerance` was asked for, solves its stages more tightly.
+
+Julia's holds stages to κ of rtol^(2/3)/10; ten units in the last place are all that the
+iteration can reach (Hairer & Wanner 1996, section IV.8).
+"""
+adapted(algorithm, prepared, rtol) = algorithm
+function adapted(algorithm::RadauIIA5, prepared, rtol::T) where {T}
+    asked = algorithm.maxiters != NEWTON_ITERATIONS
+    (asked || prepared.model.mass_matrix isa LinearAlgebra.UniformScaling) &&
+        return algorithm
+    reachable = 100 * Float64(eps(T)) / Float64(rtol)^(2 / 3)
+    κ = clamp(reachable, 1.0e-6, NEWTON_TOLERANCE)
+    return RadauIIA5(; NO_AUTODIFF..., κ, maxiters = PATIENT_ITERATIONS)
 end

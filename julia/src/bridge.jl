@@ -114,18 +114,21 @@ end
 """
     solve_entry(number, operands, operand_count, results, result_count)
 
-Run the [`SharedSolve`](@ref) of that number on arrays of the host's, which are described
+Run the [`SharedCall`](@ref) of that number on arrays of the host's, which are described
 as XLA describes buffers. Returns 0, 1 where an interrupt ended it, 2 where the solve is
-gone, 3 where the arrays are of another kind.
+gone, 3 where the arrays are of another kind, or less than zero: the number of the
+[`Failure`](@ref) of a derivative, with the other sign.
 """
 function solve_entry(number::Int64, operands::Ptr{Ptr{Cvoid}}, operand_count::Int64,
         results::Ptr{Ptr{Cvoid}}, result_count::Int64)::Int64
     try
         shared = referred(number)
-        shared isa SharedSolve || return 2
+        shared isa SharedCall || return 2
         before = Watch().before
-        return cross_buffers(shared, operands, operand_count, results, before) ? 1 : 0
+        return cross_buffers(
+            shared, operands, operand_count, results, result_count, before) ? 1 : 0
     catch error
+        error isa DerivativeError && return -remember!(Failure("", error.words))
         error isa ArgumentError || rethrow()
         return 3
     end
@@ -133,13 +136,16 @@ end
 
 # Behind a barrier: what was looked up has no type of its own.
 @noinline function cross_buffers(shared::SharedSolve{T}, operands::Ptr{Ptr{Cvoid}},
-        count::Int64, results::Ptr{Ptr{Cvoid}}, before::Int) where {T}
+        count::Int64, results::Ptr{Ptr{Cvoid}}, result_count::Int64,
+        before::Int) where {T}
     given = Operand{T}[operand(T, unsafe_load(operands, k)) for k in 1:count]
     counts = unsafe_load(results, 5)
     if buffer_type(counts) === Int64
-        return cross!(Batch(shared, given, read_results(T, Int64, results), before))
+        made = read_results(T, Int64, results, result_count)
+        return cross!(Batch(shared, given, made, before))
     end
-    return cross!(Batch(shared, given, read_results(T, Int32, results), before))
+    made = read_results(T, Int32, results, result_count)
+    return cross!(Batch(shared, given, made, before))
 end
 
 function operand(::Type{T}, buffer::Ptr{Cvoid}) where {T}
@@ -150,7 +156,8 @@ function operand(::Type{T}, buffer::Ptr{Cvoid}) where {T}
         Ptr{T}(buffer_data(buffer)), dims, rank - 1, Int(unsafe_load(dims, rank)))
 end
 
-function read_results(::Type{T}, ::Type{I}, results::Ptr{Ptr{Cvoid}}) where {T, I}
+function read_results(::Type{T}, ::Type{I}, results::Ptr{Ptr{Cvoid}},
+        count::Int64) where {T, I}
     times, states, end_time, end_state, counts = ntuple(
         k -> unsafe_load(results, k), 5)
     for buffer in (times, states, end_time, end_state)
@@ -166,7 +173,13 @@ function read_results(::Type{T}, ::Type{I}, results::Ptr{Ptr{Cvoid}}) where {T, 
     end
     pointers = map(buffer -> Ptr{T}(buffer_data(buffer)),
         (times, states, end_time, end_state))
-    return Results{T, I}(pointers..., Ptr{I}(buffer_data(counts)), batch, trajectories)
+    record, room = Ptr{T}(C_NULL), 0
+    if count > 5
+        steps = operand(T, unsafe_load(results, 6))
+        record, room = steps.data, steps.count
+    end
+    return Results{T, I}(
+        pointers..., Ptr{I}(buffer_data(counts)), record, room, batch, trajectories)
 end
 
 """
@@ -180,11 +193,11 @@ function ffi_entry(frame::Ptr{Cvoid})::Ptr{Cvoid}
     try
         HOST_FORKED[] && return frame_error(frame, FORKED_WORDS)
         shared = referred(frame_attribute(frame))
-        shared isa SharedSolve || return frame_error(frame, GONE_WORDS)
-        operands, count, results = frame_buffers(frame)
+        shared isa SharedCall || return frame_error(frame, GONE_WORDS)
+        operands, count, results, result_count = frame_buffers(frame)
         run = frame_run(frame)
         before = run == 0 ? Watch().before : interrupts_before(run)
-        stopped = cross_buffers(shared, operands, count, results, before)
+        stopped = cross_buffers(shared, operands, count, results, result_count, before)
         return stopped ? frame_error(frame, INTERRUPTED_WORDS) : C_NULL
     catch error
         return frame_error(frame, sprint(showerror, error))

@@ -12,12 +12,19 @@ struct Lane{T, P}
 end
 
 """
+    SharedCall{T}
+
+What compiled programs call by number, with arrays of `T`.
+"""
+abstract type SharedCall{T} end
+
+"""
     SharedSolve(make, algorithm, keep, max_steps)
 
 A solve that any number of threads may run at once; `make()` gives a [`Lane`](@ref),
 which a trajectory has for itself while it is solved.
 """
-struct SharedSolve{T}
+struct SharedSolve{T} <: SharedCall{T}
     make::Any
     algorithm::Any
     keep::Keep
@@ -37,7 +44,7 @@ function take_lane!(shared::SharedSolve{T}) where {T}
     return lane === nothing ? shared.make()::Lane{T} : lane
 end
 
-function return_lane!(shared::SharedSolve, lane::Lane)
+function return_lane!(shared::SharedCall, lane)
     lock(shared.guard)
     push!(shared.idle, lane)
     unlock(shared.guard)
@@ -75,9 +82,11 @@ end
 const START, PARAMETERS, SPAN, ABSOLUTE, TIMES, EVENTS, GRID, INCREMENTS, AREAS = 1:9
 
 """
-    Results{T, I}(times, states, end_time, end_state, counts, batch, trajectories)
+    Results{T, I}(times, states, end_time, end_state, counts, record, room, batch,
+        trajectories)
 
-Where results go, one trajectory behind the other; see [`HybridNDS.counts`](@ref).
+Where results go, one trajectory behind the other; see [`HybridNDS.counts`](@ref). `record`
+takes the steps, where there is room for that many numbers of them.
 """
 struct Results{T, I}
     times::Ptr{T}
@@ -85,6 +94,8 @@ struct Results{T, I}
     end_time::Ptr{T}
     end_state::Ptr{T}
     counts::Ptr{I}
+    record::Ptr{T}
+    room::Int
     batch::Ptr{Int64}
     trajectories::Int
 end
@@ -111,11 +122,11 @@ end
 """
     cross!(batch)
 
-Solve all trajectories, on this thread and on Julia's own; returns whether an interrupt
+Run all trajectories, on this thread and on Julia's own; returns whether an interrupt
 stopped them. Trajectories that fail leave the others alone.
 """
-function cross!(batch::Batch)
-    count = batch.results.trajectories
+function cross!(batch)
+    count = trajectories(batch)
     for _ in 2:min(count, Threads.nthreads())
         Threads.@spawn work_off!(batch)
     end
@@ -130,8 +141,10 @@ function cross!(batch::Batch)
     return INTERRUPTS[] > batch.before
 end
 
-function work_off!(batch::Batch)
-    count = batch.results.trajectories
+trajectories(batch::Batch) = batch.results.trajectories
+
+function work_off!(batch)
+    count = trajectories(batch)
     batch.next[] < count || return nothing
     lane = take_lane!(batch.shared)
     while (index = Threads.atomic_add!(batch.next, 1)) < count
@@ -151,21 +164,28 @@ function trajectory!(batch::Batch{T}, lane::Lane{T}, index::Int) where {T}
             abandon!(batch, prepared, index, INTERRUPTED, Failure("", ""))
             return nothing
         end
-        load!(prepared.start, batch, START, index)
-        load!(prepared.parameters, batch, PARAMETERS, index)
-        load_times!(prepared, batch, index)
-        place = pointer_of(batch, EVENTS, index)
-        for parameters in lane.events
-            GC.@preserve parameters unsafe_copyto!(
-                pointer(parameters), place, length(parameters))
-            place += sizeof(parameters)
-        end
+        load_lane!(batch, lane, index)
         solve_lane!(batch, prepared, index, watch)
         store!(batch, prepared, index)
     catch error
         kind = string(nameof(typeof(error)))
         words = sprint(showerror, error)
         abandon!(batch, prepared, index, FAILURE, Failure(kind, words))
+    end
+    return nothing
+end
+
+function load_lane!(batch::Batch, lane::Lane, index::Int)
+    prepared = lane.prepared
+    load!(prepared.start, batch, START, index)
+    load!(prepared.parameters, batch, PARAMETERS, index)
+    load_times!(prepared, batch, index)
+    begin_record!(batch, prepared, index)
+    place = pointer_of(batch, EVENTS, index)
+    for parameters in lane.events
+        GC.@preserve parameters unsafe_copyto!(
+            pointer(parameters), place, length(parameters))
+        place += sizeof(parameters)
     end
     return nothing
 end
@@ -185,6 +205,17 @@ function load_times!(prepared, batch::Batch, index::Int)
     count = batch.operands[TIMES].count
     length(prepared.times) == count || resize_times!(prepared, count)
     load!(prepared.times, batch, TIMES, index)
+    return nothing
+end
+
+begin_record!(batch::Batch, prepared, index::Int) = nothing
+function begin_record!(batch::Batch{T}, prepared::Prepared{T}, index::Int) where {T}
+    record, results, n = prepared.steps, batch.results, length(prepared.start)
+    record.capacity = 0
+    results.room == 0 && return nothing
+    place = results.record + index * results.room * sizeof(T)
+    start = unsafe_load(pointer_of(batch, SPAN, index))
+    begin_record!(record, place, results.room ÷ (n + 2) - 2, start, prepared.start)
     return nothing
 end
 

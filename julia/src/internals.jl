@@ -45,7 +45,7 @@ frame_api(frame::Ptr{Cvoid}) = field(Ptr{Cvoid}, frame, 16)
 
 function frame_buffers(frame::Ptr{Cvoid})
     return field(Ptr{Ptr{Cvoid}}, frame, 72), field(Int64, frame, 56),
-    field(Ptr{Ptr{Cvoid}}, frame, 112)
+    field(Ptr{Ptr{Cvoid}}, frame, 112), field(Int64, frame, 96)
 end
 
 # The only attribute, a whole number.

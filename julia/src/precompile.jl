@@ -56,7 +56,8 @@
             solve!(plain, algorithm(name), 0.0, 1.0, 1e-4, [1e-6, 1e-6], 0.0, KEEP_END,
                 10_000)
         end
-        for name in ("Euler", "Tsit5")
+        for name in ("Euler", "Heun", "Midpoint", "Ralston", "BS3", "DP5", "Tsit5",
+            "Kvaerno5", "ImplicitEuler")
             solve!(plain, algorithm(name), 0.0, 1e-3, 0.0, 0.0, 1e-4, KEEP_END, 10_000)
         end
         for event in ((Crossing{Float64}(condition, 0, 1), false),

@@ -68,7 +68,7 @@ end
 
 merge!(HOST_FUNCTIONS,
     Dict{String, Any}(string(f) => f
-    for f in (algorithm, constants, event_plans, failure_words, forget!, load_stochastic,
-        lower_source, plan_crossing!, plan_rest!, push_constant!, references,
-        shared_model, shared_solve, shared_stochastic_model, stochastic_method,
-        stochastic_version)))
+    for f in (algorithm, constants, copy_kept!, event_plans, failure_words, forget!,
+        interpolate_kept!, kept_length, kept_solve, load_stochastic, lower_source,
+        plan_crossing!, plan_rest!, push_constant!, references, shared_model,
+        shared_solve, shared_stochastic_model, stochastic_method, stochastic_version)))

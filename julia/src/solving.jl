@@ -25,13 +25,15 @@ mutable struct Prepared{T, F, S, P}
     kept_states::Matrix{T}
     message::String
     solution::Any
+    const steps::StepRecord{T}
 end
 function Prepared(::Type{T}, model::F, states::Integer, parameters::Integer,
         motions::Integer = 0, columns::Integer = 0) where {T, F}
     S = SciMLBase.isinplace(model) ? Vector{T} : SVector{Int(states), T}
     path = followed_path(T, model, states, motions, columns)
     return Prepared{T, F, S, typeof(path)}(model, zeros(T, states), zeros(T, parameters),
-        path, T[], Report(), Any[], Ref(-1), nothing, T[], zeros(T, states, 0), "", nothing)
+        path, T[], Report(), Any[], Ref(-1), nothing, T[], zeros(T, states, 0), "", nothing,
+        StepRecord{T}(states))
 end
 
 """
@@ -94,37 +96,43 @@ The end of the solve is always the last column of the states kept.
 function solve!(prepared::Prepared{T}, algorithm, t0::Real, t1::Real, rtol::Real,
         atol::Union{Real, AbstractVector}, dt::Real, keep::Keep, max_steps::Integer,
         report = nothing) where {T}
-    watch, path, span = Watch(report), prepared.path, (T(t0), T(t1))
-    fixed = rtol == 0 && iszero(atol)
     prepared.fired[] = -1
+    solve_until!(prepared, prepared.callback, adapted(algorithm, prepared, T(rtol)),
+        (T(t0), T(t1)), T(rtol), atol, T(dt), keep, Int(max_steps), Watch(report))
+    return nothing
+end
+
+# Behind a barrier: the compiler sees the type of the callback.
+function solve_until!(prepared::Prepared{T}, callback, algorithm, span, rtol::T, atol,
+        dt::T, keep::Keep, max_steps::Int, watch::Watch) where {T}
+    path, fixed = prepared.path, rtol == 0 && iszero(atol)
     problem = sciml_problem(prepared, path, algorithm, span, fixed)
     saveat = keep in (KEEP_TIMES, KEEP_STOPS) ? copy(prepared.times) : T[]
     stops = keep == KEEP_STOPS || path !== nothing ? saveat : T[]
-    settings = (; callback = prepared.callback, maxiters = Int(max_steps),
-        unstable_check = StepCheck(watch), saveat,
+    settings = (; callback, maxiters = max_steps, unstable_check = StepCheck(watch), saveat,
         save_everystep = keep in (KEEP_STEPS, KEEP_DENSE), dense = keep == KEEP_DENSE,
         verbose = SILENT)
     try
         # One call an option set, so that the compiler sees the types of each.
         integrator = if fixed
             # The tolerances are those of Newton's iteration.
-            step = step_length(path, T(dt))
+            step = step_length(path, dt)
             SciMLBase.init(problem, algorithm; settings..., adaptive = false,
                 fixed_steps(path, step, stops)..., reltol = stage_tolerance(T),
                 abstol = stage_floor(problem, step))
         elseif path === nothing && dt == 0
             SciMLBase.init(problem, algorithm; settings..., tstops = stops,
-                reltol = T(rtol), abstol = absolute(prepared, atol))
+                reltol = rtol, abstol = absolute(prepared, atol))
         else
             SciMLBase.init(problem, algorithm; settings..., adaptive = true,
-                first_step(path, T(dt), span, stops)..., reltol = T(rtol),
+                first_step(path, dt, span, stops)..., reltol = rtol,
                 abstol = absolute(prepared, atol))
         end
         correct_stage_times!(integrator, algorithm)
         run!(prepared, integrator, keep, watch)
     catch error
         error isa SciMLBase.CheckInitFailureError || rethrow()
-        inconsistent!(prepared, T(t0), error)
+        inconsistent!(prepared, span[1], error)
     end
     return nothing
 end
@@ -143,8 +151,13 @@ first_step(::Nothing, dt, span, stops) = (; dt, tstops = stops)
 # OrdinaryDiffEqSDIRK 2.9 evaluates the second stage of the Kvaerno methods at c₂ = γ in
 # place of 2γ, the sum of its row: fields that depend on time lose the method's order.
 correct_stage_times!(integrator, alg) = nothing
+correct_stage_time!(tableau, alg) = nothing
 function correct_stage_times!(integrator, alg::Union{Kvaerno3, Kvaerno4, Kvaerno5})
-    tableau = integrator.cache.tab
+    correct_stage_time!(integrator.cache.tab, alg)
+    return nothing
+end
+
+function correct_stage_time!(tableau, alg::Union{Kvaerno3, Kvaerno4, Kvaerno5})
     tableau.c[2] = tableau.Ai[2, 1] + tableau.Ai[2, 2]
     return nothing
 end
@@ -189,7 +202,8 @@ start(prepared::Prepared{T, F, Vector{T}}) where {T, F} = copy(prepared.start)
 start(prepared::Prepared{T, F, S}) where {T, F, S <: SVector} = S(prepared.start)
 
 function run!(prepared::Prepared, integrator, keep::Keep, watch::Watch)
-    SciMLBase.solve!(integrator)
+    advance!(integrator, prepared.steps)
+    end_record!(prepared.steps, prepared.fired[])
     solution, report = integrator.sol, prepared.report
     code = outcome(solution.retcode, prepared.fired[], watch)
     finite = all(isfinite, integrator.u)
@@ -201,9 +215,14 @@ function run!(prepared::Prepared, integrator, keep::Keep, watch::Watch)
     statistics!(report, solution.stats)
     asked = keep in (KEEP_TIMES, KEEP_STOPS, KEEP_STEPS)
     keep!(prepared, asked ? length(solution.t) : 0, solution, integrator.t, state)
-    prepared.message = report.outcome == SUCCESS ? "" : string(solution.retcode)
+    prepared.message = message(report.outcome, solution.retcode)
     prepared.solution = keep == KEEP_DENSE ? solution : nothing
     return nothing
+end
+
+function message(code::Outcome, retcode)
+    code == SUCCESS && return ""
+    return string(code == UNSTABLE ? ReturnCode.Unstable : retcode)
 end
 
 function keep!(prepared::Prepared{T}, count::Int, solution, t, u) where {T}

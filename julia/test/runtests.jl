@@ -8,7 +8,9 @@ using Test
 
 const GROUPS = [
     "Fields" => ["test_fields.jl", "test_sde_fields.jl"],
-    "Core" => ["test_lowered.jl", "test_algorithms.jl", "test_solving.jl", "test_events.jl"],
+    "Core" => ["test_lowered.jl", "test_algorithms.jl", "test_solving.jl", "test_events.jl",
+        "test_steps.jl"],
+    "Crossing" => ["test_bridge.jl", "test_crossing.jl"],
     "Ensembles" => ["test_ensembles.jl"],
     "Stability" => ["test_stability.jl"],
     "Stochastic" => ["test_stochastic.jl"],

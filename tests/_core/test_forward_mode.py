@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hybrid_nds import ODEProblem, SDEProblem, solve
-from hybrid_nds._core import ForwardField, has_forward_rule
+from hybrid_nds._core import ForwardField, forward_rule
 from hybrid_nds.problems import forward_problem
 from hybrid_nds.stability import (
     continue_equilibria,
@@ -51,8 +51,8 @@ def pair():
 
 def test_derivatives_of_all_orders_are_those_of_the_function(pair):
     plain, hidden = pair
-    assert has_forward_rule(plain.field, 0.0, plain.y0, None)
-    assert not has_forward_rule(hidden.field, 0.0, hidden.y0, None)
+    assert forward_rule(plain.field, 0.0, plain.y0, None) == "forward"
+    assert forward_rule(hidden.field, 0.0, hidden.y0, None) == "reverse"
     assert forward_problem(plain) is plain
     made = forward_problem(hidden).field
     assert isinstance(made, ForwardField)
@@ -170,3 +170,29 @@ def test_milstein_takes_a_diffusion_with_a_reverse_rule_only():
     options = {"solver": "ItoMilstein", "dt": 0.1, "key": jax.random.key(0)}
     plain, found = (solve(problem(f), **options).ys for f in (jnp.sin, hidden))
     np.testing.assert_allclose(found, plain, rtol=1e-14)
+
+
+def _calls_python(t, y, args):
+    shape = jax.ShapeDtypeStruct(y.shape, y.dtype)
+    negated = lambda y: -np.asarray(y)
+    return jax.pure_callback(negated, shape, y, vmap_method="sequential")
+
+
+def test_a_field_that_calls_python_is_solved_and_its_derivative_refused():
+    problem = ODEProblem(_calls_python, jnp.array([1.0, 2.0]), 0.0, 1.0)
+    solution = solve(problem, solver="Tsit5", rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(
+        solution.end_state, np.exp(-1) * problem.y0, rtol=1e-7, atol=0
+    )
+    region = ([-3.0, -3.0], [3.0, 3.0])
+    for use in (
+        lambda: solve(problem, solver="Kvaerno5"),
+        lambda: solve(problem, solver="ImplicitEuler", dt=0.1),
+        lambda: equilibria(problem, region=region),
+        lambda: contraction_rate(problem, region=region),
+        lambda: jacobian_spectrum(problem),
+        lambda: stiffness(problem),
+        lambda: lyapunov_spectrum(problem),
+    ):
+        with pytest.raises(TypeError, match=r"jax\.pure_callback .* jax\.custom_jvp"):
+            use()

@@ -17,7 +17,7 @@ from hybrid_nds import ODEProblem, ensemble
 from hybrid_nds._core import check_writable_file, check_writable_folder
 from hybrid_nds.analysis import SavedProgress
 from hybrid_nds.cli import app
-from hybrid_nds.reconcile._folders import fixtures_root
+from hybrid_nds.reconcile.loading import fixtures_root
 from hybrid_nds.studies import Sweep
 from hybrid_nds.training import fit
 

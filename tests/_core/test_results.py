@@ -6,6 +6,7 @@ import importlib
 import inspect
 import json
 import pkgutil
+import xml.etree.ElementTree
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -41,6 +42,7 @@ from hybrid_nds._core import (
     Unit,
 )
 from hybrid_nds._core._members import Member, members, names_of
+from hybrid_nds._core._notebook import page_of
 from hybrid_nds.discretization import WorkRow
 from hybrid_nds.ensembles import Ensemble
 from hybrid_nds.measures import LawShift, LawTest, MomentInterval
@@ -283,6 +285,49 @@ EACH = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_every_result_is_printed(kind):
     result = example(kind)
     assert str(result) == result.summary() != ""
+
+
+@EACH
+def test_a_notebook_shows_every_result_with_its_numbers(kind):
+    result = example(kind)
+    # Well-formed: whatever text is in it is escaped.
+    page = xml.etree.ElementTree.fromstring(result._repr_html_())
+    assert page.findtext("pre") == result.summary()
+    names = {cell.text for row in page.iter("tr") for cell in list(row)[:1]}
+    assert names >= set(result.variables()) | set(result.attributes())
+
+
+def test_texts_in_a_notebook_are_escaped():
+    text = "<script>a & b</script>"
+    page = page_of(text, {text: [("head", text), *[(text, k) for k in range(60)]]})
+    found = xml.etree.ElementTree.fromstring(page)
+    assert found.findtext("pre") == text
+    assert not list(found.iter("script"))
+    # Long tables end where nobody reads on.
+    assert len(list(found.iter("tr"))) == 42
+    assert "and 20 more" in page
+
+
+def test_a_notebook_shows_problems_and_what_is_traced():
+    problem = ODEProblem(
+        lambda t, y, a: {"a<b": -a * y["a<b"]}, {"a<b": jnp.ones(2)}, 0.0, 1.5, 2.0
+    )
+    noisy = SDEProblem(
+        lambda t, y, a: -y, lambda t, y, a: y, jnp.ones(2), 0.0, 1.0, noise="diagonal"
+    )
+
+    def inside(y):
+        moved = ODEProblem(problem.field, {"a<b": y}, 0.0, 1.5, 2.0)
+        texts.append(moved._repr_html_())
+        texts.append(solve(moved)._repr_html_())
+        return y
+
+    texts = [problem._repr_html_(), noisy._repr_html_()]
+    jax.jit(inside)(jnp.ones(2))
+    pages = [xml.etree.ElementTree.fromstring(text) for text in texts]
+    assert "t from 0.0 to 1.5, 2 components" in str(pages[0].findtext("pre"))
+    assert "diagonal noise, ito" in str(pages[1].findtext("pre"))
+    assert "2.0" in texts[0]
 
 
 @EACH

@@ -15,6 +15,7 @@ import pytest
 
 from hybrid_nds import Event, ODEProblem, SteadyState, solve
 from hybrid_nds.backends.julia import _primitive
+from hybrid_nds.backends.julia._shared import SharedSolve
 from hybrid_nds.runtime import _internals
 
 pytestmark = pytest.mark.julia
@@ -237,6 +238,22 @@ def test_mass_matrices_make_algebraic_equations(julia):
     np.testing.assert_allclose(end(jnp.asarray(factors)), exact, atol=1e-6)
 
 
+def test_traced_tolerances_reach_the_stages_of_radau_methods(julia):
+    # y' = -y, 0 = z³ - y: z = exp(-t/3).
+    problem = ODEProblem(
+        lambda t, u, args: jnp.stack([-u[0], u[1] ** 3 - u[0]]),
+        jnp.ones(2),
+        *(0.0, 1.0),
+        mass_matrix=np.diag([1.0, 0.0]),
+    )
+    end = lambda rtol: solve(problem, "julia", solver="RadauIIA5", rtol=rtol).ys[0]
+    found = jax.jit(jax.vmap(end))(jnp.array([1e-5, 1e-10]))
+    for row, rtol in zip(found, (1e-5, 1e-10), strict=True):
+        assert np.array_equal(row, end(rtol))
+        # Some tens of steps of that tolerance.
+        np.testing.assert_allclose(row, np.exp([-1.0, -1 / 3]), rtol=100 * rtol)
+
+
 def test_another_mass_matrix_is_another_solve(julia):
     field = lambda t, u, args: jnp.stack([args * u[1], u[0]])
     start = jnp.array([1.0, 1.0])
@@ -276,7 +293,7 @@ def by_callback(julia):
     reason = _internals.register_handler(1, (0, 99))
     assert "0.99" in reason
     object.__setattr__(julia, "no_handler", reason)
-    _primitive._warn_of_callback.cache_clear()
+    _primitive.warn_of_callback.cache_clear()
     try:
         yield
     finally:
@@ -296,6 +313,32 @@ def test_a_jax_of_an_unknown_interface_goes_through_python(by_callback):
         here = end(rate)
         np.testing.assert_array_equal(there.ys[k], here.ys)
         assert there.stats["num_steps"][k] == here.stats["num_steps"]
+
+
+@pytest.mark.filterwarnings("ignore:Compiled JAX programs reach Julia:RuntimeWarning")
+def test_a_batch_goes_to_the_host_and_back_once(by_callback, monkeypatch):
+    # As on a GPU, whose arrays a solve in Julia cannot read.
+    moved, run = [], SharedSolve.run
+
+    def counted(self, operands, integer):
+        results = run(self, operands, integer)
+        moved.append([sum(x.nbytes for x in arrays) for arrays in (operands, results)])
+        return results
+
+    monkeypatch.setattr(SharedSolve, "run", counted)
+
+    def end(rate):
+        return _solve(START, rate, saveat=TIMES, throw=False).ys
+
+    jax.block_until_ready(jax.jit(jax.vmap(end))(jnp.arange(1.0, 9.0)))
+    # Eight rates; what they share, once: two states, two times and two tolerances with
+    # a first step, and the four times to save.
+    # Eight times: four times with two states each, the end with its time, nine counts.
+    assert moved == [[8 * (8 + 2 + 5 + 4), 8 * 8 * (4 * 3 + 3 + 9)]]
+    moved.clear()
+    step = lambda y, _: (_solve(y, jnp.array(1.0), t1=0.1, throw=False).ys[0], None)
+    jax.block_until_ready(jax.jit(lambda y: jax.lax.scan(step, y, None, 5)[0])(START))
+    assert len(moved) == 5
 
 
 @pytest.mark.parametrize("version", [None, (1, 0), (0, 4)])

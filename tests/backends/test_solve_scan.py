@@ -232,3 +232,29 @@ def test_what_only_the_loop_can_do_is_left_to_it():
     shared |= {"rtol": None, "atol": None, "dt": 0.25, "solver": "Euler"}
     along = check_options(sde, "diffrax", **shared)
     assert stochastic_grid(along) is not None
+
+
+@pytest.mark.parametrize("paths", ["shared", "native"])
+@pytest.mark.parametrize("adjoint", ["recursive_checkpoint", "direct", "forward"])
+def test_derivatives_go_through_blocks_of_a_path(paths, adjoint):
+    """Euler's scheme of dy = a y dt + b y dW is y0 Π(1 + a h + b dW): the derivative in
+    y0 is y/y0, whichever way the increments are drawn and the steps gone back."""
+    steps = 300
+    problem = SDEProblem(
+        lambda t, y, a: -y,
+        lambda t, y, a: 0.5 * y,
+        jnp.full(1, 1.5),
+        0.0,
+        1.0,
+        noise="diagonal",
+    )
+
+    def end(y0):
+        moved = eqx.tree_at(lambda p: p.y0, problem, y0)
+        options = {"solver": "Euler", "dt": 1 / steps, "paths": paths}
+        key = jax.random.key(4)
+        return solve(moved, key=key, adjoint=adjoint, **options).end_state
+
+    mode = jax.jacfwd if adjoint == "forward" else jax.jacrev
+    found = jax.jit(lambda y0: (end(y0), mode(end)(y0)))(problem.y0)
+    np.testing.assert_allclose(found[1], found[0][None] / 1.5, rtol=8 * steps * EPS)

@@ -11,9 +11,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from typer.testing import CliRunner
 
-from hybrid_nds.cli import app
 from hybrid_nds.cli._cache import use_compilation_cache
 from hybrid_nds.cli._ladder_table import LadderTable
 from hybrid_nds.cli._solve import _tables
@@ -27,20 +25,6 @@ from hybrid_nds.reconcile import (
     load_fixture,
 )
 from hybrid_nds.reconcile._names import RUNGS, TITLES
-
-
-@pytest.fixture
-def run(monkeypatch, tmp_path):
-    """Run a command where no Julia is configured."""
-    monkeypatch.setenv("HYBRID_NDS_CONFIG", str(tmp_path / "config"))
-    monkeypatch.delenv("PYTHON_JULIACALL_EXE", raising=False)
-    monkeypatch.delenv("PYTHON_JULIACALL_PROJECT", raising=False)
-    monkeypatch.setattr(
-        "hybrid_nds.runtime._discovery.juliapkg_resolved", lambda: False
-    )
-    # The settings of the test run stand.
-    monkeypatch.setattr("hybrid_nds.cli.use_compilation_cache", lambda: None)
-    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
 
 
 def test_doctor_without_julia(run):

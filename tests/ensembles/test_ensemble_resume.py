@@ -52,6 +52,20 @@ def test_missing_batches_are_solved_again_whatever_their_size(tmp_path):
     assert "blocks-00000003-00000004.npz" in files(tmp_path)
 
 
+def test_native_paths_go_on_to_the_same_bits(tmp_path):
+    """Increments straight from the key, of blocks that were solved in other batches."""
+    given = {"problem": cases.gbm(), "paths": "native", "solver": "Euler"}
+    given |= {"initial": None, "dt": 0.125}
+    first = run(tmp_path, **given)
+    for name in sorted(files(tmp_path))[2:5]:
+        (tmp_path / name).unlink()
+    assert run(tmp_path, batch_size=512, **given).to_dict() == first.to_dict()
+    assert run(None, batch_size=2000, **given).to_dict() == first.to_dict()
+    # Not the shared paths' numbers.
+    other = run(None, **given | {"paths": "shared"})
+    assert other.to_dict() != first.to_dict()
+
+
 def test_states_are_read_back(tmp_path):
     starts = np.linspace(0.0, 1.0, 600)[:, None]
     first = run(tmp_path, 600, reduce=None, initial=starts, saveat=[0.5, 1.0])

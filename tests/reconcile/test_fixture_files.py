@@ -7,9 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from hybrid_nds.cli import app
-from hybrid_nds.reconcile._folders import fixtures_root
-from hybrid_nds.reconcile._loading import fixture_of, load_fixture
 from hybrid_nds.reconcile._specification import read_toml
+from hybrid_nds.reconcile.loading import fixtures_root
+from hybrid_nds.reconcile.loading._load import fixture_of, load_fixture
 
 # Keys whose tables are free: what is in them is for fields and analyses to read.
 FREE = ("parameters", "options")

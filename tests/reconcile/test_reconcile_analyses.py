@@ -191,11 +191,10 @@ def test_periods_found_by_both_stacks_agree(julia):
     # Van der Pol at mu = 1: 6.66328685932313 (Strasberg 1973, and many since); the
     # intervals are what tighter tolerances changed.
     analysis = PlannedAnalysis("period", period, np.array([6.66328685932313]), 1e-9)
-    stacks = {
-        name: lambda p, name=name: p.run(oscillator(), name)
-        for name in ("diffrax", "julia")
-    }
-    results = analysis_figures([analysis], stacks)
+    stacks = [
+        Answering(name, period(oscillator(), name)) for name in ("diffrax", "julia")
+    ]
+    results = analysis_figures([analysis], stacks, asked)
     assert [f.holds for f in results] == [True] * 3, results
 
 

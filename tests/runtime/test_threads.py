@@ -119,3 +119,80 @@ def test_where_the_gc_state_is_not_known_the_main_thread_calls_alone():
     bridge = types.SimpleNamespace(CONFIG={"opt_handle_signals": "yes"})
     reason = runtime._session.open_to_threads(bridge, module)
     assert "not known to let other threads in" in reason
+
+
+@pytest.mark.julia
+def test_every_thread_keeps_steps_and_dense_output(julia):
+    out = _run("""
+        one = jnp.array(1.0)
+        problem = hybrid_nds.ODEProblem(field, jnp.ones(2), 0.0, 2.0, args=one)
+        options = {"solver": "Vern7", "rtol": 1e-9, "atol": 1e-9}
+        runtime.session()
+        wrong = []
+
+        def work():
+            try:
+                steps = hybrid_nds.solve(problem, "julia", saveat="steps", **options)
+                dense = hybrid_nds.solve(problem, "julia", saveat="dense", **options)
+                # y'' = -y from (1, 1), in closed form.
+                c, s = np.cos, np.sin
+                exact = lambda t: np.stack([c(t) + s(t), c(t) - s(t)])
+                times = np.linspace(0.0, 2.0, 7)
+                for t, y in ((steps.ts, steps.ys), (times, dense.evaluate(times))):
+                    if not np.allclose(y, exact(t).T, atol=1e-7):
+                        wrong.append(y)
+                if len(steps.ts) != steps.stats["num_accepted_steps"] + 1:
+                    wrong.append(steps.ts)
+            except BaseException as error:
+                wrong.append(repr(error))
+
+        work()
+        threads = [threading.Thread(target=work) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        runtime.session().main.seval("GC.gc()")
+        for thread in threads:
+            thread.join()
+        print(wrong)
+    """)
+    assert out.split() == ["[]"]
+
+
+@pytest.mark.julia
+def test_what_needs_the_main_thread_says_so(julia):
+    out = _run("""
+        runtime.session()
+        one = jnp.array(1.0)
+        problem = hybrid_nds.ODEProblem(field, jnp.ones(2), 0.0, 2.0, args=one)
+        key = jax.random.key(0)
+        noisy = hybrid_nds.SDEProblem(
+            lambda t, y, args: -y, lambda t, y, args: jnp.ones(2), jnp.ones(2), 0.0, 1.0
+        )
+        calls = [
+            lambda: hybrid_nds.solve(problem, "julia", rhs="callback"),
+            lambda: hybrid_nds.solve(problem, "julia", progress=True),
+            lambda: hybrid_nds.ensemble(noisy, 3, key=key, backend="julia", dt=0.1),
+            lambda: hybrid_nds.stability.lyapunov_spectrum(
+                problem, backend="julia", interval=0.5, transient=1.0, time=10.0
+            ),
+        ]
+        said = []
+
+        def work(call):
+            try:
+                call()
+            except Exception as error:
+                said.append(f"{type(error).__name__}: {error}")
+
+        for call in calls:
+            thread = threading.Thread(target=work, args=(call,), name="worker")
+            thread.start()
+            thread.join()
+        print("\\n".join(said))
+    """)
+    lines = out.splitlines()
+    assert len(lines) == 4, out
+    for line in lines:
+        assert line.startswith(
+            "RuntimeError: This use of Julia must be in the main thread, got worker"
+        ), line

@@ -169,3 +169,21 @@ def test_a_diffusion_that_leaves_its_domain_is_named():
     )  # fmt: skip
     _, text = failure(problem, solver="Euler", dt=0.05, key=jax.random.key(0))
     assert "The diffusion is not finite at t" in text
+
+
+@pytest.mark.parametrize("solver", ["Euler", "Heun", "Tsit5"])
+@pytest.mark.parametrize("step", [0, 3, 7])
+def test_the_last_fixed_step_is_checked_as_the_others_are(backend, solver, step):
+    # Eight steps, beyond the start of one of which the field is NaN.
+    first = step / 8
+    field = lambda t, y, a: jnp.where(t > first + 0.05, jnp.nan, -1.0) * y
+    problem = ODEProblem(field, jnp.ones(1), 0.0, 1.0)
+    options = {"solver": solver, "dt": 1 / 8}
+    if solver == "Euler" and step == 7:
+        # The field at the end of the last step is not asked for.
+        np.testing.assert_allclose(
+            solve(problem, backend, **options).end_state, (7 / 8) ** 8, rtol=1e-14
+        )
+        return
+    error, _ = failure(problem, backend, **options)
+    assert error.solution.outcome_name == "unstable"

@@ -1,6 +1,9 @@
 """The variational flow against differences of solutions, the statistics of growth
 against processes of known correlation, and what is refused."""
 
+import math
+import re
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -356,8 +359,34 @@ def test_an_orbit_that_escapes_is_an_error_that_says_when():
     with pytest.raises(AnalysisError, match=r"between t = (0\.9|1).* escapes") as error:
         lyapunov_spectrum(problem, dt=0.01, solver="Tsit5")
     assert "no longer finite" in str(error.value)
-    with pytest.raises(AnalysisError, match="could not get through the interval"):
-        lyapunov_spectrum(problem, max_steps=200, interval=0.1)
+    with pytest.raises(AnalysisError, match=r"from t = (0\.99|1\.00).* blows up"):
+        lyapunov_spectrum(problem, interval=0.1)
+
+
+def _undefined_late(t, y, args):
+    return jnp.where(t > 1.25, jnp.nan, -1.0) * y
+
+
+def _undefined_far(t, y, args):
+    return jnp.where(y > 2.0, jnp.nan, 1.0) * y
+
+
+@pytest.mark.parametrize("options", [{}, {"dt": 0.01, "solver": "Tsit5"}])
+@pytest.mark.parametrize(
+    ("field", "first"), [(_undefined_late, 1.25), (_undefined_far, math.log(2))]
+)
+@pytest.mark.parametrize(
+    "backend", ["diffrax", pytest.param("julia", marks=pytest.mark.julia)]
+)
+def test_a_field_that_is_nan_is_named_with_its_time(backend, field, first, options):
+    problem = ODEProblem(field, np.array([1.0]), 0.0, 4.0)
+    with pytest.raises(AnalysisError, match=r"(not|no longer) finite") as error:
+        lyapunov_spectrum(problem, backend=backend, **options)
+    assert "stiff" not in str(error.value)
+    times = re.findall(r"at t = ([0-9.]+[0-9])", str(error.value))
+    # At the first step after it, of fixed ones; nearer under error control.
+    near = (abs(float(time) - first - 0.005) <= 0.00501 for time in times)
+    assert any(near), error.value
 
 
 def _oscillator(t, y, args):
@@ -412,9 +441,14 @@ def test_intervals_hold_the_error_of_the_discretization(field, exact, method):
     assert np.all(found.low <= exact), found
     assert np.all(exact <= found.high), found
     assert abs(found.sum - np.sum(exact)) <= found.sum_error
-    # Not by so much that any number would do.
+    # Not by so much that any number would do: the error of a tolerance is its own size,
+    # and where errors fall faster than assumed (here as its power 3/2), the difference
+    # of two runs overstates the better one.
     off = np.abs(found.exponents - exact)
-    assert np.all(found.discretization_errors <= 1e-11 + 100 * np.max(off))
+    assert np.all(
+        found.discretization_errors
+        <= np.maximum(1e-11 + 100 * np.max(off), 10 * method.get("rtol", 0.0))
+    )
     alone = lyapunov_spectrum(problem, **method, transient=20.0, check_step=False)
     assert np.all(np.isnan(alone.discretization_errors))
     assert "not in the intervals" in str(alone)

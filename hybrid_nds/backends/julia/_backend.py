@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import functools
 import warnings
-from typing import Any
-
-import numpy as np
-from jaxtyping import PyTree
 
 from ... import runtime
 from ..._core import LRU, is_concrete, precision_of
 from ...methods import Method, solver_names
 from ...problems import Kind, Problem
-from ...solution import (
-    STEP_TOO_SMALL,
-    UNSTABLE,
-    Provenance,
-    Solution,
-    outcome_of,
-)
+from ...solution import SUCCESSES, Provenance, Solution, outcome_of
 from .._options import Options
+from .._protocol import Plan
 from .._tolerances import recorded_tolerance
 from ._checks import check
 from ._crossing import crosses, crossing
-from ._prepared import Approach, PreparedProblem, RawResult, StateLayout
+from ._dense import JuliaDense
+from ._plain import Once, PlainSolve, UnsizedSolve
+from ._prepared import Approach, PreparedProblem, RawResult
 from ._ready import Versions, load, method_of, ready_as
-from ._report import reporting
+from ._report import failure_message, reporting
 from ._traced import is_traced
 from ._worker import RemoteJulia, Reply, reply_of
 
@@ -49,18 +42,21 @@ class JuliaBackend:
         return solver_names("julia")
 
     def solve(self, problem: Problem, options: Options) -> Solution:
+        return self.plan(problem, options)(problem)
+
+    def plan(self, problem: Problem, options: Options) -> Plan:
         method = method_of(problem, options)
         approach = check(problem, options, method)
         worker = options.extra.get("worker")
         if worker is not None:
             versions = self._remote.versions(worker, problem.kind)
             provenance = self._provenance(versions, options, method, approach)
-            return self._remote.solve(problem, options, provenance)
+            solve = lambda problem: self._remote.solve(problem, options, provenance)
+            return Once(options, solve)
         step_to = options.extra.get("step_to_saveat")
         if step_to is None:
             step_to = "julia" in method.coarse_output
-        session = runtime.session()
-        versions = load(session, problem.kind)
+        versions = load(runtime.session(), problem.kind)
         provenance = self._provenance(versions, options, method, approach)
         traced = is_traced(problem, options)
         if traced or crosses(options, approach):
@@ -68,37 +64,14 @@ class JuliaBackend:
                 problem, options, method, approach, step_to_saveat=step_to
             )
             if traced:
-                return prepared.within_trace(provenance)
-            raw, words = prepared.plainly()
-            layout, interpolation = StateLayout(problem.y0), None
-        else:
-            solve = ready_as(problem, options, method, approach)
-            with reporting(problem, options) as report:
-                raw = solve.prepared.solve(
-                    problem,
-                    options,
-                    solve.algorithm,
-                    step_to_saveat=step_to,
-                    report=report,
-                )
-            layout, words = solve.prepared.layout, solve.prepared.message
-            interpolation = None
-            if isinstance(options.saveat, str) and options.saveat == "dense":
-                interpolation = JuliaDense(session, solve.prepared, raw)
-        dense = isinstance(options.saveat, str) and options.saveat == "dense"
-        asked = options.saveat is not None and not dense
-        ts: Any = raw.times if asked else raw.end_times
-        return Solution(
-            ts=ts,
-            ys=layout.unflatten(raw.states if asked else raw.ends),
-            stats=raw.stats,
-            outcome=outcome_of(raw.code),
-            event_index=raw.event if options.event else None,
-            provenance=provenance,
-            interpolation=interpolation,
-            end_time=raw.end_times[0],
-            end_state=layout.unflatten(raw.ends[0]),
-            message=_message(words, raw, problem.kind),
+                return Once(options, lambda _: prepared.within_trace(provenance))
+            sized = not isinstance(options.saveat, str)
+            return (PlainSolve if sized else UnsizedSolve)(prepared, provenance)
+        return Once(
+            options,
+            lambda problem: _through_juliacall(
+                problem, options, method, approach, provenance, step_to_saveat=step_to
+            ),
         )
 
     def _provenance(
@@ -111,6 +84,54 @@ class JuliaBackend:
         atol = recorded_tolerance(options.atol)
         made = ("julia", str(method.julia), versions, rtol, atol, dt, approach.way)
         return self._provenances.get(made, lambda: Provenance(*made))
+
+
+def _through_juliacall(
+    problem: Problem,
+    options: Options,
+    method: Method,
+    approach: Approach,
+    provenance: Provenance,
+    *,
+    step_to_saveat: bool,
+) -> Solution:
+    """Solve where Python runs during the solve."""
+    solve = ready_as(problem, options, method, approach)
+    with reporting(problem, options) as report:
+        raw = solve.prepared.solve(
+            problem,
+            options,
+            solve.algorithm,
+            step_to_saveat=step_to_saveat,
+            report=report,
+        )
+    layout = solve.prepared.layout
+    dense = isinstance(options.saveat, str) and options.saveat == "dense"
+    saved = options.saveat is not None and not dense
+    end_time = raw.end_times[0]
+    words = "" if raw.code in SUCCESSES else solve.prepared.message
+    return Solution(
+        ts=raw.times if saved else raw.end_times,
+        ys=layout.unflatten(raw.states if saved else raw.ends),
+        stats=raw.stats,
+        outcome=outcome_of(raw.code),
+        event_index=raw.event if options.event else None,
+        provenance=provenance,
+        interpolation=_dense(solve.prepared, raw) if dense else None,
+        end_time=end_time,
+        end_state=layout.unflatten(raw.ends[0]),
+        message=failure_message(words, raw.code, raw.stats, end_time, problem.kind),
+    )
+
+
+def _dense(prepared: PreparedProblem, raw: RawResult) -> JuliaDense:
+    solution, leaves = prepared.solution, prepared.callback_leaves
+    return JuliaDense(
+        lambda times: prepared.interpolate(solution, times, leaves),
+        prepared.layout,
+        prepared.dtype,
+        (raw.start_time, float(raw.end_times[0])),
+    )
 
 
 @functools.cache
@@ -130,52 +151,3 @@ def _answer(problem: Problem, options: Options) -> tuple[Reply, str]:
 
 def _versions(kind: Kind) -> Versions:
     return load(runtime.session(), kind)
-
-
-class JuliaDense:
-    """Julia's dense output, held to the span that was solved."""
-
-    def __init__(
-        self, session: runtime.Session, prepared: PreparedProblem, raw: RawResult
-    ):
-        self._session = session
-        self._prepared = prepared
-        self._solution = prepared.solution
-        self._weights = prepared.callback_leaves
-        self.span = float(raw.start_time), float(raw.end_times[0])
-
-    def __call__(self, t: Any) -> PyTree[np.ndarray]:
-        if not is_concrete(t):
-            raise TypeError(
-                "Solution.evaluate: `t` must be a concrete number: the Julia backend "
-                "cannot be traced by JAX."
-            )
-        times = np.asarray(t, self._prepared.dtype)
-        low, high = sorted(self.span)
-        outside = times[(times < low) | (times > high) | np.isnan(times)]
-        if outside.size:
-            raise ValueError(
-                "Solution.evaluate: `t` must lie within the solved span from "
-                f"{low} to {high}, got {float(outside.flat[0])}."
-            )
-        states = self._prepared.interpolate(
-            self._solution, times.reshape(-1), self._weights
-        )
-        return self._prepared.layout.unflatten(states.reshape(*times.shape, -1))
-
-
-def _message(words: str, raw: RawResult, kind: Kind) -> str:
-    if raw.code <= 1:
-        return ""
-    said = f"Julia says: {words}."
-    if kind.follows_path and raw.code == UNSTABLE:
-        return (
-            "The state was no longer finite after step "
-            f"{raw.stats['num_accepted_steps']}, at t = {float(raw.end_times[0]):.9g}."
-        )
-    if kind.follows_path and raw.code == STEP_TOO_SMALL:
-        return (
-            "The tolerances ask for steps below those of the path's grid, between "
-            f"which nothing is known of it; pass a finer path. {said}"
-        )
-    return said

@@ -18,6 +18,7 @@ from ...methods import (
 )
 from ...problems import Problem
 from .._options import Options
+from ._derivatives import check_recorded_steps
 from ._prepared import Approach
 from ._traced import check_traced, is_traced
 from ._worker import check_worker
@@ -26,6 +27,7 @@ _EXTRA = {
     "ode": (
         "form",
         "newton_tolerance",
+        "recorded_steps",
         "rhs",
         "specialize",
         "step_to_saveat",
@@ -63,8 +65,9 @@ def check(problem: Problem, options: Options, method: Method) -> Approach:
         check_traced(problem, options)
     if options.adjoint is not None:
         raise ValueError(
-            "solve: `adjoint` is for the Diffrax backend; the Julia backend does not "
-            f"differentiate, got {options.adjoint!r}."
+            "solve: `adjoint` is for the Diffrax backend; the Julia backend has the "
+            "adjoint of the solver's own steps alone; leave it out, got "
+            f"{options.adjoint!r}."
         )
     if not isinstance(options.progress, bool | np.bool_):
         raise TypeError(
@@ -73,6 +76,7 @@ def check(problem: Problem, options: Options, method: Method) -> Approach:
         )
     _check_newton_tolerance(extra.get("newton_tolerance"), method)
     _check_theta(extra.get("theta"), method)
+    check_recorded_steps(extra.get("recorded_steps"))
     approach = _approach(problem, extra, method)
     if kind.follows_path:
         _check_noise(problem, options, method)

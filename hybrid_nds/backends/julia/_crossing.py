@@ -15,19 +15,20 @@ from ... import runtime
 from ..._core import is_concrete
 from ...lowering import LoweredFunction, Part, lower, lower_stochastic_problem
 from ...methods import Method
-from ...problems import Event, ODEProblem, Problem, SDEProblem, forward_problem
+from ...problems import Event, ODEProblem, Problem, forward_problem
 from ...solution import (
     OUTCOME_NAMES,
-    SUCCESS,
     SUCCESSES,
     Provenance,
     Solution,
     outcome_of,
 )
 from .._failure import failure_text, has_steady_state
-from .._options import DEFAULT_MAX_STEPS, Options
+from .._options import Options
 from .._tolerances import steady_tolerances
+from ._adjoint import call_shared
 from ._context import context_of, structure_of
+from ._derivatives import Differentiable, recorded_steps, refusal
 from ._layout import KEEP, STATS
 from ._payload import (
     concatenated,
@@ -36,8 +37,7 @@ from ._payload import (
     path_increments,
     weights_vector,
 )
-from ._prepared import Approach, RawResult, StateLayout, parameter_count
-from ._primitive import call_shared
+from ._prepared import Approach, StateLayout, most_steps, parameter_count
 from ._ready import algorithm_of
 from ._shared import SharedSolve
 from ._traced import is_traced
@@ -58,53 +58,16 @@ class Crossing:
     options: Options
     shared: SharedSolve
 
-    def plainly(self) -> tuple[RawResult, str]:
-        """Solve now.
-
-        **Returns:** the result, and the solver's own words on a failure.
-
-        **Raises:** `JuliaExecutionError` for a Julia exception.
-        """
-        problem, weights = self.problem, _weights(self.problem)
-        others = self._others()
-        shapes = (
-            problem.dimension,
-            parameter_count(weights),
-            *(np.size(x) for x in others),
-        )
-        memory = self.shared.memory(problem, weights, shapes)
-        memory.fill(problem, weights, others)
-        times, states, end_time, end_state, counts = self.shared.solve(memory)
-        code, event, *stats, ticket = counts.tolist()
-        words = ""
-        if code not in SUCCESSES:
-            text = self.session.bridge.text("failure_words", ticket)
-            kind, words = text.split("\n", 1)
-            if kind:
-                raise runtime.execution_error(text)
-        reached = times.size if code == SUCCESS else int(np.isfinite(times).sum())
-        raw = RawResult(
-            code=code,
-            event=event,
-            stats=dict(zip(STATS, stats, strict=True)),
-            start_time=float(problem.t0),
-            times=times[:reached].copy(),
-            states=states[:reached].copy(),
-            end_times=end_time.reshape(1).copy(),
-            ends=end_state.reshape(1, -1).copy(),
-        )
-        return raw, words
-
     def within_trace(self, provenance: Provenance) -> Solution:
         """Solve when the traced program runs.
 
         **Arguments:** what to say of the solution's origin.
         """
         problem, options = self.problem, self.options
-        functions = _weights(problem)[0]
+        functions = weights_of(problem)[0]
         operands = [flat_state(problem), weights_vector(problem, functions)]
         times, states, end_time, end_state, counts = call_shared(
-            self.shared, [*operands, *self._others()]
+            self.shared, [*operands, *self.others()]
         )
         if options.throw:
             times, states, end_state = self._checked(
@@ -123,7 +86,7 @@ class Crossing:
             end_state=layout.unflatten(end_state),
         )
 
-    def _others(self) -> list[Any]:
+    def others(self) -> list[Any]:
         """The operands behind state and weights, each of one axis."""
         problem, options = self.problem, self.options
         dtype = problem.dtype
@@ -133,10 +96,11 @@ class Crossing:
         step = options.dt if adaptive or not path else None
         span = [problem.t0, problem.t1, options.rtol, step]
         none = np.zeros(0, dtype)
+        saved = not (options.saveat is None or isinstance(options.saveat, str))
         operands = [
             concatenated([_number(x, dtype) for x in span], dtype),
             _number(options.atol, dtype),
-            none if options.saveat is None else options.saveat,
+            options.saveat if saved else none,
             concatenated(self._event_parameters(), dtype),
         ]
         if not path:
@@ -170,6 +134,7 @@ class Crossing:
         self, arrays: Any, end_time: Any, counts: Any, provenance: Provenance
     ) -> Any:
         """The arrays, with an error that is raised where a solve failed."""
+        end_time = jax.lax.stop_gradient(end_time)
         failed = (counts[0] != SUCCESSES[0]) & (counts[0] != SUCCESSES[1])
         bridge, problem = self.session.bridge, self.problem
         # Nothing that is traced may be kept.
@@ -233,25 +198,44 @@ def crossing(
     context = context_of(session)
     algorithm = algorithm_of(session, problem, options, method)
     keep = KEEP["end"]
-    if options.saveat is not None:
+    if isinstance(options.saveat, str):
+        keep = KEEP[options.saveat]
+    elif options.saveat is not None:
         keep = KEEP["stops" if step_to_saveat else "times"]
-    steps = options.max_steps
-    if steps is None:
-        along = problem.kind.follows_path and options.fixed_steps
-        steps = options.along.steps if along else DEFAULT_MAX_STEPS
+    steps = most_steps(options)
     events = options.event or ()
 
     def structure() -> Any:
         with explaining_traced_values():
             return structure_of(problem, events, approach)
 
-    def make() -> SharedSolve:
-        reference = _shared(
+    def prepared(keep: int) -> runtime.Reference:
+        return _shared(
             session, problem, events, approach, algorithm, keep, steps, structure
         )
-        return SharedSolve(session, reference)
 
-    settings = (approach, algorithm.number, keep, steps)
+    capacity = recorded_steps(options, steps)
+
+    def make() -> SharedSolve:
+        differentiable: Differentiable | str = refusal(problem, options, method)
+        if not differentiable:
+            # Of a problem that may be traced: what records is prepared with it.
+            stops = KEEP["end"] if options.saveat is None else KEEP["stops"]
+            recording = prepared(stops)
+            differentiable = Differentiable(
+                session,
+                context.functions,
+                problem,
+                events,
+                parameter_count(weights_of(problem)),
+                algorithm,
+                recording,
+                capacity,
+                options.throw,
+            )
+        return SharedSolve(session, prepared(keep), differentiable)
+
+    settings = (approach, algorithm.number, keep, steps, capacity, options.throw)
     shared = context.shared(problem, events, settings, structure, make)
     return Crossing(session, problem, options, shared)
 
@@ -269,7 +253,7 @@ def _shared(
     bridge, name, n = session.bridge, problem.dtype.name, problem.dimension
     context = context_of(session)
     key = structure()
-    count = parameter_count(_weights(problem))
+    count = parameter_count(weights_of(problem))
     with explaining_traced_values():
         model = context.models.get(
             None if key is None else (key, approach),
@@ -278,7 +262,7 @@ def _shared(
         plans = bridge.make("event_plans")
         for event in events:
             _plan(session, plans, problem, event)
-    motions = problem.noise_dimension if problem.kind.follows_path else 0
+    motions = problem.noise_dimension
     sizes = (n, count, motions, motions if approach.matrix else 0)
     return bridge.make(
         "shared_solve", name, model, *sizes, plans, algorithm, keep, steps
@@ -291,7 +275,7 @@ def _model(
     functions = context_of(session).functions
     of: Any = lambda parts: [functions.reference(session, part) for part in parts]
     make, name = session.bridge.make, problem.dtype.name
-    if isinstance(problem, SDEProblem):
+    if problem.kind.follows_path:
         lowered = lower_stochastic_problem(problem)
         parts = of((lowered.drift, lowered.jacobian, lowered.diffusion))
         return make("shared_stochastic_model", name, *parts, approach.matrix)
@@ -321,10 +305,9 @@ def _plan(
     session.bridge.number("plan_crossing!", plans, condition, count, sign, both)
 
 
-def _weights(problem: Any) -> Any:
-    if isinstance(problem, SDEProblem):
-        return (problem.drift, problem.diffusion), problem.args
-    return problem.field, problem.args
+def weights_of(problem: Problem) -> Any:
+    """The functions of a problem and their arguments, whose arrays are parameters."""
+    return problem.functions, problem.args
 
 
 def _number(value: Any, dtype: np.dtype) -> Any:
@@ -337,10 +320,6 @@ def _number(value: Any, dtype: np.dtype) -> Any:
 
 
 def crosses(options: Options, approach: Approach) -> bool:
-    """Whether a plain solve takes the crossing, or juliacall: where its results are
-    not of a known size, or Python runs during the solve."""
-    return (
-        approach.way == "lowered"
-        and not isinstance(options.saveat, str)
-        and not options.progress
-    )
+    """Whether a plain solve takes the crossing, or juliacall: where Python runs during
+    the solve."""
+    return approach.way == "lowered" and not options.progress

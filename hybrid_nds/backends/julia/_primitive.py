@@ -11,36 +11,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import batching, mlir
 from jaxtyping import Array
 
-from ...runtime import handler_rule, keep_with_program, session, varying_alike
+from ...runtime import handler_rule, keep_with_program, session
 from ._layout import COUNTS
 from ._shared import SharedSolve
 
-_NOT_DIFFERENTIABLE = (
-    'solve: the Julia backend does not differentiate; take backend="diffrax" for '
-    "gradients, or jax.lax.stop_gradient of what a solve in Julia depends on."
-)
+solve_p = Primitive("julia_solve")
+solve_p.multiple_results = True
 
 
-def call_shared(solve: SharedSolve, operands: Sequence[Any]) -> tuple[Array, ...]:
-    """Solve in Julia, within any transformation of JAX but differentiation.
-
-    **Arguments:** the solve, and its operands in Julia's order, each of one axis.
-
-    **Returns:** the times saved, the states there, the time and the state of the end,
-    and the counts.
-    """
-    arrays = varying_alike([jnp.asarray(x) for x in operands])
-    return tuple(_solve_p.bind(*arrays, solve=solve))
-
-
-_solve_p = Primitive("julia_solve")
-_solve_p.multiple_results = True
-
-
-def _result_shapes(*shapes: tuple[int, ...]) -> list[tuple[int, ...]]:
+def result_shapes(*shapes: tuple[int, ...]) -> list[tuple[int, ...]]:
     """The shapes of the results. Leading axes of operands are those of a batch, of
     length 1 where all its members share an operand."""
     batch = np.broadcast_shapes(*(shape[:-1] for shape in shapes))
@@ -54,11 +36,11 @@ def _result_shapes(*shapes: tuple[int, ...]) -> list[tuple[int, ...]]:
     ]
 
 
-@_solve_p.def_abstract_eval
+@solve_p.def_abstract_eval
 def _abstract(*operands: Any, solve: SharedSolve) -> list[Any]:
     del solve
     integer = jnp.result_type(int)
-    shapes = _result_shapes(*(operand.shape for operand in operands))
+    shapes = result_shapes(*(operand.shape for operand in operands))
     dtypes = [operands[0].dtype] * 4 + [integer]
     return [
         operands[0].update(shape=shape, dtype=dtype, weak_type=False)
@@ -67,11 +49,11 @@ def _abstract(*operands: Any, solve: SharedSolve) -> list[Any]:
 
 
 def _bind(*operands: Any, solve: SharedSolve) -> list[Array]:
-    return _solve_p.bind(*operands, solve=solve)
+    return solve_p.bind(*operands, solve=solve)
 
 
 _compiled = jax.jit(_bind, static_argnames="solve")
-_solve_p.def_impl(lambda *operands, solve: _compiled(*operands, solve=solve))
+solve_p.def_impl(lambda *operands, solve: _compiled(*operands, solve=solve))
 
 
 def _batched(
@@ -81,25 +63,18 @@ def _batched(
         jnp.expand_dims(x, 0) if axis is None else jnp.moveaxis(x, axis, 0)
         for x, axis in zip(operands, axes, strict=True)
     ]
-    results = _solve_p.bind(*leading, solve=solve)
+    results = solve_p.bind(*leading, solve=solve)
     return results, [0] * len(results)
 
 
-batching.primitive_batchers[_solve_p] = _batched
-
-
-def _refuse_derivatives(*operands: Any, **parameters: Any) -> Any:
-    raise TypeError(_NOT_DIFFERENTIABLE)
-
-
-ad.primitive_jvps[_solve_p] = _refuse_derivatives
+batching.primitive_batchers[solve_p] = _batched
 
 
 def _by_callback(*operands: Array, solve: SharedSolve) -> tuple[Array, ...]:
     """Where no compiled program can enter Julia itself: on a device, whose arrays go to
     the host and back, and in a JAX whose interface is not known."""
     integer = jnp.result_type(int)
-    shapes = _result_shapes(*(operand.shape for operand in operands))
+    shapes = result_shapes(*(operand.shape for operand in operands))
     dtypes = [operands[0].dtype] * 4 + [integer]
     results = [
         jax.ShapeDtypeStruct(shape, dtype)
@@ -116,7 +91,7 @@ _callback_rule = mlir.lower_fun(_by_callback, multiple_results=True)
 
 
 @functools.cache
-def _warn_of_callback(reason: str) -> None:
+def warn_of_callback(reason: str) -> None:
     warnings.warn(
         f"Compiled JAX programs reach Julia through Python, some 100 microseconds a "
         f"call: {reason}. A newer hybrid_nds may know it.",
@@ -127,11 +102,11 @@ def _warn_of_callback(reason: str) -> None:
 
 def _on_host(context: Any, *operands: Any, solve: SharedSolve) -> Any:
     if reason := session().no_handler:
-        _warn_of_callback(reason)
+        warn_of_callback(reason)
         return _callback_rule(context, *operands, solve=solve)
     keep_with_program(context, solve)
     return handler_rule(solve.number)(context, *operands)
 
 
-mlir.register_lowering(_solve_p, _callback_rule)
-mlir.register_lowering(_solve_p, _on_host, platform="cpu")
+mlir.register_lowering(solve_p, _callback_rule)
+mlir.register_lowering(solve_p, _on_host, platform="cpu")

@@ -5,11 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import numpy as np
-
 from ... import runtime
-from ..._core import is_concrete
-from ...methods import ALGEBRAIC_RESIDUAL, Method, find_solver
+from ...methods import Method, find_solver
 from ...problems import Kind, Problem
 from .._options import Options
 from ._checks import check
@@ -98,30 +95,9 @@ def algorithm_of(
     solves = method.implicit or not kind.follows_path
     if tolerance is None and solves and options.fixed_steps:
         tolerance = FIXED_STEP_NEWTON[problem.dtype.name]
-    elif tolerance is None and kind.mass_matrix and ALGEBRAIC_RESIDUAL in method.faults:
-        tolerance = _constrained_newton(options.rtol, problem.dtype, method)
     made: tuple[Any, ...] = ("algorithm", method.julia, tolerance)
     if kind.follows_path:
         stratonovich = kind.interpretation == "stratonovich"
         theta = options.extra.get("theta")
         made = ("stochastic_method", method.julia, stratonovich, tolerance, theta)
     return context_of(session).algorithms.get(made, lambda: session.bridge.make(*made))
-
-
-def _constrained_newton(rtol: Any, dtype: np.dtype, method: Method) -> float:
-    """Newton's tolerance κ of Radau methods with algebraic equations.
-
-    Julia's holds stages to κ of rtol^(2/3)/10; ten units in the last place are all that
-    the iteration can reach (Hairer & Wanner 1996, section IV.8).
-    """
-    if not is_concrete(rtol):
-        raise TypeError(
-            f"solve: with a `mass_matrix`, Newton's tolerance of {method.name} follows "
-            "from `rtol`, which must then be a concrete number inside jax.jit and "
-            "jax.vmap; or give `newton_tolerance`."
-        )
-    rtol = float(rtol)
-    if rtol == 0:
-        return 0.01
-    reachable = 100 * float(np.finfo(dtype).eps) / rtol ** (2 / 3)
-    return min(max(reachable, 1e-6), 0.01)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
-from ...problems import Problem
+from ...problems import Kind, Problem
+from ...solution import STEP_TOO_SMALL, SUCCESSES, UNSTABLE
 from .._options import Options
 
 PYTHON_VERSIONS = tuple(
@@ -32,3 +34,27 @@ def reporting(
     with Progress(transient=True) as bar:
         task = bar.add_task("Solving in Julia", total=total)
         yield lambda t: bar.update(task, completed=abs(t - t0))
+
+
+def failure_message(
+    words: str, code: int, stats: Mapping[str, int], end_time: Any, kind: Kind
+) -> str:
+    """What a solution says of its failure, empty where it went well.
+
+    **Arguments:** the solver's own words, the outcome's code, the counts, the time
+    reached, and the kind of the equation.
+    """
+    if code in SUCCESSES:
+        return ""
+    said = f"Julia says: {words}."
+    if kind.follows_path and code == UNSTABLE:
+        return (
+            "The state was no longer finite after step "
+            f"{stats['num_accepted_steps']}, at t = {float(end_time):.9g}."
+        )
+    if kind.follows_path and code == STEP_TOO_SMALL:
+        return (
+            "The tolerances ask for steps below those of the path's grid, between "
+            f"which nothing is known of it; pass a finer path. {said}"
+        )
+    return said

@@ -12,6 +12,7 @@ import numpy as np
 from ..._core import LRU
 from ...problems import Problem
 from ...runtime import Reference, Session
+from ._derivatives import Differentiable
 from ._layout import COUNTS
 from ._prepared import ParameterSource, StateLayout
 
@@ -63,9 +64,13 @@ class Memory:
 
     **Arguments:** the problem, the weights of its functions, the lengths of its
     operands.
+
+    **Fields:** the operands and the results; `filled_for`, what the operands were
+    filled for last.
     """
 
     def __init__(self, problem: Problem, weights: Any, shapes: Sequence[int]):
+        self.filled_for: object = None
         dtype = problem.dtype
         self.operands = _Arrays([np.zeros(shape, dtype) for shape in shapes])
         self.results = _results((), shapes[0], shapes[4], dtype, np.dtype(np.int64))
@@ -74,6 +79,7 @@ class Memory:
 
     def fill(self, problem: Problem, weights: Any, others: Sequence[Any]) -> None:
         """Write the state and the weights of a problem, and the other operands."""
+        self.filled_for = None
         self._layout.flatten(problem.y0, self.operands.arrays[0])
         self._weights.fill(weights)
         for target, values in zip(self.operands.arrays[2:], others, strict=True):
@@ -84,22 +90,42 @@ class Memory:
 class SharedSolve:
     """A solve in Julia that plain calls and compiled programs share.
 
-    **Arguments:** the session, and the reference to the solve.
+    **Arguments:** the session, the reference to the solve, and its derivatives, or why
+    it has none.
     """
 
-    def __init__(self, session: Session, reference: Reference):
+    def __init__(
+        self,
+        session: Session,
+        reference: Reference,
+        differentiable: Differentiable | str,
+    ):
         self.number = reference.number
+        self._differentiable = differentiable
         # Kept for as long as this object, which compiled programs hold.
-        self._reference = reference
+        self.reference = reference
         self._session = session
         self._own = threading.local()
 
-    def memory(self, problem: Problem, weights: Any, shapes: tuple[int, ...]) -> Memory:
-        """The memory of this thread for operands of these shapes."""
-        if not hasattr(self._own, "memories"):
-            self._own.memories = LRU(_KEPT_ARRAYS)
-        memories: LRU[Memory] = self._own.memories
-        return memories.get(shapes, lambda: Memory(problem, weights, shapes))
+    @property
+    def refusal(self) -> str:
+        """Why the solve has no derivatives, empty where it has them."""
+        found = self._differentiable
+        return found if isinstance(found, str) else ""
+
+    @property
+    def derivatives(self) -> Differentiable:
+        """The derivatives of a solve that has them."""
+        assert isinstance(self._differentiable, Differentiable)
+        return self._differentiable
+
+    def memory(self, shapes: tuple[int, ...], make: Callable[[], Memory]) -> Memory:
+        """The memory of this thread for operands of these shapes, made where there is
+        none."""
+        memories: LRU[Memory] | None = getattr(self._own, "memories", None)
+        if memories is None:
+            memories = self._own.memories = LRU(_KEPT_ARRAYS)
+        return memories.get(shapes, make)
 
     def path_arrays(
         self, path: Any, read: Callable[[], list[np.ndarray]]
@@ -112,8 +138,11 @@ class SharedSolve:
 
     def solve(self, memory: Memory) -> list[np.ndarray]:
         """Solve with what is in a memory; what is returned is written to again."""
-        with self._session.interrupts.armed():
-            self._enter(memory.operands, memory.results)
+        if self._session.interrupts.listening():
+            self._enter(self.number, memory.operands, memory.results)
+        else:
+            with self._session.interrupts.armed():
+                self._enter(self.number, memory.operands, memory.results)
         return memory.results.arrays
 
     def run(
@@ -121,23 +150,39 @@ class SharedSolve:
     ) -> list[np.ndarray]:
         """Solve a batch with given operands, whose leading axes are those of the batch
         or of length 1; counts are of the dtype `integer`."""
-        given = [np.ascontiguousarray(array) for array in operands]
-        batch = np.broadcast_shapes(*(array.shape[:-1] for array in given))
-        states, times = given[0].shape[-1], given[4].shape[-1]
-        results = _results(batch, states, times, given[0].dtype, integer)
-        if self._enter(_Arrays(given), results) == 1:
-            raise RuntimeError("solve: interrupted.")
-        return results.arrays
+        batch = np.broadcast_shapes(*(array.shape[:-1] for array in operands))
+        states, times = operands[0].shape[-1], operands[4].shape[-1]
+        results = _results(batch, states, times, operands[0].dtype, integer)
+        return self.call(self.number, operands, results.arrays)
 
-    def _enter(self, operands: _Arrays, results: _Arrays) -> int:
+    def call(
+        self,
+        number: int,
+        operands: Sequence[np.ndarray],
+        results: Sequence[np.ndarray],
+    ) -> list[np.ndarray]:
+        """Run this solve, or another call that belongs to it, by its number in Julia.
+
+        **Returns:** the results, which were written.
+        """
+        given = _Arrays([np.ascontiguousarray(array) for array in operands])
+        made = _Arrays(results)
+        if self._enter(number, given, made) == 1:
+            raise RuntimeError("solve: interrupted.")
+        return made.arrays
+
+    def _enter(self, number: int, operands: _Arrays, results: _Arrays) -> int:
         self._session.check_callable()
         code = self._session.bridge.solve(
-            self.number,
+            number,
             operands.address,
             len(operands.arrays),
             results.address,
             len(results.arrays),
         )
+        if code < 0:
+            text = self._session.bridge.text("failure_words", -code)
+            raise RuntimeError(text.split("\n", 1)[1])
         if code > 1:
             raise RuntimeError(
                 "solve: Julia does not know this solve, or takes other arrays than "

@@ -140,9 +140,9 @@ class RemoteJulia:
         arrays, rest = eqx.partition((problem, _fields(options)), eqx.is_array)
         arrays = eqxi.nondifferentiable(
             arrays,
-            msg="solve: the Julia backend does not differentiate; take "
-            'backend="diffrax" for gradients, or jax.lax.stop_gradient of what a '
-            "solve in Julia depends on.",
+            msg="solve: a solve in a `worker` has no derivatives; leave `worker` out, "
+            'take backend="diffrax", or jax.lax.stop_gradient of what the solve '
+            "depends on.",
         )
         ranks = [leaf.ndim for leaf in jtu.tree_leaves(arrays)]
         treedef = jtu.tree_structure(arrays)

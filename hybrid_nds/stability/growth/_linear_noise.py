@@ -87,6 +87,7 @@ def _matrices(
     tolerance = 1e4 * float(np.finfo(points.dtype).eps)
     scale = float(np.max(np.abs(derivative), initial=0.0))
     at_zero = np.asarray(function(times[0], zero))
+    _check_finite(owner, name, at_zero, times[0], zero)
     if np.max(np.abs(at_zero), initial=0.0) > 0:
         raise ValueError(
             f"{owner}: `problem` must be linear, but its {name} at zero is "
@@ -95,6 +96,7 @@ def _matrices(
     for t in times:
         for point in np.asarray(points):
             value = np.asarray(function(t, jnp.asarray(point)), float)
+            _check_finite(owner, name, value, t, point)
             expected = derivative @ point
             if not np.all(
                 np.abs(value - expected) <= tolerance * scale * np.sum(np.abs(point))
@@ -105,6 +107,14 @@ def _matrices(
                     f"derivative at zero times y. Linearise it about an equilibrium."
                 )
     return derivative
+
+
+def _check_finite(owner: str, name: str, value: Any, t: float, point: Any) -> None:
+    if not np.all(np.isfinite(np.asarray(value, float))):
+        raise ValueError(
+            f"{owner}: `problem` must have a finite {name}, but at t = {t:g}, y = "
+            f"{np.asarray(point).tolist()} it is {np.asarray(value).tolist()}."
+        )
 
 
 def symmetric_reduction(

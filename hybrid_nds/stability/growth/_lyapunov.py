@@ -23,6 +23,7 @@ from ...problems import (
     digest,
     problem_fingerprint,
 )
+from ._divergence import diverged
 from ._lyapunov_plan import (
     LyapunovPlan,
     check_lyapunov_problem,
@@ -285,7 +286,9 @@ def follow(
             began = clock.perf_counter()
             segment = flow.advance(states, directions, done, count, capacity)
             if bool(np.any(segment.failed)):
-                _raise_diverged(owner, problem, plan, segment, done)
+                raise diverged(
+                    owner, problem, flow.provenance, plan, states, segment, done
+                )
             states, directions = segment.states, segment.directions
             parts.append(segment.growth)
             done, steps = done + count, steps + segment.steps
@@ -298,36 +301,6 @@ def follow(
             # Cut by the clock, which changes no bit of the result.
             count = max(1, int(count * min(8.0, _STRETCH / max(passed, 1e-6))))
     return np.concatenate(parts, axis=1), steps
-
-
-def _raise_diverged(
-    owner: str, problem: Any, plan: LyapunovPlan, segment: Any, done: int
-) -> None:
-    chain = int(np.flatnonzero(segment.failed)[0])
-    index = done + segment.growth.shape[1] - 1
-    start = float(problem.t0) + plan.interval * index
-    when = f"between t = {start:.6g} and t = {start + plan.interval:.6g}"
-    which = f" of chain {chain}" if plan.chains > 1 else ""
-    before = "" if index else ", in the first interval"
-    if not np.all(np.isfinite(segment.states[chain])):
-        text = (
-            f"{owner}: the orbit{which} diverged {when}{before}: its state is no "
-            "longer finite. Take a shorter `dt` or an implicit `solver`; if the system "
-            "itself escapes, start in the basin of its attractor (`y0`, or `initial`)."
-        )
-    elif not np.all(np.isfinite(segment.growth[chain, -1])):
-        text = (
-            f"{owner}: a tangent vector{which} became zero or infinite {when}; take a "
-            "shorter `interval`. A flow that contracts to a point at once has "
-            "exponents of minus infinity: ask for fewer `exponents`."
-        )
-    else:
-        text = (
-            f"{owner}: the solver could not get through the interval{which} {when}: "
-            "the orbit escapes to infinity there, or the problem is stiff and wants an "
-            "implicit `solver`; else raise `max_steps`, or loosen `rtol` and `atol`."
-        )
-    raise AnalysisError(text)
 
 
 def _check_apart(problem: Any, growth: np.ndarray, interval: float) -> None:

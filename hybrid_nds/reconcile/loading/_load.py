@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ._fixtures import KINDS, Fixture, read_fixture
-from ._folders import find_folder, fixtures_root as fixtures_root
-from ._sde_fixtures import StochasticFixture, read_stochastic_fixture
-from ._specification import Table, read_toml
+from .._fixtures import KINDS, Fixture, read_fixture
+from .._sde_fixtures import StochasticFixture, read_stochastic_fixture
+from .._specification import Table, read_toml
+from ._folders import find_folder
 
 
 def load_fixture(name_or_path: str | Path) -> Fixture | StochasticFixture:
@@ -40,7 +40,7 @@ def fixture_of(folder: Path, entries: Mapping[str, Any]) -> Fixture | Stochastic
     spec = Table(folder / "problem.toml", entries)
     kind = spec.choice("kind", (*KINDS, "sde"))
     given = spec.table("parameters").all()
-    parameters = _Parameters(given)
+    parameters = Parameters(given)
     if "weights" in spec:
         weights = folder / spec.text("weights")
         if not weights.is_file():
@@ -48,18 +48,28 @@ def fixture_of(folder: Path, entries: Mapping[str, Any]) -> Fixture | Stochastic
         parameters.update(read_toml(weights))
     read = read_stochastic_fixture if kind == "sde" else read_fixture
     fixture = read(folder, spec, parameters)
-    unknown = [*spec.unread()]
-    unknown += [f"parameters.{name}" for name in given if name not in parameters.read]
-    if unknown:
-        raise ValueError(
-            f"{spec.file}: {', '.join(f'`{key}`' for key in unknown)} mean nothing for "
-            f"`field` = {spec.text('field')!r} and `kind` = {kind!r}; correct the "
-            "spelling or leave them out."
-        )
+    check_read(spec, given, parameters)
     return dataclasses.replace(fixture, parameters=dict(parameters))
 
 
-class _Parameters(dict[str, Any]):
+def check_read(spec: Table, given: Mapping[str, Any], parameters: Parameters) -> None:
+    """Refuse what stands in a file and nobody has asked for.
+
+    **Raises:** `ValueError`, naming the file and the keys.
+    """
+    unknown = [*spec.unread()]
+    unknown += [f"parameters.{name}" for name in given if name not in parameters.read]
+    if unknown:
+        field = spec.entries.get("field")
+        of_field = f"`field` = {field!r} and " if isinstance(field, str) else ""
+        raise ValueError(
+            f"{spec.file}: {', '.join(f'`{key}`' for key in unknown)} mean nothing for "
+            f"{of_field}`kind` = {spec.text('kind')!r}; correct the spelling or leave "
+            "them out."
+        )
+
+
+class Parameters(dict[str, Any]):
     """Parameters that remember which of them somebody asked for."""
 
     def __init__(self, entries: Mapping[str, Any]):

@@ -1,0 +1,153 @@
+# Implicit Runge–Kutta steps: their stages by Newton's iteration, to round-off, and the
+# derivatives of these by the implicit function theorem.
+
+# The stages that have no equation to solve come first: they have no factors.
+function solve_stage!(w::Stages, i::Int, x)
+    implicit = i - stages(w.method) + length(w.factors)
+    implicit > 0 && ldiv!(w.factors[implicit], x)
+    return x
+end
+function solve_transposed_stage!(w::Stages, i::Int, x)
+    implicit = i - stages(w.method) + length(w.factors)
+    implicit > 0 && ldiv!(transpose(w.factors[implicit]), x)
+    return x
+end
+
+const MOST_ITERATIONS = 50
+
+# Newton's error after a change is of the order of its square.
+function converged(change, scale, point, u)
+    T = eltype(point)
+    floor = sqrt(eps(T)) * maximum(abs, point)
+    tolerance = sqrt(eps(T)) / 10
+    return all(eachindex(point)) do i
+        abs(scale * change[i]) <= tolerance * (abs(point[i]) + abs(u[i]) + floor)
+    end
+end
+
+unsolved(t) = throw(DerivativeError(
+    "solve: Newton's iteration does not solve the stages of the step from t = $t again, " *
+    "as its derivative needs; take a tighter `rtol`, or Rodas5P."))
+
+function take_step!(w::Stages{T, RungeKutta{:diagonal, T}}, field::DifferentiatedField{T},
+        u, p, t, dt) where {T}
+    method, base, point = w.method, w.base, w.rest
+    empty!(w.factors)
+    for i in 1:stages(method)
+        k = view(w.k, :, i)
+        w.times[i] = t + method.c[i] * dt
+        share = dt * method.A[i, i]
+        copyto!(base, u)
+        add_columns!(base, w.k, view(method.A, i, :), i - 1, dt)
+        copyto!(point, base)
+        if iszero(share)
+            field.field(w.slope, point, p, w.times[i])
+            copyto!(k, w.slope)
+        else
+            i == 1 ? fill!(k, zero(T)) : copyto!(k, view(w.k, :, i - 1))
+            solve_stages!(w, field, k, u, p, t, share, i)
+        end
+        copyto!(view(w.points, :, i), point)
+    end
+    return nothing
+end
+
+# M k = f(base + share k): leaves the point of the field in `w.rest`.
+function solve_stages!(w::Stages{T}, field::DifferentiatedField{T}, k, u, p, t, share,
+        i::Int) where {T}
+    base, point, change = w.base, w.rest, w.change
+    for _ in 1:MOST_ITERATIONS
+        point .= base .+ share .* k
+        field.field(w.slope, point, p, w.times[i])
+        field.jacobian(w.jacobian, point, p, w.times[i])
+        times_mass!(change, field.mass, k)
+        change .= w.slope .- change
+        factors = factored(field, w.jacobian, one(T), share)
+        ldiv!(factors, change)
+        k .+= change
+        if converged(change, share, point, u)
+            point .= base .+ share .* k
+            field.jacobian(w.jacobian, point, p, w.times[i])
+            push!(w.factors, factored(field, w.jacobian, one(T), share))
+            return nothing
+        end
+    end
+    return unsolved(t)
+end
+
+function take_step!(w::Stages{T, RungeKutta{:coupled, T}}, field::DifferentiatedField{T},
+        u, p, t, dt) where {T}
+    method, n, s = w.method, field.states, stages(w.method)
+    fill!(w.k, zero(T))
+    for i in 1:s
+        w.times[i] = t + method.c[i] * dt
+    end
+    change = zeros(T, n, s)
+    for _ in 1:MOST_ITERATIONS
+        matrix = stage_matrix!(w, field, u, p, dt)
+        for i in 1:s
+            copyto!(w.rest, view(w.points, :, i))
+            field.field(w.slope, w.rest, p, w.times[i])
+            times_mass!(w.rest, field.mass, view(w.k, :, i))
+            view(change, :, i) .= w.slope .- w.rest
+        end
+        ldiv!(lu!(matrix), vec(change))
+        w.k .+= change
+        if all(i -> converged(view(change, :, i), dt, view(w.points, :, i), u), 1:s)
+            empty!(w.factors)
+            push!(w.factors, lu!(stage_matrix!(w, field, u, p, dt)))
+            return nothing
+        end
+    end
+    return unsolved(t)
+end
+
+# The blocks δᵢⱼ M − dt aᵢⱼ Jᵢ, at the points that follow from the stages.
+function stage_matrix!(w::Stages{T}, field::DifferentiatedField{T}, u, p, dt) where {T}
+    method, n, s = w.method, field.states, stages(w.method)
+    matrix = zeros(T, n * s, n * s)
+    for i in 1:s
+        copyto!(w.rest, u)
+        add_columns!(w.rest, w.k, view(method.A, i, :), s, dt)
+        copyto!(view(w.points, :, i), w.rest)
+        field.jacobian(w.jacobian, w.rest, p, w.times[i])
+        rows = ((i - 1) * n + 1):(i * n)
+        for j in 1:s
+            block = view(matrix, rows, ((j - 1) * n + 1):(j * n))
+            block .= (-dt * method.A[i, j]) .* w.jacobian
+            i == j || continue
+            if field.mass === nothing
+                for l in 1:n
+                    block[l, l] += one(T)
+                end
+            else
+                block .+= field.mass
+            end
+        end
+    end
+    return matrix
+end
+
+function push_step!(δ, work::TangentWork{T}, w::Stages{T, RungeKutta{:coupled, T}},
+        field::DifferentiatedField{T}, u, p, t, dt) where {T}
+    method, s = w.method, stages(w.method)
+    for i in 1:s
+        point = view(w.points, :, i)
+        copyto!(view(work.k, :, i), first_product!(work, field, point, δ, p, w.times[i]))
+    end
+    ldiv!(w.factors[1], vec(work.k))
+    add_columns!(δ, work.k, method.b, s, dt)
+    return nothing
+end
+
+function pull_step!(λ, p̄, work::AdjointWork{T}, w::Stages{T, RungeKutta{:coupled, T}},
+        field::DifferentiatedField{T}, u, p, t, dt) where {T}
+    method, s = w.method, stages(w.method)
+    share_out!(work.k, method.b, λ, dt)
+    ldiv!(transpose(w.factors[1]), vec(work.k))
+    for i in 1:s
+        v, point = view(work.k, :, i), view(w.points, :, i)
+        λ .+= first_gradient!(work, field, point, v, p̄, p, w.times[i])
+    end
+    return nothing
+end

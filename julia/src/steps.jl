@@ -1,0 +1,244 @@
+# The steps of a solve, taken again for their derivatives with the solver's own coefficients.
+
+"""
+    RungeKutta{S, T}(A, b, c)
+
+A Runge–Kutta method of stages M kᵢ = f(u + dt Σⱼ aᵢⱼ kⱼ, t + cᵢ dt) by its Butcher tableau:
+`S` is `:explicit`, `:diagonal` where A is lower triangular, or `:coupled`.
+"""
+struct RungeKutta{S, T}
+    A::Matrix{T}
+    b::Vector{T}
+    c::Vector{T}
+end
+
+"""
+    Rosenbrock{T}(A, C, b, c, d, gamma)
+
+A Rosenbrock method of stages
+(M/(γ dt) − J) kᵢ = f(u + Σⱼ aᵢⱼ kⱼ, t + cᵢ dt) + M Σⱼ cᵢⱼ/dt kⱼ + dt dᵢ f_t
+(Hairer & Wanner 1996, section IV.7).
+"""
+struct Rosenbrock{T}
+    A::Matrix{T}
+    C::Matrix{T}
+    b::Vector{T}
+    c::Vector{T}
+    d::Vector{T}
+    gamma::T
+end
+
+stages(method::Union{RungeKutta, Rosenbrock}) = length(method.b)
+
+"""
+    coefficients(T, algorithm)
+
+The coefficients of the method that an algorithm of Julia's steps by.
+"""
+function coefficients(::Type{T}, alg::Union{Rodas4, Rodas5P}) where {T}
+    tableau = tabtype(alg)(T, T)
+    s = length(tableau.b)
+    C = zeros(T, s, s)
+    C[:, axes(tableau.C, 2)] .= tableau.C
+    return Rosenbrock{T}(tableau.A, C, tableau.b, tableau.c, tableau.d, tableau.gamma)
+end
+
+# Shampine and Reichelt 1997, in the form of the others.
+function coefficients(::Type{T}, ::Rosenbrock23) where {T}
+    γ = T(1 / (2 + sqrt(2)))
+    return Rosenbrock{T}([0 0; 1/2γ 0], [0 0; -1/γ 0], [1/γ, 1/γ], [0, 1/2], [γ, 0], γ)
+end
+
+function coefficients(::Type{T}, alg::Union{ImplicitEuler, ImplicitMidpoint, KenCarp3,
+        KenCarp4, KenCarp5, Kvaerno3, Kvaerno4, Kvaerno5, TRBDF2, Trapezoid}) where {T}
+    tableau = ESDIRKIMEXTableau(alg, T, T)
+    correct_stage_time!(tableau, alg)
+    return RungeKutta{:diagonal, T}(tableau.Ai, tableau.bi, tableau.c)
+end
+
+# Collocation at the Radau points (Hairer & Wanner 1996, section IV.5).
+radau_points(::RadauIIA3) = big.([1 // 3, 1])
+radau_points(::RadauIIA5) = [(4 - sqrt(big(6))) / 10, (4 + sqrt(big(6))) / 10, big(1)]
+function coefficients(::Type{T}, alg::Union{RadauIIA3, RadauIIA5}) where {T}
+    c = radau_points(alg)
+    s = length(c)
+    # Σⱼ aᵢⱼ cⱼᵏ⁻¹ = cᵢᵏ / k
+    powers = [point^(k - 1) for point in c, k in 1:s]
+    A = [c[i]^k / k for i in 1:s, k in 1:s] / powers
+    return RungeKutta{:coupled, T}(A, A[end, :], c)
+end
+
+const MOST_STAGES = 40
+
+# Explicit methods: what one step does to a field whose value at its j-th call is the j-th
+# unit vector is their tableau, to the last bit.
+function coefficients(::Type{T}, alg::Union{BS3, DP5, DP8, Euler, Heun, Midpoint, RK4,
+        Ralston, Tsit5, Vern6, Vern7, Vern8, Vern9}) where {T}
+    points, times = Vector{T}[], T[]
+    function probe!(out, u, p, t)
+        push!(points, copy(u))
+        push!(times, t)
+        fill!(out, zero(T))
+        out[min(length(points), MOST_STAGES)] = one(T)
+        return nothing
+    end
+    unused!(out, u, p, t) = nothing
+    prepared = Prepared(T, model(T, probe!, unused!, unused!), MOST_STAGES, 0)
+    solve!(prepared, alg, 0, 1, 0, 0, 1, KEEP_END, 2)
+    length(points) < MOST_STAGES || error("$(nameof(typeof(alg))) has too many stages")
+    b = prepared.kept_states[:, end]
+    # Not the calls that the solution does not depend on.
+    used = falses(MOST_STAGES)
+    for j in length(points):-1:1
+        used[j] = !iszero(b[j]) ||
+                  any(i -> used[i] && !iszero(points[i][j]), 1:length(points))
+    end
+    kept = findall(used)
+    A = T[points[i][j] for i in kept, j in kept]
+    return RungeKutta{:explicit, T}(A, b[kept], times[kept])
+end
+
+function coefficients(::Type, alg)
+    throw(ArgumentError("no derivative of a step of $(nameof(typeof(alg))) is known"))
+end
+
+"""
+    DifferentiatedField{T}(field, jacobian, time_gradient, first, second, mass, states,
+        parameters, contracted)
+
+A field with what the derivative of a step needs of it. `first` and `second` are lowered
+functions of a longer vector in the place of the state:
+
+  - for tangents, `first` of (u, δu, δp) is J δu + f_p δp, and `second` of
+    (u, k, s, δu, δp) the derivative of J k + s f_t along (δu, δp);
+  - for adjoints, `first` of (u, v) is the gradient of vᵀf in (u, p), and `second` that of
+    Σᵢ vᵢᵀ J kᵢ + gᵀf_t: of (u, V, K, g), or of (u, Σᵢ kᵢ vᵢᵀ, g) where it is `contracted`.
+
+Only Rosenbrock methods need the second ones.
+"""
+struct DifferentiatedField{T}
+    field::VectorFunction{T}
+    jacobian::MatrixFunction{T}
+    time_gradient::VectorFunction{T}
+    first::VectorFunction{T}
+    second::Union{Nothing, VectorFunction{T}}
+    mass::Union{Nothing, Matrix{T}}
+    states::Int
+    parameters::Int
+    contracted::Bool
+end
+
+"""
+    Stages{T}(field, method)
+
+Memory for one step at a time: its stages `k`, a column each, the points of the field
+`points` and their times, and the factors of the matrices of its linear equations; the rest is
+scratch.
+"""
+struct Stages{T, C}
+    method::C
+    k::Matrix{T}
+    points::Matrix{T}
+    times::Vector{T}
+    slope::Vector{T}
+    time_slope::Vector{T}
+    jacobian::Matrix{T}
+    rest::Vector{T}
+    base::Vector{T}
+    change::Vector{T}
+    factors::Vector{LU{T, Matrix{T}, Vector{Int64}}}
+end
+function Stages(field::DifferentiatedField{T}, method::C) where {T, C}
+    n, s = field.states, stages(method)
+    return Stages{T, C}(method, zeros(T, n, s), zeros(T, n, s), zeros(T, s), zeros(T, n),
+        zeros(T, n), zeros(T, n, n), zeros(T, n), zeros(T, n), zeros(T, n),
+        LU{T, Matrix{T}, Vector{Int64}}[])
+end
+
+# M x, into `out`, which is not x.
+times_mass!(out, mass::Nothing, x) = copyto!(out, x)
+times_mass!(out, mass::Matrix, x) = mul!(out, mass, x)
+times_mass_transposed!(out, mass::Nothing, x) = copyto!(out, x)
+times_mass_transposed!(out, mass::Matrix, x) = mul!(out, transpose(mass), x)
+
+# scale M − share J, factored.
+function factored(field::DifferentiatedField{T}, jacobian::Matrix{T}, scale, share) where {T}
+    W = Matrix{T}(undef, size(jacobian))
+    if field.mass === nothing
+        for i in eachindex(W)
+            W[i] = -share * jacobian[i]
+        end
+        for i in axes(W, 1)
+            W[i, i] += scale
+        end
+    else
+        W .= scale .* field.mass .- share .* jacobian
+    end
+    return lu!(W)
+end
+
+function add_columns!(out, columns::Matrix, weights, count::Int, scale)
+    for j in 1:count
+        weight = scale * weights[j]
+        iszero(weight) && continue
+        for i in eachindex(out)
+            out[i] += weight * columns[i, j]
+        end
+    end
+    return out
+end
+
+"""
+    take_step!(stages, field, u, p, t, dt)
+
+Compute the stages of a step again, and what linear equations their derivatives solve.
+"""
+function take_step!(w::Stages{T, Rosenbrock{T}}, field::DifferentiatedField{T}, u, p, t,
+        dt) where {T}
+    method = w.method
+    field.jacobian(w.jacobian, u, p, t)
+    field.time_gradient(w.time_slope, u, p, t)
+    empty!(w.factors)
+    push!(w.factors, factored(field, w.jacobian, inv(method.gamma * dt), one(T)))
+    for i in 1:stages(method)
+        point, k = view(w.points, :, i), view(w.k, :, i)
+        copyto!(point, u)
+        add_columns!(point, w.k, view(method.A, i, :), i - 1, one(T))
+        w.times[i] = t + method.c[i] * dt
+        copyto!(w.rest, point)
+        field.field(w.slope, w.rest, p, w.times[i])
+        fill!(w.rest, zero(T))
+        add_columns!(w.rest, w.k, view(method.C, i, :), i - 1, inv(dt))
+        times_mass!(k, field.mass, w.rest)
+        for l in eachindex(k)
+            k[l] += w.slope[l] + dt * method.d[i] * w.time_slope[l]
+        end
+        ldiv!(w.factors[1], k)
+    end
+    return nothing
+end
+
+function take_step!(w::Stages{T, RungeKutta{:explicit, T}}, field::DifferentiatedField{T},
+        u, p, t, dt) where {T}
+    method = w.method
+    for i in 1:stages(method)
+        copyto!(w.rest, u)
+        add_columns!(w.rest, w.k, view(method.A, i, :), i - 1, dt)
+        copyto!(view(w.points, :, i), w.rest)
+        w.times[i] = t + method.c[i] * dt
+        field.field(w.slope, w.rest, p, w.times[i])
+        copyto!(view(w.k, :, i), w.slope)
+    end
+    return nothing
+end
+
+"""
+    end_state!(out, stages, u, dt)
+
+The state at the end of the step whose stages were computed.
+"""
+function end_state!(out, w::Stages{T, C}, u, dt) where {T, C}
+    copyto!(out, u)
+    scale = C <: Rosenbrock ? one(T) : dt
+    return add_columns!(out, w.k, w.method.b, stages(w.method), scale)
+end
