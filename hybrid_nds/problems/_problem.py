@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -25,7 +25,10 @@ class Problem(eqx.Module):
     t0: eqx.AbstractVar[Float[Array, ""]]
     t1: eqx.AbstractVar[Float[Array, ""]]
     args: eqx.AbstractVar[PyTree]
-    noise_dimension: eqx.AbstractVar[int]
+    if TYPE_CHECKING:
+        # Not an abstract variable: where a property gives it, `dataclasses.replace`
+        # would take it for an argument.
+        noise_dimension: int
 
     @property
     @abc.abstractmethod

@@ -1,5 +1,7 @@
 """ODEProblem: what it keeps, and what it refuses."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -195,3 +197,11 @@ def test_double_precision_holds_for_a_block():
         assert jnp.ones(2).dtype == np.float32
         with pytest.raises(ValueError, match="state of `problem` is float64"):
             hybrid_nds.solve(problem)
+
+
+def test_a_problem_is_replaced_as_a_dataclass():
+    problem = ODEProblem(lambda t, y, args: -args * y, jnp.ones(2), 0.0, 1.0, 2.0)
+    longer = dataclasses.replace(problem, t1=3.0)
+    assert (float(longer.t1), float(longer.args)) == (3.0, 2.0)
+    names = {field.name for field in dataclasses.fields(problem)}
+    assert names == {"field", "y0", "t0", "t1", "args", "mass_matrix"}
