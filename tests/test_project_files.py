@@ -153,6 +153,8 @@ def test_workflows_ask_for_no_more_than_they_need():
         assert workflow["permissions"] == wanted, name
         for job in workflow["jobs"].values():
             assert "timeout-minutes" in job, name
+    canary = WORKFLOWS["canary"]["jobs"]["ladder"]["permissions"]
+    assert canary == {"contents": "read", "issues": "write"}
     publish = WORKFLOWS["release"]["jobs"]["publish"]
     assert publish["environment"] == "pypi"
     assert publish["permissions"] == {"id-token": "write"}

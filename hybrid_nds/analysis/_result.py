@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 
 from .._core import DrawnResult, PortableError, PortableResult
-from ..solution import Provenance
-
-_PACKAGES = ("hybrid_nds", "jax", "diffrax")
+from ..solution import Provenance, package_versions
 
 
 class AnalysisResult(PortableResult, DrawnResult):
@@ -74,8 +71,7 @@ def analysis_provenance(
     how the field was reached; tolerances and step; versions beside those of this
     package, JAX and Diffrax.
     """
-    found = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    found |= dict(versions or {})
+    found = dict(package_versions("diffrax")) | dict(versions or {})
     return Provenance(
         backend, method, tuple(sorted(found.items())), rtol, atol, dt, field
     )

@@ -9,14 +9,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any
 
 import jax.tree_util as jtu
 import numpy as np
 
 from .._core import is_concrete, require_precision, require_real_scalar
 from ..methods import Stack
-from ..problems import Kind, Problem, SDEProblem
+from ..problems import Kind, Problem
 from ._events import check_event
 from ._path import Path, path_of
 from ._saved_times import check_saveat, check_saveat_along
@@ -170,13 +170,13 @@ def check_options(
         if dt is not None:
             _check_forward_step(dt, problem)
         fixed = not adaptive and not controlled
-        path = path_of(cast(SDEProblem, problem), key, path, dt, area, fixed, paths)
+        path = path_of(problem, key, path, dt, area, fixed, paths)
         if fixed:
             dt = path.dt if is_concrete(path.t1) else dt
         saveat = check_saveat_along(saveat, problem, stack, path, fixed)
     else:
         if adaptive:
-            check_adapts(solver, stack)
+            check_adapts(solver, stack, kind)
         if dt is not None:
             _check_signed_step(dt, problem)
         saveat = check_saveat(saveat, problem, stack)

@@ -8,7 +8,7 @@ import numpy as np
 
 from .._core import check_key, is_concrete
 from ..noise import BrownianPath, LevyArea, NativePath, StoredPath, grid_steps
-from ..problems import SDEProblem
+from ..problems import Problem
 
 # How finely an adaptive solve that names no path resolves it.
 _ADAPTIVE_STEPS = 2**16
@@ -22,7 +22,7 @@ Paths = Literal["shared", "native"]
 
 
 def path_of(
-    problem: SDEProblem,
+    problem: Problem,
     key: Any,
     path: Any,
     dt: Any,
@@ -58,7 +58,7 @@ def path_of(
 
 
 def _path_of_key(
-    key: Any, problem: SDEProblem, dt: Any, area: LevyArea, fixed: bool, native: bool
+    key: Any, problem: Problem, dt: Any, area: LevyArea, fixed: bool, native: bool
 ) -> BrownianPath | NativePath:
     key = check_key("solve", key, traced=True)
     if not (is_concrete(problem.t0) and is_concrete(problem.t1)):
@@ -92,7 +92,7 @@ def _path_of_key(
 
 
 def _check_path(
-    path: Any, problem: SDEProblem, area: LevyArea, dt: Any, fixed: bool
+    path: Any, problem: Problem, area: LevyArea, dt: Any, fixed: bool
 ) -> None:
     if not isinstance(path, Path):
         raise TypeError(
@@ -102,7 +102,7 @@ def _check_path(
     if path.dimension != problem.noise_dimension:
         raise ValueError(
             f"solve: `path` must hold {problem.noise_dimension} Brownian motions, as "
-            f"the {problem.noise!r} noise of `problem` has, got {path.dimension}."
+            f"the {problem.kind.noise!r} noise of `problem` has, got {path.dimension}."
         )
     if path.dtype != problem.dtype:
         raise TypeError(

@@ -26,7 +26,7 @@ def check_solver(
         info = default_method(kind, stack, adaptive=adaptive)
         return info.name, info.levy_area
     if isinstance(solver, str):
-        info = find_solver(solver, stack, "sde")
+        info = find_solver(solver, stack, kind.name)
         check_suits(info, kind, stack)
         if adaptive and stack not in info.adaptive:
             able = suitable(kind, stack, adaptive=True)
@@ -46,11 +46,11 @@ def check_solver(
     )
 
 
-def check_adapts(solver: Any, stack: Stack) -> None:
+def check_adapts(solver: Any, stack: Stack, kind: Kind) -> None:
     """Refuse a solver without an error estimate where the steps are to adapt."""
     if solver is not None and not isinstance(solver, str):
         return
-    info = find_solver(solver, stack)
+    info = find_solver(solver, stack, kind.name)
     if not info.adaptive:
         raise ValueError(
             f"solve: {info.name} has no error estimate and cannot hold `rtol` and "

@@ -9,7 +9,7 @@ from jaxtyping import PRNGKeyArray
 
 from .._core import precision_of
 from ..analysis import analysis_provenance
-from ..problems import SDEProblem
+from ..problems import SDEProblem, check_kind
 from ._runs import draw, end_states, needs_area
 from ._scaling import Scaling, check_sizes, scaling_of
 
@@ -112,11 +112,7 @@ def _system(
     owner: str, name: str, make: Callable[[int], SDEProblem], count: int
 ) -> SDEProblem:
     problem = make(count)
-    if not isinstance(problem, SDEProblem):
-        raise TypeError(
-            f"{owner}: `{name}` must return an SDEProblem, got "
-            f"{type(problem).__name__}."
-        )
+    check_kind(owner, problem, "sde", name=f"{name}({count})")
     shape = getattr(problem.y0, "shape", None)
     if not shape or shape[0] != count or problem.noise_dimension % count:
         raise ValueError(

@@ -16,7 +16,7 @@ import numpy as np
 from .._core import quick_options
 from ..methods import find_solver
 from ..noise import StoredPath, coarsened
-from ..problems import ODEProblem, SDEProblem
+from ..problems import Problem
 from ..solving import solve
 
 Exact = Callable[[Any], Any]
@@ -47,7 +47,7 @@ def needs_area(solver: str, backend: Any) -> bool:
 
 
 def draw(
-    problem: SDEProblem, key: Any, paths: int, steps: int, area: bool
+    problem: Problem, key: Any, paths: int, steps: int, area: bool
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Increments, and areas where asked for, of independent paths: each of shape
     `(paths, steps, m)`."""
@@ -62,7 +62,7 @@ def draw(
 
 
 def end_states(
-    problem: SDEProblem,
+    problem: Problem,
     backend: str,
     solver: str,
     increments: np.ndarray,
@@ -86,7 +86,7 @@ def end_states(
 
 
 def path_solver(
-    problem: SDEProblem,
+    problem: Problem,
     backend: str,
     solver: str,
     steps: int,
@@ -143,7 +143,7 @@ def path_solver(
 
 
 def exact_states(
-    problem: SDEProblem, exact: Exact, increments: np.ndarray, areas: np.ndarray | None
+    problem: Problem, exact: Exact, increments: np.ndarray, areas: np.ndarray | None
 ) -> np.ndarray:
     """The end states that `exact` gives along stored paths, shape `(paths, n)`."""
     t0, t1 = float(problem.t0), float(problem.t1)
@@ -158,7 +158,7 @@ def exact_states(
 
 
 def deterministic_states(
-    problem: ODEProblem,
+    problem: Problem,
     backend: str,
     solver: str | None,
     steps: int,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..problems import Problem, SDEProblem, check_kind
+from ..problems import Problem, check_kind
 from ._estimate import OrderEstimate, fit_order
 from ._runs import (
     check_steps,
@@ -62,8 +62,8 @@ def strong_order(
 
     **Raises:** `ValueError` or `TypeError`, naming the argument.
     """
-    check_kind("strong_order", problem)
-    stochastic = isinstance(problem, SDEProblem)
+    check_kind("strong_order", problem, "ode", "sde")
+    stochastic = problem.kind.follows_path
     counts = check_steps("strong_order", steps, doubling=stochastic)
     if refine < 2 or refine & (refine - 1):
         raise ValueError(
@@ -116,7 +116,7 @@ def strong_order(
 
 def draw_checked(
     owner: str,
-    problem: SDEProblem,
+    problem: Problem,
     solver: str,
     backend: str,
     key: Any,

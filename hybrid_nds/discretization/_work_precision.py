@@ -17,7 +17,7 @@ from jaxtyping import PRNGKeyArray
 from .._core import precision_of
 from ..analysis import analysis_provenance, progress_bar
 from ..backends import state_size
-from ..problems import ODEProblem, SDEProblem, check_kind
+from ..problems import ODEProblem, Problem, SDEProblem, check_kind
 from ..solving import solve
 from ._runs import (
     check_steps,
@@ -86,7 +86,7 @@ def work_precision(
     for a solver that does not suit the problem.
     """
     owner = "work_precision"
-    check_kind(owner, problem)
+    check_kind(owner, problem, "ode", "sde")
     stochastic = problem.kind.follows_path
     if methods is None:
         if stochastic:
@@ -104,7 +104,7 @@ def work_precision(
     if repeats < 1:
         raise ValueError(f"{owner}: `repeats` must be one or more, got {repeats}.")
     with precision_of(problem):
-        if isinstance(problem, SDEProblem):
+        if stochastic:
             counts = check_steps(
                 owner, (16, 32, 64, 128, 256) if steps is None else steps, doubling=True
             )
@@ -134,7 +134,7 @@ def work_precision(
 
 
 def _ordinary(
-    problem: ODEProblem,
+    problem: Problem,
     pairs: Sequence[tuple[str, str]],
     rtols: Sequence[float],
     counts: Sequence[int] | None,
@@ -194,10 +194,10 @@ def _ordinary(
 
 def _solver_of(
     backend: str, solver: str, max_steps: int
-) -> Callable[[ODEProblem, Mapping[str, float]], Any]:
+) -> Callable[[Problem, Mapping[str, float]], Any]:
     """A solve as a function of the problem and of its tolerances or its step."""
 
-    def run(problem: ODEProblem, lengths: Mapping[str, Any]) -> Any:
+    def run(problem: Problem, lengths: Mapping[str, Any]) -> Any:
         return solve(
             problem,
             backend,
@@ -212,7 +212,7 @@ def _solver_of(
     # Compiled with the state as an argument: it must not be folded away.
     compiled = eqx.filter_jit(run)
 
-    def timed(problem: ODEProblem, lengths: Mapping[str, float]) -> Any:
+    def timed(problem: Problem, lengths: Mapping[str, float]) -> Any:
         # As arrays, all tolerances share one compilation.
         given = {n: jnp.asarray(x, problem.dtype) for n, x in lengths.items()}
         return jax.block_until_ready(compiled(problem, given))
@@ -221,7 +221,7 @@ def _solver_of(
 
 
 def _stochastic(
-    problem: SDEProblem,
+    problem: Problem,
     pairs: Sequence[tuple[str, str]],
     counts: Sequence[int],
     exact: Any,

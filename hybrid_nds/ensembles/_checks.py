@@ -23,7 +23,7 @@ _VERBS = ("init", "update", "merge", "result", "describe")
 
 def check_problem(problem: Any) -> None:
     """Refuse what is no problem, or is being traced."""
-    check_kind("ensemble", problem)
+    check_kind("ensemble", problem, "ode", "sde")
     if not all(is_concrete(leaf) for leaf in jtu.tree_leaves(problem)):
         raise TypeError(
             "ensemble: `problem` must be concrete: an ensemble runs in batches from "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +17,8 @@ from jaxtyping import PRNGKeyArray, PyTree
 from .. import runtime
 from ..methods import find_solver
 from ..noise import BrownianPath, LevyArea
-from ..problems import SDEProblem
-from ..solution import Provenance
+from ..problems import Problem
+from ..solution import Provenance, package_versions
 from ..solving import solve
 from ._moments import Moments
 from ._plan import BlockResult, Plan, Trajectories, initial_states, keep
@@ -74,7 +73,6 @@ class JuliaBlocks:
         }
         if plan.paths != "native" or len(found) != len(reductions):
             return {}
-        assert isinstance(plan.problem, SDEProblem)
         solver, dt = plan.options["solver"], plan.options["dt"]
         if kernel_applies(plan.problem, solver, dt) is not None:
             return {}
@@ -108,7 +106,6 @@ class JuliaBlocks:
 
         plan = self.plan
         solver, dt = plan.options["solver"], float(plan.options["dt"])
-        assert isinstance(plan.problem, SDEProblem)
         raw = run_ensemble(
             plan.problem,
             indices,
@@ -156,7 +153,6 @@ class JuliaBlocks:
         plan = self.plan
         problem, solver = plan.problem, plan.options["solver"]
         dt = float(plan.options["dt"])
-        assert isinstance(problem, SDEProblem)
         k, (times, scalars) = len(indices), plan.layout.entries
         found = Trajectories(
             np.zeros(k, np.int64),
@@ -197,7 +193,7 @@ def why_not_together(options: Mapping[str, Any]) -> str | None:
     return f"it takes no {', '.join(others)}" if others else None
 
 
-def _chunk(problem: SDEProblem, dt: float, area: LevyArea) -> int:
+def _chunk(problem: Problem, dt: float, area: LevyArea) -> int:
     """How many trajectories' increments fit in the memory allowed for them."""
     steps = (float(problem.t1) - float(problem.t0)) / dt
     kinds = 1 if area == "none" else 2
@@ -206,14 +202,10 @@ def _chunk(problem: SDEProblem, dt: float, area: LevyArea) -> int:
 
 
 def _provenance(solver: str, dt: float) -> Provenance:
-    versions = tuple(
-        (name, importlib.metadata.version(name))
-        for name in ("hybrid_nds", "jax", "equinox")
-    )
     return Provenance(
         backend="julia",
         solver=str(find_solver(solver, "julia", "sde").julia),
-        versions=versions + runtime.session().versions,
+        versions=package_versions() + runtime.session().versions,
         rtol=None,
         atol=None,
         dt=dt,
@@ -230,7 +222,6 @@ def shared_increments(
     shape, or `None`.
     """
     problem = plan.problem
-    assert isinstance(problem, SDEProblem)
     span = float(problem.t0), float(problem.t1)
     dw, h = _increments(
         plan.key,

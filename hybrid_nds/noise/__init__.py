@@ -1,12 +1,13 @@
 """Brownian paths that both solver stacks can read."""
 
-from ._native import NativePath as NativePath
-from ._path import (
+from ._grid import (
     Blocks as Blocks,
-    BrownianPath as BrownianPath,
+    GridPath as GridPath,
     LevyArea as LevyArea,
     grid_steps as grid_steps,
 )
+from ._native import NativePath as NativePath
+from ._path import BrownianPath as BrownianPath
 from ._stored import (
     StoredPath as StoredPath,
     blocks_of as blocks_of,

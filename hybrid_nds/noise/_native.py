@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -14,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray, UInt32
 
 from .._core import check_key, is_concrete
-from ._path import AREAS, Blocks, LevyArea, grid_times
+from ._grid import AREAS, Blocks, GridPath, LevyArea
 from ._stored import StoredPath, blocks_of
 from ._threefry import (
     bits,
@@ -26,7 +25,7 @@ from ._threefry import (
 )
 
 
-class NativePath(diffrax.AbstractBrownianPath):
+class NativePath(GridPath):
     """A Brownian path on a grid of equal steps, as independent increments drawn
     straight from a key.
 
@@ -86,26 +85,6 @@ class NativePath(diffrax.AbstractBrownianPath):
             self.t0, self.t1 = jnp.asarray(t0, real), jnp.asarray(t1, real)
         self.key, self.steps, self.dimension = key, int(steps), int(dimension)
         self.levy_area = AREAS[levy_area]
-
-    @property
-    def area(self) -> LevyArea:
-        """The Lévy area that the path comes with; `levy_area` is Diffrax's class."""
-        return next(name for name, kind in AREAS.items() if kind is self.levy_area)
-
-    @property
-    def dtype(self) -> np.dtype:
-        """The floating-point type of the path."""
-        return np.dtype(self.t0.dtype)
-
-    @property
-    def dt(self) -> float:
-        """The step of the grid."""
-        return (float(self.t1) - float(self.t0)) / self.steps
-
-    @property
-    def times(self) -> Array:
-        """The grid, shape `(steps + 1,)`."""
-        return grid_times(self.t0, self.t1, self.steps)
 
     def increments(self) -> tuple[Array, Array | None]:
         """The increments `dW` of every step, shape `(steps, m)`, and the space-time

@@ -15,10 +15,10 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from .._core import is_concrete, require_precision, require_real_scalar
-from ._path import Blocks, LevyArea, grid_times
+from ._grid import Blocks, GridPath
 
 
-class StoredPath(diffrax.AbstractBrownianPath):
+class StoredPath(GridPath):
     """A Brownian path made of given increments over equal steps.
 
     Solvers take it where they take a [`BrownianPath`][hybrid_nds.BrownianPath]: for
@@ -85,34 +85,14 @@ class StoredPath(diffrax.AbstractBrownianPath):
         )
 
     @property
-    def steps(self) -> int:
+    def steps(self) -> int:  # pyright: ignore
         """The number of steps of the grid."""
         return self.dW.shape[0]
 
     @property
-    def dimension(self) -> int:
+    def dimension(self) -> int:  # pyright: ignore
         """The number of Brownian motions."""
         return self.dW.shape[1]
-
-    @property
-    def area(self) -> LevyArea:
-        """The Lévy area that the path comes with; `levy_area` is Diffrax's class."""
-        return "none" if self.H is None else "space-time"
-
-    @property
-    def dtype(self) -> np.dtype:
-        """The floating-point type of the path."""
-        return np.dtype(self.dW.dtype)
-
-    @property
-    def dt(self) -> float:
-        """The step of the grid."""
-        return (float(self.t1) - float(self.t0)) / self.steps
-
-    @property
-    def times(self) -> Array:
-        """The grid, shape `(steps + 1,)`."""
-        return grid_times(self.t0, self.t1, self.steps)
 
     def with_steps(self, steps: int) -> StoredPath:
         """The same path on a coarser grid.
@@ -144,16 +124,6 @@ class StoredPath(diffrax.AbstractBrownianPath):
         """The increments `dW` of every step, shape `(steps, m)`, and the space-time
         Lévy areas in the same shape, `None` where they are not known."""
         return self.dW, self.H
-
-    def values(self) -> tuple[Array, Array | None]:
-        """The values of the path: `W` at the times of its grid, shape
-        `(steps + 1, m)`, and `Z` with $dZ = 2\\sqrt3\\,H$, `None` without areas."""
-        start = jnp.zeros((1, self.dimension), self.dtype)
-        w = jnp.concatenate([start, jnp.cumsum(self.dW, axis=0)])
-        if self.H is None:
-            return w, None
-        dz = 2 * math.sqrt(3.0) * self.H
-        return w, jnp.concatenate([start, jnp.cumsum(dz, axis=0)])
 
     def along(self) -> Any:
         """What the path does in each step, as Diffrax's class of increments, with a

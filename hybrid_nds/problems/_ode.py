@@ -90,6 +90,11 @@ class ODEProblem(Problem):
     def terms(self) -> tuple[Term, ...]:
         return (Term("field", self.field),)
 
+    @property
+    def noise_dimension(self) -> int:  # pyright: ignore
+        """The number of Brownian motions: none."""
+        return 0
+
     def flat_field(self) -> Callable[[Any, Any], Array]:
         """The field on flat states in the order of `ravel_pytree`: `(t, u) -> (n,)`."""
         state = self.flat_state

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, get_args
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -12,17 +12,20 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from .._core import is_concrete, page_of, size_of
+from ._checks import VectorField
 from ._flat_state import FlatState
 from ._kind import Kind, KindName, Term
 
 
 class Problem(eqx.Module):
-    """An initial value problem: a state, a span, and the terms of an equation."""
+    """An initial value problem: a state, a span, and the terms of an equation, which
+    `noise_dimension` Brownian motions drive."""
 
     y0: eqx.AbstractVar[PyTree[Array]]
     t0: eqx.AbstractVar[Float[Array, ""]]
     t1: eqx.AbstractVar[Float[Array, ""]]
     args: eqx.AbstractVar[PyTree]
+    noise_dimension: eqx.AbstractVar[int]
 
     @property
     @abc.abstractmethod
@@ -33,6 +36,11 @@ class Problem(eqx.Module):
     @abc.abstractmethod
     def terms(self) -> tuple[Term, ...]:
         """The functions of its equation."""
+
+    @property
+    def functions(self) -> tuple[VectorField, ...]:
+        """The functions of its terms."""
+        return tuple(term.function for term in self.terms)
 
     @property
     def dimension(self) -> int:
@@ -68,7 +76,7 @@ class Problem(eqx.Module):
         for term in self.terms:
             arrays = eqx.filter(term.function, eqx.is_inexact_array_like)
             count = sum(np.size(x) for x in jtu.tree_leaves(arrays))
-            terms.append((term.name, count))
+            terms.append((term.name, str(count)))
         tables = {"State": state, "Terms": terms, "Arguments": given}
         return page_of("\n".join(lines), tables)
 
@@ -90,12 +98,11 @@ def check_kind(
 ) -> None:
     """Refuse what is no problem of one of some kinds of equations.
 
-    **Arguments:** the caller's name; what it was given; the kinds, by default all; the
+    **Arguments:** the caller's name; what it was given; the kinds that it knows; the
     argument's name.
 
     **Raises:** `TypeError`, naming the argument.
     """
-    kinds = kinds or get_args(KindName)
     if isinstance(problem, Problem) and problem.kind.name in kinds:
         return
     wanted = " or ".join(f"an {kind.upper()}Problem" for kind in kinds)

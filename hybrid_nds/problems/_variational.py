@@ -143,7 +143,7 @@ def tangent_problem(
     **Raises:** `TypeError` for what is no problem; `ValueError` for a mass matrix, or
     directions of another shape or that are not finite.
     """
-    check_kind("tangent_problem", problem)
+    check_kind("tangent_problem", problem, "ode", "sde")
     start = jnp.asarray(np.asarray(directions, problem.dtype))
     n = problem.dimension
     if start.ndim != 2 or start.shape[0] != n or start.shape[1] == 0:

@@ -137,7 +137,7 @@ def _closest(claim: str, gap: np.ndarray, limit: np.ndarray, derivation: str) ->
 def _lyapunov(problem: Problem, backend: Any, **options: Any) -> AnalysisResult:
     from ..stability import lyapunov_spectrum
 
-    if isinstance(problem, SDEProblem):
+    if problem.kind.follows_path:
         options["key"] = jr.key(_SEEDS[backend])
     return lyapunov_spectrum(problem, backend=backend, **options)
 

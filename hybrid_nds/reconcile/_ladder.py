@@ -93,7 +93,7 @@ def reconcile(
         )
     fixture = problem if isinstance(problem, Fixture | StochasticFixture) else None
     posed: Any = problem if fixture is None else fixture.problem
-    check_kind("reconcile", posed)
+    check_kind("reconcile", posed, "ode", "sde")
     if posed.kind.name != "ode" and observables is not None:
         raise ValueError(
             "reconcile: `observables` are for ordinary problems; of a stochastic one "

@@ -14,4 +14,5 @@ from ._solution import (
     Provenance as Provenance,
     Solution as Solution,
     SolveError as SolveError,
+    package_versions as package_versions,
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import importlib.metadata
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -68,6 +70,13 @@ class Provenance:
             "atol": tuple(atol) if isinstance(atol, list) else atol,
         }
         return cls(**(dict(data) | given))
+
+
+@functools.cache
+def package_versions(*names: str) -> tuple[tuple[str, str], ...]:
+    """The versions of this package, of JAX, of Equinox, and of other packages."""
+    own = ("hybrid_nds", "jax", "equinox", *names)
+    return tuple((name, importlib.metadata.version(name)) for name in own)
 
 
 class SolveError(PortableError, RuntimeError):

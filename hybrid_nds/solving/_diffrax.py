@@ -16,7 +16,6 @@ from ..backends.diffrax import (
     DiffeqsolveArguments,
     no_drift,
     plan,
-    plan_stochastic,
 )
 from ..problems import Event, ODEProblem, SDEProblem, SteadyState, check_kind
 from ._diffrax_sde import is_stochastic, stochastic_problem
@@ -54,12 +53,10 @@ def to_diffrax(
         solution = diffrax.diffeqsolve(**to_diffrax(problem, solver="Kvaerno5"))
         ```
     """
-    check_kind("to_diffrax", problem)
+    check_kind("to_diffrax", problem, "ode", "sde")
     shared = {name: options.pop(name, None) for name in (*_OPTIONS, "key", "path")}
     checked = check_options(problem, "diffrax", **shared, extra=options)
-    if isinstance(problem, SDEProblem):
-        return plan_stochastic(problem, checked)
-    return plan(problem, checked)[0]
+    return plan(problem, checked)
 
 
 def from_diffrax(

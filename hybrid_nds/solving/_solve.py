@@ -173,7 +173,7 @@ def solve(
     if (known := _REPEATS.find(problem, given)) is not None:
         return _finished(known(problem), problem, known.options)
     stack = get_backend(backend)
-    check_kind("solve", problem)
+    check_kind("solve", problem, "ode", "sde")
     shared: dict[str, Any] = {
         "solver": solver,
         "rtol": rtol,

@@ -202,7 +202,7 @@ def field_problem(
             f"{owner}: `model` must be a model with a method `problem`, or a field "
             f"(t, y, args), got {type(model).__name__}."
         )
-    if not isinstance(problem, ODEProblem):
+    if problem.kind.name != "ode":
         raise TypeError(
             f"{owner}: `model` must be one of an ordinary equation, got "
             f"{type(model).__name__}; for a stochastic one take LawLoss."

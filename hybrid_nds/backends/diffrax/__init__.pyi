@@ -7,7 +7,6 @@ from ._sde import (
     DiffusionOperator as DiffusionOperator,
     StatePath as StatePath,
     make_stochastic_terms as make_stochastic_terms,
-    plan_stochastic as plan_stochastic,
 )
 from ._stability import (
     diffrax_tangent_flow as diffrax_tangent_flow,

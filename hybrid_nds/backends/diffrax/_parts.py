@@ -75,7 +75,9 @@ def make_solver(problem: ODEProblem, options: Options) -> diffrax.AbstractSolver
             )
         solver = given
     elif given is None or isinstance(given, str):
-        solver = getattr(diffrax, find_solver(given, "diffrax").diffrax or "")()
+        solver = getattr(
+            diffrax, find_solver(given, "diffrax", problem.kind.name).diffrax or ""
+        )()
         if isinstance(solver, diffrax.AbstractImplicitSolver):
             chosen = root_finder or _root_finder(problem, options)
             solver = eqx.tree_at(lambda s: s.root_finder, solver, chosen)

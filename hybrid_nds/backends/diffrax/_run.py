@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 from collections.abc import Callable, Mapping
 from typing import Any, TypedDict
 
@@ -17,7 +16,13 @@ from jaxtyping import Array, PyTree
 
 from ..._core import is_concrete
 from ...problems import Problem
-from ...solution import UNSTABLE, Outcome, Provenance, Solution
+from ...solution import (
+    UNSTABLE,
+    Outcome,
+    Provenance,
+    Solution,
+    package_versions,
+)
 from .._diagnosis import where_not_finite
 from .._options import Options
 from .._tolerances import recorded_tolerance
@@ -149,7 +154,7 @@ def make_solution(
         },
         outcome=outcome,
         event_index=event_index,
-        provenance=_provenance(solver, options),
+        provenance=provenance_of(solver, options),
         interpolation=interpolation,
         end_time=end[0],
         end_state=end[1],
@@ -236,19 +241,14 @@ def _number(value: Any) -> float | None:
     return float(value) if value is not None and is_concrete(value) else None
 
 
-def _provenance(solver: diffrax.AbstractSolver, options: Options) -> Provenance:
+def provenance_of(solver: diffrax.AbstractSolver, options: Options) -> Provenance:
+    """Where what a solver gives comes from."""
     return Provenance(
         backend="diffrax",
         solver=type(solver).__name__,
-        versions=_VERSIONS,
+        versions=package_versions("diffrax", "optimistix"),
         rtol=_number(options.rtol),
         atol=recorded_tolerance(options.atol),
         dt=_number(options.dt),
         field="jax",
     )
-
-
-_VERSIONS = tuple(
-    (name, importlib.metadata.version(name))
-    for name in ("hybrid_nds", "jax", "equinox", "diffrax", "optimistix")
-)

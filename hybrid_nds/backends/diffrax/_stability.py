@@ -16,13 +16,13 @@ from jaxtyping import Float, PRNGKeyArray
 
 from ...methods import ODE_METHODS
 from ...noise import BrownianPath, NativePath, StoredPath, grid_steps
-from ...problems import ODEProblem, SDEProblem, Segment, tangent_problem
+from ...problems import ODEProblem, Problem, SDEProblem, Segment, tangent_problem
 from ...solution import Provenance
 from .._options import DEFAULT_MAX_STEPS, NO_OPTIONS, Options, check_options
 from ._backend import plan
 from ._parts import make_solver
+from ._run import provenance_of
 from ._scan import Increments, draw
-from ._sde import plan_stochastic
 from ._tangent_steps import TangentPlan, advance
 
 
@@ -109,13 +109,13 @@ def diffrax_tangent_flow(
     tangent = eqx.tree_at(
         lambda p: p.t1, tangent, jnp.asarray(start + length, problem.dtype)
     )
-    if isinstance(tangent, ODEProblem):
+    if not tangent.kind.follows_path:
         return _ordinary(tangent, count, solver, dt, rtol, atol, interval, max_steps)
     return _stochastic(tangent, count, solver, dt, interval, key, path)
 
 
 def _ordinary(
-    tangent: ODEProblem,
+    tangent: Problem,
     count: int,
     solver: Any,
     dt: float | None,
@@ -134,7 +134,7 @@ def _ordinary(
         dt=dt,
         max_steps=max_steps,
     )
-    arguments, _ = plan(tangent, options)
+    arguments = plan(tangent, options)
     steps = None
     if options.fixed_steps:
         start = float(tangent.t0)
@@ -151,11 +151,12 @@ def _ordinary(
         False,
         max_steps or DEFAULT_MAX_STEPS,
     )
-    return DiffraxTangentFlow(made, count, None, _provenance(arguments, options))
+    provenance = provenance_of(arguments["solver"], options)
+    return DiffraxTangentFlow(made, count, None, provenance)
 
 
 def _stochastic(
-    tangent: SDEProblem,
+    tangent: Problem,
     count: int,
     solver: Any,
     dt: float | None,
@@ -176,7 +177,7 @@ def _stochastic(
         path=path,
         max_steps=None,
     )
-    arguments = plan_stochastic(tangent, options)
+    arguments = plan(tangent, options)
     method = arguments["solver"]
     if isinstance(method, diffrax.HalfSolver):
         raise ValueError(
@@ -184,11 +185,11 @@ def _stochastic(
             "steps do not know; pass the solver itself."
         )
     implicit = isinstance(method, diffrax.AbstractImplicitSolver)
-    if implicit and tangent.noise != "additive":
+    if implicit and tangent.kind.noise != "additive":
         raise ValueError(
             f"lyapunov: {type(method).__name__} would take the noise implicitly as "
-            f"well, which is right for additive noise alone, not {tangent.noise!r}; "
-            'backend="julia" has ImplicitEM and ISSEM.'
+            "well, which is right for additive noise alone, not "
+            f'{tangent.kind.noise!r}; backend="julia" has ImplicitEM and ISSEM.'
         )
     start = float(tangent.t0)
     made = TangentPlan(
@@ -203,7 +204,8 @@ def _stochastic(
         options.along.area != "none",
         DEFAULT_MAX_STEPS,
     )
-    return DiffraxTangentFlow(made, count, key, _provenance(arguments, options))
+    provenance = provenance_of(arguments["solver"], options)
+    return DiffraxTangentFlow(made, count, key, provenance)
 
 
 def _forward(solver: Any) -> Any:
@@ -214,32 +216,20 @@ def _forward(solver: Any) -> Any:
     return eqx.tree_at(lambda s: s.scan_kind, solver, "lax", is_leaf=is_none)
 
 
-def _implicit_for_additive(tangent: SDEProblem, solver: Any) -> Any:
+def _implicit_for_additive(tangent: Problem, solver: Any) -> Any:
     """An implicit solver of ordinary problems by name, for additive noise.
 
     With $g$ constant, $y_1 = y_0 + h f(y_1) + g\\,\\Delta W$ is drift-implicit.
     """
-    if tangent.noise != "additive" or not isinstance(solver, str):
+    if tangent.kind.noise != "additive" or not isinstance(solver, str):
         return solver
     known = {info.name.casefold(): info for info in ODE_METHODS if info.diffrax}
     info = known.get(solver.casefold())
     if info is None or not info.implicit or info.order is None:
         return solver
-    ordinary = ODEProblem(
-        tangent.drift, tangent.y0, tangent.t0, tangent.t1, tangent.args
-    )
+    drift = tangent.functions[0]
+    ordinary = ODEProblem(drift, tangent.y0, tangent.t0, tangent.t1, tangent.args)
     return make_solver(ordinary, Options(solver=info.name, dt=1.0))
-
-
-def _provenance(arguments: Any, options: Any) -> Provenance:
-    from ._run import _VERSIONS
-
-    numbers = [
-        None if x is None else float(x)
-        for x in (options.rtol, options.atol, options.dt)
-    ]
-    name = type(arguments["solver"]).__name__
-    return Provenance("diffrax", name, _VERSIONS, *numbers, field="jax")
 
 
 def powers_of_two(count: int, most: int = 4096) -> int:

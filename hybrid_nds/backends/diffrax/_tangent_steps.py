@@ -14,7 +14,7 @@ import jax.tree_util as jtu
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
-from ...problems import ODEProblem, SDEProblem
+from ...problems import Problem, SDEProblem
 from ._clip import shorten
 from ._run import all_finite, promotion_of
 from ._scan import Increments, StepIncrement
@@ -24,7 +24,7 @@ from ._sde import make_stochastic_terms
 class TangentPlan(eqx.Module):
     """What one interval needs, as JAX sees it."""
 
-    problem: ODEProblem | SDEProblem
+    problem: Problem
     terms: PyTree
     solver: diffrax.AbstractSolver
     controller: diffrax.AbstractStepSizeController
@@ -137,7 +137,7 @@ def _fixed(
             plan.path.values,
         )
     elif key is not None:
-        problem = cast(SDEProblem, plan.problem)
+        problem = plan.problem
         one, other = jr.split(jr.fold_in(key, index))
         shape, dtype = (steps, problem.noise_dimension), problem.dtype
         lengths = jnp.full(steps, step)
@@ -149,10 +149,12 @@ def _fixed(
             drawn = diffrax.SpaceTimeLevyArea(dt=lengths, W=dw, H=area)
 
     def terms(increment: Any, t0: Array, t1: Array) -> PyTree:
-        if isinstance(plan.problem, ODEProblem):
+        if not plan.problem.kind.follows_path:
             return plan.terms
         control = StepIncrement(increment, t0, t1)
-        return make_stochastic_terms(plan.problem, control, plan.solver)
+        return make_stochastic_terms(
+            cast(SDEProblem, plan.problem), control, plan.solver
+        )
 
     def one_step(carry: Any, given: Any) -> Any:
         y, kept, good = carry

@@ -20,7 +20,7 @@ from ._plain import Once, PlainSolve, UnsizedSolve
 from ._prepared import Approach, PreparedProblem, RawResult
 from ._ready import Versions, load, method_of, ready_as
 from ._report import failure_message, reporting
-from ._traced import is_traced
+from ._traced import is_traced, without_idle_integers
 from ._worker import RemoteJulia, Reply, reply_of
 
 
@@ -60,8 +60,9 @@ class JuliaBackend:
         provenance = self._provenance(versions, options, method, approach)
         traced = is_traced(problem, options)
         if traced or crosses(options, approach):
+            known = without_idle_integers(problem) if traced else problem
             prepared = crossing(
-                problem, options, method, approach, step_to_saveat=step_to
+                known, options, method, approach, step_to_saveat=step_to
             )
             if traced:
                 return Once(options, lambda _: prepared.within_trace(provenance))

@@ -16,7 +16,7 @@ from ...methods import (
     UNCONTROLLED,
     Method,
 )
-from ...problems import Problem, SDEProblem
+from ...problems import Problem
 from .._options import Options
 from ._derivatives import check_recorded_steps
 from ._prepared import Approach
@@ -78,7 +78,7 @@ def check(problem: Problem, options: Options, method: Method) -> Approach:
     _check_theta(extra.get("theta"), method)
     check_recorded_steps(extra.get("recorded_steps"))
     approach = _approach(problem, extra, method)
-    if isinstance(problem, SDEProblem):
+    if kind.follows_path:
         _check_noise(problem, options, method)
     if np.ndim(options.atol) and not method.component_tolerances:
         raise ValueError(
@@ -173,7 +173,7 @@ def _check_theta(theta: Any, method: Method) -> None:
         )
 
 
-def _check_noise(problem: SDEProblem, options: Options, method: Method) -> None:
+def _check_noise(problem: Problem, options: Options, method: Method) -> None:
     """Refuse or warn of what StochasticDiffEq is known to get wrong."""
     several = problem.noise_dimension > 1
     faults = {fault.where: fault for fault in method.faults}
@@ -184,12 +184,12 @@ def _check_noise(problem: SDEProblem, options: Options, method: Method) -> None:
         )
     if options.fixed_steps:
         return
-    if problem.matrix_noise and several and UNCONTROLLED in faults:
+    if problem.kind.matrix_noise and several and UNCONTROLLED in faults:
         raise ValueError(
             f"solve: with matrix noise {method.name} {faults[UNCONTROLLED].effect}, "
             "and cannot hold `rtol` and `atol`; pass `dt` alone for fixed steps."
         )
-    diagonal = not problem.matrix_noise and problem.noise != "scalar"
+    diagonal = not problem.kind.matrix_noise and problem.kind.noise != "scalar"
     if LOST_NOISE in method.faults and diagonal:
         warnings.warn(
             f"solve: adaptive {method.name} of StochasticDiffEq 7 goes wrong on "

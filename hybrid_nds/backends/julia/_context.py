@@ -12,11 +12,10 @@ import jax.tree_util as jtu
 import numpy as np
 
 from ..._core import LRU, is_concrete
-from ...problems import Event, Problem, SDEProblem
+from ...problems import Event, Problem
 from ...runtime import Reference, Session
 from ._fields import FunctionCache
-from ._prepared import Approach, Prepared, PreparedProblem
-from ._sde_prepared import PreparedStochasticProblem
+from ._prepared import Approach, PreparedProblem
 from ._shared import SharedSolve
 from ._structure import structure_key
 
@@ -36,7 +35,7 @@ class Context:
         self.algorithms: LRU[Reference] = LRU(_KEPT_ALGORITHMS)
         self.models: LRU[Reference] = LRU(_KEPT_PROBLEMS)
         self.stochastic_version: str | None = None
-        self._by_structure: LRU[Prepared] = LRU(_KEPT_PROBLEMS)
+        self._by_structure: LRU[PreparedProblem] = LRU(_KEPT_PROBLEMS)
         self._shared: LRU[SharedSolve] = LRU(_KEPT_PROBLEMS)
         self._by_identity: dict[Any, tuple[Any, list[Any], Any]] = {}
 
@@ -55,10 +54,12 @@ class Context:
         """
         thread = threading.get_ident()
 
-        def find() -> Prepared:
+        def find() -> PreparedProblem:
             structure = structure_of(problem, events, approach)
             key = None if structure is None else (structure, thread)
-            make = lambda: self._prepare(session, problem, events, approach)
+            make = lambda: PreparedProblem(
+                session, self.functions, problem, events, approach
+            )
             return self._by_structure.get(key, make)
 
         return self._found(problem, events, (approach, thread), find)
@@ -111,17 +112,6 @@ class Context:
                 self._by_identity.pop(next(iter(self._by_identity)))
         return made
 
-    def _prepare(
-        self,
-        session: Session,
-        problem: Any,
-        events: tuple[Any, ...],
-        approach: Approach,
-    ) -> Prepared:
-        if isinstance(problem, SDEProblem):
-            return PreparedStochasticProblem(session, self.functions, problem, approach)
-        return PreparedProblem(session, self.functions, problem, events, approach)
-
 
 def context_of(session: Session) -> Context:
     """What is kept with a Julia session."""
@@ -136,9 +126,8 @@ def _same(known: list[Any], leaves: list[Any]) -> bool:
 
 def structure_of(problem: Problem, events: tuple[Any, ...], approach: Approach) -> Any:
     """What decides how a problem is prepared; `None` where it cannot be hashed."""
-    functions = tuple(term.function for term in problem.terms)
     conditions = tuple(e if isinstance(e, Event) else type(e) for e in events)
-    key = structure_key((problem.y0, functions, problem.args, conditions))
+    key = structure_key((problem.y0, problem.functions, problem.args, conditions))
     if key is None:
         return None
     mass = getattr(problem, "mass_matrix", None)

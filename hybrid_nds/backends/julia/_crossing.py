@@ -15,7 +15,7 @@ from ... import runtime
 from ..._core import is_concrete
 from ...lowering import LoweredFunction, Part, lower, lower_stochastic_problem
 from ...methods import Method
-from ...problems import Event, ODEProblem, Problem, SDEProblem, forward_problem
+from ...problems import Event, ODEProblem, Problem, forward_problem
 from ...solution import (
     OUTCOME_NAMES,
     SUCCESSES,
@@ -24,7 +24,7 @@ from ...solution import (
     outcome_of,
 )
 from .._failure import failure_text, has_steady_state
-from .._options import DEFAULT_MAX_STEPS, Options
+from .._options import Options
 from .._tolerances import steady_tolerances
 from ._adjoint import call_shared
 from ._context import context_of, structure_of
@@ -37,7 +37,7 @@ from ._payload import (
     path_increments,
     weights_vector,
 )
-from ._prepared import Approach, StateLayout, parameter_count
+from ._prepared import Approach, StateLayout, most_steps, parameter_count
 from ._ready import algorithm_of
 from ._shared import SharedSolve
 from ._traced import is_traced
@@ -202,10 +202,7 @@ def crossing(
         keep = KEEP[options.saveat]
     elif options.saveat is not None:
         keep = KEEP["stops" if step_to_saveat else "times"]
-    steps = options.max_steps
-    if steps is None:
-        along = problem.kind.follows_path and options.fixed_steps
-        steps = options.along.steps if along else DEFAULT_MAX_STEPS
+    steps = most_steps(options)
     events = options.event or ()
 
     def structure() -> Any:
@@ -265,7 +262,7 @@ def _shared(
         plans = bridge.make("event_plans")
         for event in events:
             _plan(session, plans, problem, event)
-    motions = problem.noise_dimension if problem.kind.follows_path else 0
+    motions = problem.noise_dimension
     sizes = (n, count, motions, motions if approach.matrix else 0)
     return bridge.make(
         "shared_solve", name, model, *sizes, plans, algorithm, keep, steps
@@ -278,7 +275,7 @@ def _model(
     functions = context_of(session).functions
     of: Any = lambda parts: [functions.reference(session, part) for part in parts]
     make, name = session.bridge.make, problem.dtype.name
-    if isinstance(problem, SDEProblem):
+    if problem.kind.follows_path:
         lowered = lower_stochastic_problem(problem)
         parts = of((lowered.drift, lowered.jacobian, lowered.diffusion))
         return make("shared_stochastic_model", name, *parts, approach.matrix)
@@ -308,11 +305,9 @@ def _plan(
     session.bridge.number("plan_crossing!", plans, condition, count, sign, both)
 
 
-def weights_of(problem: Any) -> Any:
+def weights_of(problem: Problem) -> Any:
     """The functions of a problem and their arguments, whose arrays are parameters."""
-    if isinstance(problem, SDEProblem):
-        return (problem.drift, problem.diffusion), problem.args
-    return problem.field, problem.args
+    return problem.functions, problem.args
 
 
 def _number(value: Any, dtype: np.dtype) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 from ... import runtime
 from ..._core import is_concrete
 from ...methods import find_solver
-from ...problems import SDEProblem
+from ...problems import Problem
 from ._ensemble_run import EnsembleRun
 from ._ensemble_types import (
     BlockMoments as BlockMoments,
@@ -23,7 +23,7 @@ from ._kernels import KERNELS as KERNELS, kernel_applies as kernel_applies
 
 
 def run_ensemble(
-    problem: SDEProblem,
+    problem: Problem,
     indices: np.ndarray,
     *,
     key: jax.Array | None,

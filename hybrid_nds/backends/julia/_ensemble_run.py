@@ -10,7 +10,7 @@ import numpy as np
 
 from ...lowering import parameter_vector
 from ...noise import BrownianPath, grid_steps
-from ...problems import SDEProblem
+from ...problems import Problem
 from ...runtime import Session
 from ...solution import UNSTABLE
 from .._options import Options
@@ -26,7 +26,7 @@ class EnsembleRun:
     def __init__(
         self,
         session: Session,
-        problem: SDEProblem,
+        problem: Problem,
         indices: np.ndarray,
         dt: float,
     ):
@@ -96,10 +96,8 @@ class EnsembleRun:
         if y0 is not None:
             shape = (count, problem.dimension)
             self._share("starts", self._check_shape("y0", y0, shape))
-        for name, function in (
-            ("parameters", problem.drift),
-            ("diffusion_parameters", problem.diffusion),
-        ):
+        names = ("parameters", "diffusion_parameters")
+        for name, function in zip(names, problem.functions, strict=True):
             self._share(name, parameter_vector(function, problem.args, problem.dtype))
 
     def set_times(self, saveat: np.ndarray | None) -> None:
@@ -240,7 +238,7 @@ class EnsembleRun:
         return (self._t0 + self._h * steps).astype(self._problem.dtype)
 
 
-def _noise_name(problem: SDEProblem) -> str:
-    if problem.matrix_noise:
+def _noise_name(problem: Problem) -> str:
+    if problem.kind.matrix_noise:
         return "matrix"
-    return "scalar" if problem.noise == "scalar" else "diagonal"
+    return "scalar" if problem.kind.noise == "scalar" else "diagonal"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal
 
 import equinox as eqx
@@ -16,8 +17,13 @@ import numpy as np
 from jaxtyping import PyTree
 
 from ..._core import LRU
-from ...lowering import LoweredFunction, lower_problem
-from ...problems import ODEProblem, Problem, forward_problem
+from ...lowering import (
+    LoweredFunction,
+    lower_problem,
+    lower_stochastic_problem,
+    paired_fields,
+)
+from ...problems import KindName, Problem, forward_problem
 from ...runtime import Reference, Session
 
 Form = Literal["array", "scalar"]
@@ -98,51 +104,89 @@ class CallbackWeights:
         self.leaves = [x.copy() if isinstance(x, np.ndarray) else x for x in leaves]
 
 
-@dataclasses.dataclass(eq=False)
-class JuliaParts:
-    """A problem's functions in Julia.
+@dataclasses.dataclass(frozen=True)
+class Approach:
+    """How a problem reaches Julia: the part of the options that decides what is built.
 
-    **Fields:** `drift`, `jacobian` and `time_gradient` as Julia functions; `weights`,
-    where callbacks find the arrays they read (`None` for lowered ones).
+    **Fields:** `way`, lowered or by callbacks; `form` of lowered code; `specialize`,
+    whether the solver is compiled for this very field; `matrix`, whether the diffusion
+    is to be a matrix there, which one of scalar noise may be.
     """
 
-    drift: Any
-    jacobian: Any
-    time_gradient: Any
-    weights: CallbackWeights | None = None
+    way: Way = "lowered"
+    form: Form = "array"
+    specialize: bool = False
+    matrix: bool = False
 
 
-def lowered_parts(
-    session: Session, cache: FunctionCache, problem: ODEProblem, form: Form
-) -> JuliaParts:
-    """A problem's functions by lowering."""
-    lowered = lower_problem(forward_problem(problem), form)
-    drift, jacobian, gradient = (
-        cache.get(session, part)
-        for part in (lowered.drift, lowered.jacobian, lowered.time_gradient)
-    )
-    return JuliaParts(drift, jacobian, gradient)
+def julia_model(
+    session: Session, cache: FunctionCache, problem: Problem, approach: Approach
+) -> tuple[Any, CallbackWeights | None]:
+    """The `ODEFunction` or `SDEFunction` of a problem.
 
-
-def callback_parts(session: Session, problem: ODEProblem) -> JuliaParts:
-    """A problem's functions as calls back into JAX.
-
-    The Jacobian and the time gradient are JAX's own: without them an implicit solver
-    would send dual numbers or finite differences through Python.
+    **Returns:** it, and where callbacks find the arrays that they read, `None` for
+    lowered functions.
     """
+    return _MODELS[problem.kind.name](session, cache, problem, approach)
+
+
+def _ordinary_model(
+    session: Session, cache: FunctionCache, problem: Any, approach: Approach
+) -> tuple[Any, CallbackWeights | None]:
     problem, n = forward_problem(problem), problem.dimension
-    flat = flat_function(problem.field, problem.y0, problem.args)
-    weights = CallbackWeights((problem.field, problem.args))
-    functions = (
-        (flat, (n,)),
-        (jax.jacfwd(flat, argnums=1), (n, n)),
-        (jax.jacfwd(flat, argnums=0), (n,)),
-    )
-    drift, jacobian, gradient = (
-        host_function(session, function, weights, problem, size)
-        for function, size in functions
-    )
-    return JuliaParts(drift, jacobian, gradient, weights)
+    weights = None
+    if approach.way == "lowered":
+        lowered = lower_problem(problem, approach.form)
+        parts = (lowered.drift, lowered.jacobian, lowered.time_gradient)
+        functions = [cache.get(session, part) for part in parts]
+    else:
+        # The Jacobian and the time gradient are JAX's own: without them an implicit
+        # solver would send dual numbers or finite differences through Python.
+        flat = flat_function(problem.field, problem.y0, problem.args)
+        weights = CallbackWeights((problem.functions, problem.args))
+        derivatives = jax.jacfwd(flat, argnums=1), jax.jacfwd(flat, argnums=0)
+        sized = zip((flat, *derivatives), ((n,), (n, n), (n,)), strict=True)
+        functions = [
+            host_function(session, function, weights, problem, size)
+            for function, size in sized
+        ]
+    mass = problem.mass_matrix
+    mass = None if mass is None else np.asarray(mass)
+    element = julia_type(session, problem.dtype)
+    specialize = approach.specialize
+    model = session.module.model(element, *functions, mass, specialize=specialize)
+    return model, weights
+
+
+def _stochastic_model(
+    session: Session, cache: FunctionCache, problem: Any, approach: Approach
+) -> tuple[Any, CallbackWeights | None]:
+    weights = None
+    if approach.way == "lowered":
+        lowered = lower_stochastic_problem(problem)
+        parts = (lowered.drift, lowered.jacobian, lowered.diffusion)
+        functions = [cache.get(session, part) for part in parts]
+    else:
+        n, m = problem.dimension, problem.noise_dimension
+        drift, diffusion = (
+            flat_function(one, problem.y0, problem.args)
+            for one in paired_fields(problem)
+        )
+        weights = CallbackWeights((problem.functions, problem.args))
+        columns = n * m if problem.matrix_noise else n
+        made = (drift, jax.jacfwd(drift, argnums=1), diffusion)
+        functions = [
+            host_function(session, function, weights, problem, size)
+            for function, size in zip(made, ((n,), (n, n), (columns,)), strict=True)
+        ]
+    element = julia_type(session, problem.dtype)
+    model = session.module.stochastic_model(element, *functions, approach.matrix)
+    return model, weights
+
+
+_MODELS: Mapping[KindName, Callable[..., tuple[Any, CallbackWeights | None]]] = (
+    MappingProxyType({"ode": _ordinary_model, "sde": _stochastic_model})
+)
 
 
 def flat_function(

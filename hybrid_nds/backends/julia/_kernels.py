@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from ...lowering import LoweredFunction, LoweringError, lower
-from ...problems import SDEProblem
+from ...problems import Problem
 from ...runtime import Session
 from ._context import context_of
 from ._structure import LOWERED, structure_key
@@ -32,28 +32,26 @@ class KernelFunctions:
     diffusion: Any
 
 
-def kernel_functions(session: Session, problem: SDEProblem) -> KernelFunctions:
+def kernel_functions(session: Session, problem: Problem) -> KernelFunctions:
     """Drift and diffusion as Julia functions."""
     functions = context_of(session).functions
     return KernelFunctions(*(functions.get(session, one) for one in _lowered(problem)))
 
 
-def _lowered(problem: SDEProblem) -> tuple[LoweredFunction, ...]:
+def _lowered(problem: Problem) -> tuple[LoweredFunction, ...]:
     """Drift and diffusion in scalar form."""
-    structure = structure_key(
-        (problem.y0, problem.drift, problem.diffusion, problem.args)
-    )
+    structure = structure_key((problem.y0, problem.functions, problem.args))
     key = None if structure is None else ("kernel", structure)
     return LOWERED.get(
         key,
         lambda: tuple(
-            lower(term.function, problem.t0, problem.y0, problem.args, form="scalar")
-            for term in problem.terms
+            lower(function, problem.t0, problem.y0, problem.args, form="scalar")
+            for function in problem.functions
         ),
     )
 
 
-def kernel_applies(problem: SDEProblem, solver: str | None, dt: Any) -> str | None:
+def kernel_applies(problem: Problem, solver: str | None, dt: Any) -> str | None:
     """Whether a lean kernel can run a problem with a solver.
 
     **Arguments:** the problem, the solver's name as in the table, `None` for the
@@ -65,9 +63,10 @@ def kernel_applies(problem: SDEProblem, solver: str | None, dt: Any) -> str | No
         return f"there is no lean kernel for {solver}, only for {', '.join(KERNELS)}"
     if dt is None:
         return "lean kernels take fixed steps"
-    if (solver == "SRA1") and problem.noise != "additive":
+    if (solver == "SRA1") and problem.kind.noise != "additive":
         return "SRA1 is for additive noise"
-    size = problem.dimension * (problem.noise_dimension if problem.matrix_noise else 1)
+    columns = problem.noise_dimension if problem.kind.matrix_noise else 1
+    size = problem.dimension * columns
     if problem.dimension > _LARGEST_STATE or size > _LARGEST_DIFFUSION:
         return (
             f"lean kernels take at most {_LARGEST_STATE} scalars in the state and "

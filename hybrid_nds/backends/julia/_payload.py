@@ -47,7 +47,7 @@ def pack(problem: Any, options: Options) -> tuple[Any, Options]:
     where they are not known as its parameters.
     """
     with explaining_traced_values():
-        if isinstance(problem, SDEProblem):
+        if problem.kind.follows_path:
             return _pack_stochastic(problem, options)
         return _pack_ordinary(problem, options)
 

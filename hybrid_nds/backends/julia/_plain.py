@@ -90,7 +90,8 @@ class PlainSolve(_Planned):
         )
         self._saved = self.options.saveat is not None
         self._identity = object()
-        self._structure: Any = None
+        # Solutions of the same solve, with the same provenance, are of one structure.
+        self._structure: Any = self._shared.solutions.get(provenance)
 
     def __call__(self, problem: Problem) -> Solution:
         """Solve now.
@@ -129,6 +130,7 @@ class PlainSolve(_Planned):
             self._structure = jtu.tree_structure(
                 solution, is_leaf=lambda node: node is not solution
             )
+            self._shared.keep_structure(self._provenance, self._structure)
         return solution
 
 

@@ -13,43 +13,28 @@ import numpy as np
 from jaxtyping import PyTree
 
 from ...lowering import lower
-from ...problems import Event, ODEProblem, Problem
+from ...problems import Event, Problem
 from ...runtime import Session
 from .._options import DEFAULT_MAX_STEPS, Options
 from .._tolerances import steady_tolerances
 from ._fields import (
+    Approach as Approach,
     CallbackWeights,
-    Form,
     FunctionCache,
     Way,
-    callback_parts,
     flat_function,
     host_function,
+    julia_model,
     julia_type,
-    lowered_parts,
     memory_view,
     vector_view,
 )
 from ._layout import KEEP, report_of
+from ._payload import path_increments
 
 # In fixed steps no error estimate says how well to solve the stages: nearly to
 # round-off (times Julia's `stage_tolerance`), so that only the scheme's error is left.
 FIXED_STEP_NEWTON = {"float64": 1e-6, "float32": 1e-4}
-
-
-@dataclasses.dataclass(frozen=True)
-class Approach:
-    """How a problem reaches Julia: the part of the options that decides what is built.
-
-    **Fields:** `way`, lowered or by callbacks; `form` of lowered code; `specialize`,
-    whether the solver is compiled for this very field; `matrix`, whether the diffusion
-    is to be a matrix there, which one of scalar noise may be.
-    """
-
-    way: Way = "lowered"
-    form: Form = "array"
-    specialize: bool = False
-    matrix: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -132,32 +117,144 @@ class StateLayout:
         return jtu.tree_unflatten(self._treedef, leaves)
 
 
-class Prepared:
-    """A problem in Julia: its memory there, and what a solve leaves in it.
+class PreparedProblem:
+    """A problem in Julia, to be solved any number of times: its memory there, and what
+    a solve leaves in it.
 
-    **Arguments:** the session, the problem, the handle of the prepared problem in
-    Julia, what its parameters are the arrays of, and where callbacks find them, `None`
-    for lowered functions.
+    **Arguments:** the Julia session, a cache of Julia functions, the problem, its
+    events, and how it reaches Julia.
     """
 
     def __init__(
         self,
         session: Session,
+        cache: FunctionCache,
         problem: Problem,
-        handle: Any,
-        weights: PyTree,
-        callback: CallbackWeights | None,
+        events: tuple[Any, ...],
+        approach: Approach,
     ):
-        self.handle = handle
+        module, weights = session.module, (problem.functions, problem.args)
+        model, self._callback = julia_model(session, cache, problem, approach)
+        motions = problem.noise_dimension
+        self.handle = module.Prepared(
+            julia_type(session, problem.dtype),
+            model,
+            problem.dimension,
+            parameter_count(weights) if approach.way == "lowered" else 0,
+            motions,
+            motions if approach.matrix else 0,
+        )
         self.dtype = problem.dtype
         self.layout = StateLayout(problem.y0)
         self._session = session
-        self._start = vector_view(session, handle.start, self.dtype)
-        self._report = report_of(session, handle)
-        parameters = vector_view(session, handle.parameters, self.dtype)
-        self._callback = callback
-        self._weights = callback or ParameterSource(weights, parameters)
+        self._start = vector_view(session, self.handle.start, self.dtype)
+        self._report = report_of(session, self.handle)
+        parameters = vector_view(session, self.handle.parameters, self.dtype)
+        self._weights = self._callback or ParameterSource(weights, parameters)
         self._times = np.empty(0, self.dtype)
+        self._path: Any = None
+        self._events = [
+            self._add_event(session, cache, problem, event, approach.way)
+            for event in events
+        ]
+        self._ends: tuple[Any, Any] = (None, None)
+        self._span = (np.nan, np.nan)
+        self._solve = getattr(module, "solve!")
+
+    def _add_event(
+        self,
+        session: Session,
+        cache: FunctionCache,
+        problem: Problem,
+        event: Any,
+        way: Way,
+    ) -> Any:
+        module = session.module
+        element = julia_type(session, self.dtype)
+        add = getattr(module, "add_event!")
+        if not isinstance(event, Event):
+            rest = module.rest(element, problem.dimension)
+            return vector_view(session, add(self.handle, rest, False), self.dtype)
+        # Julia looks for rising zeros, or for both.
+        sign, both = -1 if event.direction == "down" else 1, event.direction is None
+        weights = (event.condition, problem.args)
+        if way == "lowered":
+            lowered = lower(event.condition, problem.t0, problem.y0, problem.args)
+            condition, count = cache.get(session, lowered), parameter_count(weights)
+            crossing = module.crossing(element, condition, count, sign)
+            vector = vector_view(session, add(self.handle, crossing, both), self.dtype)
+            return ParameterSource(weights, vector)
+        holder = CallbackWeights(weights)
+        flat = flat_function(event.condition, problem.y0, problem.args)
+        condition = host_function(session, flat, holder, problem, (1,))
+        add(self.handle, module.crossing(element, condition, 0, sign), both)
+        return holder
+
+    def fill(self, problem: Problem) -> None:
+        """Write the state and the parameters of a problem of this structure."""
+        self.layout.flatten(problem.y0, self._start)
+        self._weights.fill((problem.functions, problem.args))
+
+    def set_path(self, path: Any) -> None:
+        """Write a Brownian path; `None` leaves no increments."""
+        resize = getattr(self._session.module, "resize_path!")
+        if path is None:
+            resize(self.handle, 0, False)
+        elif path is not self._path:
+            increments, areas = path_increments(path)
+            there = resize(self.handle, path.steps, areas is not None)
+            for target, values in (
+                (there.grid, path.times),
+                (there.increments, increments),
+                (there.areas, areas),
+            ):
+                if values is not None:
+                    # A row a step here is a column a step there.
+                    view = vector_view(self._session, target, self.dtype)
+                    view[:] = np.asarray(values, self.dtype).reshape(-1)
+        self._path = path
+
+    def solve(
+        self,
+        problem: Problem,
+        options: Options,
+        algorithm: Any,
+        *,
+        step_to_saveat: bool,
+        report: Callable[[float], None] | None,
+    ) -> RawResult:
+        """Solve a problem of the structure this one was prepared for.
+
+        **Arguments:** the problem, its checked options, the Julia algorithm, whether
+        steps end at the times of `saveat`, and a callable that is told the time
+        reached, or `None`.
+        """
+        self.fill(problem)
+        for event, known in zip(options.event or (), self._events, strict=True):
+            if isinstance(event, Event):
+                known.fill((event.condition, problem.args))
+            else:
+                known[:] = steady_tolerances(
+                    event, options.rtol, options.atol, self.dtype
+                )
+        if options.path is not None:
+            self.set_path(options.path)
+        keep = self._set_times(options.saveat, step_to_saveat)
+        t0, t1 = self._span_of(problem)
+        self._session.call(
+            self._solve,
+            self.handle,
+            algorithm,
+            t0,
+            t1,
+            _number(options.rtol),
+            options.atol if np.ndim(options.atol) else _number(options.atol),
+            _number(options.dt),
+            keep,
+            most_steps(options),
+            report,
+        )
+        return self._result(t0)
 
     def _set_times(self, saveat: Any, step_to_saveat: bool) -> int:
         if saveat is None:
@@ -193,121 +290,7 @@ class Prepared:
         """The solver's own word on the last solve."""
         return str(self.handle.message)
 
-
-class PreparedProblem(Prepared):
-    """An ordinary problem in Julia, to be solved any number of times.
-
-    **Arguments:** the Julia session, a cache of Julia functions, the problem, its
-    events, and how its field reaches Julia.
-    """
-
-    def __init__(
-        self,
-        session: Session,
-        cache: FunctionCache,
-        problem: ODEProblem,
-        events: tuple[Any, ...],
-        approach: Approach,
-    ):
-        module = session.module
-        element = julia_type(session, problem.dtype)
-        if approach.way == "lowered":
-            parts = lowered_parts(session, cache, problem, approach.form)
-        else:
-            parts = callback_parts(session, problem)
-        mass = problem.mass_matrix
-        model = module.model(
-            element,
-            parts.drift,
-            parts.jacobian,
-            parts.time_gradient,
-            None if mass is None else np.asarray(mass),
-            specialize=approach.specialize,
-        )
-        weights = (problem.field, problem.args)
-        count = parameter_count(weights) if approach.way == "lowered" else 0
-        handle = module.Prepared(element, model, problem.dimension, count)
-        super().__init__(session, problem, handle, weights, parts.weights)
-        self._events = [
-            self._add_event(session, cache, problem, event, approach.way)
-            for event in events
-        ]
-        self._ends: tuple[Any, Any] = (None, None)
-        self._span = (np.nan, np.nan)
-        self._solve = getattr(module, "solve!")
-
-    def _add_event(
-        self,
-        session: Session,
-        cache: FunctionCache,
-        problem: ODEProblem,
-        event: Any,
-        way: Way,
-    ) -> Any:
-        module = session.module
-        element = julia_type(session, self.dtype)
-        add = getattr(module, "add_event!")
-        if not isinstance(event, Event):
-            rest = module.rest(element, problem.dimension)
-            return vector_view(session, add(self.handle, rest, False), self.dtype)
-        # Julia looks for rising zeros, or for both.
-        sign, both = -1 if event.direction == "down" else 1, event.direction is None
-        weights = (event.condition, problem.args)
-        if way == "lowered":
-            lowered = lower(event.condition, problem.t0, problem.y0, problem.args)
-            condition, count = cache.get(session, lowered), parameter_count(weights)
-            crossing = module.crossing(element, condition, count, sign)
-            vector = vector_view(session, add(self.handle, crossing, both), self.dtype)
-            return ParameterSource(weights, vector)
-        holder = CallbackWeights(weights)
-        flat = flat_function(event.condition, problem.y0, problem.args)
-        condition = host_function(session, flat, holder, problem, (1,))
-        add(self.handle, module.crossing(element, condition, 0, sign), both)
-        return holder
-
-    def solve(
-        self,
-        problem: ODEProblem,
-        options: Options,
-        algorithm: Any,
-        *,
-        step_to_saveat: bool,
-        report: Callable[[float], None] | None,
-    ) -> RawResult:
-        """Solve a problem of the structure this one was prepared for.
-
-        **Arguments:** the problem, its checked options, the Julia algorithm, whether
-        steps end at the times of `saveat`, and a callable that is told the time
-        reached, or `None`.
-        """
-        self.layout.flatten(problem.y0, self._start)
-        self._weights.fill((problem.field, problem.args))
-        for event, known in zip(options.event or (), self._events, strict=True):
-            if isinstance(event, Event):
-                known.fill((event.condition, problem.args))
-            else:
-                known[:] = steady_tolerances(
-                    event, options.rtol, options.atol, self.dtype
-                )
-        keep = self._set_times(options.saveat, step_to_saveat)
-        t0, t1 = self._span_of(problem)
-        steps = DEFAULT_MAX_STEPS if options.max_steps is None else options.max_steps
-        self._session.call(
-            self._solve,
-            self.handle,
-            algorithm,
-            t0,
-            t1,
-            _number(options.rtol),
-            options.atol if np.ndim(options.atol) else _number(options.atol),
-            _number(options.dt),
-            keep,
-            steps,
-            report,
-        )
-        return self._result(t0)
-
-    def _span_of(self, problem: ODEProblem) -> tuple[float, float]:
+    def _span_of(self, problem: Problem) -> tuple[float, float]:
         # JAX arrays do not change, and cost microseconds to read.
         ends = (problem.t0, problem.t1)
         if not all(a is b for a, b in zip(ends, self._ends, strict=True)):
@@ -346,3 +329,12 @@ class PreparedProblem(Prepared):
 
 def _number(value: Any) -> float:
     return 0.0 if value is None else float(value)
+
+
+def most_steps(options: Options) -> int:
+    """The most steps of a solve: by default those of the grid, where steps are its."""
+    if options.max_steps is not None:
+        return options.max_steps
+    if options.path is not None and options.fixed_steps:
+        return options.path.steps
+    return DEFAULT_MAX_STEPS

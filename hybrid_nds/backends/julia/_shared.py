@@ -18,6 +18,8 @@ from ._prepared import ParameterSource, StateLayout
 
 # Sets of arrays for solves of other shapes that a thread keeps.
 _KEPT_ARRAYS = 4
+# Tolerances, of which provenances speak, for which structures are kept.
+_KEPT_STRUCTURES = 64
 
 # The codes of XLA_FFI_DataType.
 _TYPES = {"int32": 4, "int64": 5, "float32": 11, "float64": 12}
@@ -92,6 +94,9 @@ class SharedSolve:
 
     **Arguments:** the session, the reference to the solve, and its derivatives, or why
     it has none.
+
+    **Fields:** the number and the reference of the solve; `solutions`, the structures
+    of solutions that were made of it, by provenance.
     """
 
     def __init__(
@@ -104,6 +109,7 @@ class SharedSolve:
         self._differentiable = differentiable
         # Kept for as long as this object, which compiled programs hold.
         self.reference = reference
+        self.solutions: dict[Any, Any] = {}
         self._session = session
         self._own = threading.local()
 
@@ -135,6 +141,12 @@ class SharedSolve:
         if known is None or known[0] is not path:
             known = self._own.path = path, read()
         return known[1]
+
+    def keep_structure(self, provenance: Any, structure: Any) -> None:
+        """Remember the structure of a solution."""
+        if len(self.solutions) >= _KEPT_STRUCTURES:
+            self.solutions.clear()
+        self.solutions[provenance] = structure
 
     def solve(self, memory: Memory) -> list[np.ndarray]:
         """Solve with what is in a memory; what is returned is written to again."""

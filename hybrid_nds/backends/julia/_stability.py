@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import equinox as eqx
 import jax
@@ -22,6 +22,7 @@ from ...problems import (
     SCHEMES,
     ExitStep,
     ODEProblem,
+    Problem,
     SDEProblem,
     Segment,
     tangent_problem,
@@ -129,9 +130,8 @@ def julia_tangent_flow(
     length = interval if path is None else span
     end = jnp.asarray(float(problem.t0) + length, problem.dtype)
     tangent = eqx.tree_at(lambda p: p.t1, tangent, end)
-    if isinstance(tangent, ODEProblem):
+    if not tangent.kind.follows_path:
         return _ordinary(tangent, count, solver, dt, rtol, atol, interval, max_steps)
-    assert isinstance(problem, SDEProblem)
     options = check_options(
         tangent,
         "julia",
@@ -234,7 +234,7 @@ class JuliaExitLoop:
 
 
 def _ordinary(
-    tangent: ODEProblem,
+    tangent: Problem,
     count: int,
     solver: Any,
     dt: float | None,
@@ -258,21 +258,20 @@ def _ordinary(
     info = find_solver(options.solver, "julia")
     session = runtime.session()
     module, element = session.module, julia_type(session, tangent.dtype)
+    (field,) = tangent.functions
     point = (tangent.t0, tangent.y0, tangent.args)
     functions = context_of(session).functions
-    drift = functions.get(session, lower(tangent.field, *point))
+    drift = functions.get(session, lower(field, *point))
     # Derivatives of the tangent flow have as many entries as it has, squared.
     none = module.Stability.unavailable
     derivatives = (none, none)
     if info.implicit:
         derivatives = tuple(
-            context_of(session).functions.get(
-                session, lower(tangent.field, *point, part=part)
-            )
+            context_of(session).functions.get(session, lower(field, *point, part=part))
             for part in ("jacobian", "time_gradient")
         )
     model = module.model(element, drift, *derivatives)
-    weights = (tangent.field, tangent.args)
+    weights = (field, tangent.args)
     handle = module.Prepared(
         element, model, tangent.dimension, parameter_count(weights)
     )
@@ -317,7 +316,7 @@ def _ordinary(
 
 
 def _mapped(
-    problem: SDEProblem,
+    problem: Problem,
     count: int,
     scheme: str,
     run: tuple[float, float, int],
@@ -325,7 +324,8 @@ def _mapped(
     path: Any,
     dt: float,
 ) -> JuliaTangentFlow:
-    step, state, given = tangent_step(problem, scheme, count)
+    stochastic = cast(SDEProblem, problem)
+    step, state, given = tangent_step(stochastic, scheme, count)
     session = runtime.session()
     module, element = session.module, julia_type(session, problem.dtype)
     made = context_of(session).functions.get(
@@ -360,7 +360,7 @@ def _mapped(
 
 
 def _stochastic(
-    tangent: SDEProblem,
+    tangent: Problem,
     count: int,
     options: Any,
     run: tuple[float, float, int],

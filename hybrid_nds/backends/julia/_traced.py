@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
+import jax
+import jax.numpy as jnp
 import jax.tree_util as jtu
+import numpy as np
 
 from ..._core import is_concrete
 from ...problems import Problem
 from .._options import Options
+
+P = TypeVar("P", bound=Problem)
 
 
 def is_traced(problem: Problem, options: Options) -> bool:
@@ -16,6 +21,37 @@ def is_traced(problem: Problem, options: Options) -> bool:
     given = (problem, options.path, options.rtol, options.atol, options.dt)
     leaves = jtu.tree_leaves((given, options.saveat, options.event))
     return not all(is_concrete(leaf) for leaf in leaves)
+
+
+def without_idle_integers(problem: P) -> P:
+    """The problem with zeros for traced integers that none of its functions reads, such
+    as counters of a model: what they would read is compiled in, and must be known."""
+    leaves, treedef = jtu.tree_flatten(problem)
+    traced = [k for k, leaf in enumerate(leaves) if _is_traced_integer(leaf)]
+    if not traced:
+        return problem
+
+    def values(integers: list[Any]) -> Any:
+        own = list(leaves)
+        for k, integer in zip(traced, integers, strict=True):
+            own[k] = integer
+        moved = jtu.tree_unflatten(treedef, own)
+        at = moved.t0, moved.y0, moved.args
+        return [term.function(*at) for term in moved.terms]
+
+    jaxpr = jax.make_jaxpr(values)([leaves[k] for k in traced]).jaxpr
+    read = {id(x) for equation in jaxpr.eqns for x in equation.invars}
+    read |= {id(x) for x in jaxpr.outvars}
+    for k, variable in zip(traced, jaxpr.invars, strict=True):
+        if id(variable) not in read:
+            leaves[k] = np.zeros(leaves[k].shape, leaves[k].dtype)
+    return jtu.tree_unflatten(treedef, leaves)
+
+
+def _is_traced_integer(leaf: Any) -> bool:
+    if not isinstance(leaf, jax.Array) or is_concrete(leaf):
+        return False
+    return any(jnp.issubdtype(leaf.dtype, kind) for kind in (jnp.integer, jnp.bool_))
 
 
 def check_traced(problem: Any, options: Options) -> None:

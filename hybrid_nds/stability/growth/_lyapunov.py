@@ -15,7 +15,14 @@ from ..._core import check_key, check_level, check_positive, precision_of
 from ...analysis import AnalysisError, SavedProgress, progress_bar
 from ...backends.diffrax import diffrax_tangent_flow, powers_of_two
 from ...noise import BrownianPath, NativePath, StoredPath
-from ...problems import ODEProblem, SDEProblem, arrays_text, digest, problem_fingerprint
+from ...problems import (
+    ODEProblem,
+    Problem,
+    SDEProblem,
+    arrays_text,
+    digest,
+    problem_fingerprint,
+)
 from ._divergence import diverged
 from ._lyapunov_plan import (
     LyapunovPlan,
@@ -125,7 +132,7 @@ def lyapunov_spectrum(
         _check_noise(problem, key, path, dt, rtol, atol)
         if key is not None:
             key = check_key(_OWNER, key)
-        if isinstance(problem, ODEProblem) and dt is None:
+        if not problem.kind.follows_path and dt is None:
             rtol, atol = _default_tolerances(problem, rtol, atol)
         plan = make_plan(
             _OWNER,
@@ -236,7 +243,7 @@ def _check_noise(
 
 
 def _default_tolerances(
-    problem: ODEProblem, rtol: float | None, atol: float | None
+    problem: Problem, rtol: float | None, atol: float | None
 ) -> tuple[float, float]:
     double = problem.dtype == np.float64
     defaults = (1e-8, 1e-8) if double else (1e-4, 1e-6)

@@ -48,7 +48,7 @@ class LyapunovPlan:
 
 def check_lyapunov_problem(owner: str, problem: Any) -> None:
     """Refuse what has no variational flow, or is being traced."""
-    check_kind(owner, problem)
+    check_kind(owner, problem, "ode", "sde")
     if not all(is_concrete(leaf) for leaf in jtu.tree_leaves(problem)):
         raise TypeError(
             f"{owner}: `problem` must be concrete: the analysis runs in segments from "

@@ -15,7 +15,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, PyTree
 
 from ..._core import is_concrete, require_precision, with_forward_rule
-from ...problems import ODEProblem, SDEProblem, check_kind
+from ...problems import ODEProblem, Problem, check_kind
 
 _COMPONENTS = 4
 
@@ -31,14 +31,14 @@ class Spectrum(NamedTuple):
 
 def check_problem(owner: str, problem: Any) -> None:
     """Refuse what is no ordinary problem of known numbers and identity mass."""
-    if isinstance(problem, SDEProblem):
+    if isinstance(problem, Problem) and problem.kind.follows_path:
         raise TypeError(
             f"{owner}: `problem` must be an ODEProblem, got an SDEProblem; for the "
             "equation without its noise take ODEProblem(problem.drift, problem.y0, "
             "problem.t0, problem.t1, problem.args)."
         )
     check_kind(owner, problem, "ode")
-    if problem.mass_matrix is not None:
+    if problem.kind.mass_matrix:
         raise ValueError(
             f"{owner}: `problem` must have no mass matrix; multiply the field by its "
             "inverse, where it has one. Where it is singular, solve for the algebraic "

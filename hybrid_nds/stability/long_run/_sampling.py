@@ -162,10 +162,7 @@ def _time_derivatives(problem: ODEProblem | SDEProblem, states: Array) -> Array:
     problem = forward_problem(problem)
 
     def fields(t: Array, y: PyTree) -> PyTree:
-        if isinstance(problem, SDEProblem):
-            drift = problem.drift(t, y, problem.args)
-            return drift, problem.diffusion(t, y, problem.args)
-        return problem.field(t, y, problem.args)
+        return [function(t, y, problem.args) for function in problem.functions]
 
     def one(u: Array) -> Array:
         y = state.unflatten(u)
