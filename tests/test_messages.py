@@ -27,7 +27,7 @@ from hybrid_nds.cli import app
 from hybrid_nds.lowering import lower
 from hybrid_nds.methods import find_solver, solver_names
 from hybrid_nds.reconcile import list_fixtures, load_fixture, reconcile
-from hybrid_nds.training import LawLoss
+from hybrid_nds.training import LawLoss, TrajectoryLoss
 
 KEY = jax.random.key(0)
 ODE = ODEProblem(lambda t, y, a: -y, jnp.ones(2), 0.0, 1.0)
@@ -133,13 +133,27 @@ CASES: list[tuple[str, Any, Any, Any]] = [
     (
         "backends/julia/_checks",
         option(ODE, "julia"),
-        ("form", "newton_tolerance", "rhs", "specialize", "step_to_saveat", "worker"),
+        (
+            "form",
+            "newton_tolerance",
+            "recorded_steps",
+            "rhs",
+            "specialize",
+            "step_to_saveat",
+            "worker",
+        ),
         ALL,
     ),
     (
         "backends/julia/_checks",
         option(SDE, "julia"),
         ("newton_tolerance", "rhs", "theta", "worker"),
+        ALL,
+    ),
+    (
+        "training/_trajectories",
+        lambda name, _: TrajectoryLoss((0.0, 1.0), backend=name),
+        ("diffrax", "julia"),
         ALL,
     ),
     (
