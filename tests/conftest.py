@@ -31,7 +31,7 @@ jax.config.update("jax_enable_x64", True)
 # With this variable the annotations' shapes and types are checked at every call of the
 # package, which must be imported after this.
 if os.environ.get("HYBRID_NDS_CHECK_TYPES"):
-    jaxtyping.install_import_hook("hybrid_nds", "beartype.beartype")
+    jaxtyping.install_import_hook("hybrid_nds", "type_checker.check")
     expected = pytest.raises
 
     @contextlib.contextmanager

@@ -35,6 +35,7 @@ class Backend(Protocol):
         ...
 
 
+@runtime_checkable
 class Plan(Protocol):
     """A solve that was checked and made ready."""
 

@@ -17,12 +17,12 @@ import jax.lax as lax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray, UInt, UInt32
+from jaxtyping import Array, Float, Key, PRNGKeyArray, UInt, UInt32
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-Words = tuple[UInt[Array, "*shape"], ...]
+Words = tuple[UInt[Array, "..."], ...]
 """Keys or random bits: one array of 64 bits, or two of 32 where JAX has no longer
 ones. XLA computes two arrays by two loops, each of which takes all rounds."""
 
@@ -63,7 +63,7 @@ def threefry_key(key: PRNGKeyArray) -> PRNGKeyArray:
     return made
 
 
-def words_of(key: PRNGKeyArray) -> Words:
+def words_of(key: Key[Array, ...]) -> Words:
     """The bits of a key."""
     data = jr.key_data(key)
     return _packed(data[..., 0], data[..., 1])
