@@ -27,6 +27,7 @@ from hybrid_nds.cli import app
 from hybrid_nds.lowering import lower
 from hybrid_nds.methods import find_solver, solver_names
 from hybrid_nds.reconcile import list_fixtures, load_fixture, reconcile
+from hybrid_nds.reconcile.loading._expression import FUNCTIONS, parse_expression
 from hybrid_nds.training import LawLoss, TrajectoryLoss
 
 KEY = jax.random.key(0)
@@ -90,6 +91,14 @@ def branch(kind, folder):
         1.0,
         (0.9, 1.1),
     ).find(kind)
+
+
+def expression(name, folder):
+    try:
+        parse_expression(f"{name}(1)", ())
+    except ValueError as error:
+        # As the file's error, which it is a part of, ends.
+        raise ValueError(f"{error}.") from None
 
 
 def command(*words):
@@ -306,6 +315,19 @@ CASES: list[tuple[str, Any, Any, Any]] = [
         lambda name, _: load_fixture(name),
         list_fixtures(),
         list_fixtures()[:2],
+    ),
+    (
+        "reconcile/loading/_expression",
+        expression,
+        tuple(FUNCTIONS),
+        (),
+    ),
+    ("cli/_reconcile", command("reconcile", "lorenz63", "--rung"), RUNGS, ()),
+    (
+        "cli/_stability",
+        lambda name, _: command("stability", "run", name)("lorenz63", _),
+        None,
+        (),
     ),
     ("cli/_validate", command("validate", "--rung"), RUNGS, ()),
     ("cli/_validate", command("validate", "--problem"), list_fixtures(), ()),

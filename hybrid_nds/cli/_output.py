@@ -25,12 +25,9 @@ Plot = Annotated[
 def check_files(output: Path | None, plot: Path | None, endings: Sequence[str]) -> None:
     """Exit before the work where its results could not be written."""
     if output is not None:
-        if output.suffix not in endings:
-            fail(
-                f"--output must end in {', '.join(endings)}, got {str(output)!r}.",
-                2,
-            )
         check_output(check_writable_file, "--output", output)
+        if output.suffix not in endings:
+            fail(f"--output must be one of *{', *'.join(endings)}, got {output}.", 2)
         if output.suffix == ".parquet":
             _parquet_library()
         if output.suffix == ".nc":

@@ -99,6 +99,7 @@ PARTS = {
         "LoweredFunction",
         "LoweredProblem",
         "LoweredStochasticProblem",
+        "Product",
         "Rule",
     ),
 }

@@ -236,6 +236,8 @@ def test_a_pool_of_ones_own_lives_on():
 # Results
 
 FAMILIES = {"Moments", "Sweep", "Session", "LoweredProblem", "LoweredStochasticProblem"}
+# A function to be lowered, and no result: it travels as functions do.
+FAMILIES |= {"Product"}
 """What is a setting, or holds a live Julia or the problem itself, not a result."""
 
 

@@ -113,7 +113,7 @@ def test_problems_of_a_module(run, here):
         (("solve", "of_nobody:decay"), 1, "No module named 'of_nobody'"),
         (("solve", "of_a_user:a.b"), 1, "package.module:name"),
         (("solve", "nowhere.toml"), 1, "nowhere"),
-        (("solve", "oscillator.toml", "--output", "x.txt"), 2, "must end in .csv"),
+        (("solve", "oscillator.toml", "--output", "x.txt"), 2, "must be one of *.csv"),
         (
             ("stability", "run", "nothing", "oscillator.toml"),
             2,
