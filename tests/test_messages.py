@@ -133,7 +133,7 @@ CASES: list[tuple[str, Any, Any, Any]] = [
         ALL,
     ),
     (
-        "backends/diffrax/_backend",
+        "backends/diffrax/_ode",
         option(ODE, "diffrax"),
         ("root_finder", "step_to_saveat", "stepsize_controller"),
         ALL,

@@ -2,7 +2,6 @@
 
 from ._grid import (
     Blocks as Blocks,
-    GridPath as GridPath,
     LevyArea as LevyArea,
     grid_steps as grid_steps,
 )
