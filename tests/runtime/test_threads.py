@@ -50,7 +50,7 @@ def test_every_thread_solves_while_others_collect_garbage(julia):
         wrong = []
 
         def work(k):
-            for _ in range(20):
+            for _ in range(8):
                 error = abs(solve(rates[k])[0] - expected[k])
                 # The tolerance, times the growth of errors over two units of time.
                 if error > 1e-8:
