@@ -389,6 +389,20 @@ def test_a_field_that_is_nan_is_named_with_its_time(backend, field, first, optio
     assert any(near), error.value
 
 
+def test_a_drift_that_is_nan_is_named_along_a_path():
+    problem = SDEProblem(
+        _undefined_late,
+        lambda t, y, args: 0.1 * y,
+        np.array([1.0]),
+        0.0,
+        4.0,
+        noise="diagonal",
+    )
+    # Named at an end of the interval of ten steps that holds 1.25.
+    with pytest.raises(AnalysisError, match=r"drift is not finite at t = 1\.3"):
+        lyapunov_spectrum(problem, key=jax.random.key(0), dt=0.01)
+
+
 def _oscillator(t, y, args):
     return jnp.stack([y[1], -y[0]])
 
