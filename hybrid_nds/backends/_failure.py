@@ -6,7 +6,7 @@ from typing import Any
 
 import jax.tree_util as jtu
 
-from ..methods import ODE_METHODS
+from ..methods import ODE_METHODS, STIFF_SOLVERS
 from ..problems import Kind, SteadyState
 from ..solution import Outcome, Provenance
 
@@ -53,9 +53,10 @@ def failure_text(
         info.on("julia"): info for info in ODE_METHODS
     }
     info = known.get(where.solver)
-    stiff_name = "Kvaerno5" if where.backend == "diffrax" else "Rodas5P"
+    stiff_name = STIFF_SOLVERS.get(where.backend)
     if (
         info is not None
+        and stiff_name is not None
         and not info.implicit
         and not known_cause
         and (name == "max_steps_reached" or (name == "unstable" and where.rtol is None))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import diffrax
 import equinox as eqx
@@ -14,7 +14,6 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from .._core import is_concrete
 from ..backends import check_options
-from ..methods import Stack
 from ..problems import Problem, check_kind
 from ._reduction import Reduction
 
@@ -64,7 +63,7 @@ def check_solve(
     max_steps = extra.pop("max_steps")
     checked = check_options(
         problem,
-        cast(Stack, backend),
+        backend,
         **named,
         key=key if problem.kind.follows_path else None,
         saveat=saveat,

@@ -2,34 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+from .._core import check_choice
 from ..problems import Kind, KindName
 from ._faults import Stack
-from ._method import Method
+from ._method import BOTH, Method
 from ._ode import ODE_METHODS
 from ._sde import SDE_METHODS
+from ._stacks import installed_stack, stack_names
 
 METHODS: tuple[Method, ...] = (*ODE_METHODS, *SDE_METHODS)
 
-_BY_NAME: dict[tuple[str, str], Method] = {
-    (one.kind, name.casefold()): one
-    for one in METHODS
-    for name in (one.name, *one.aliases)
-}
+
+def _by_name(methods: Iterable[Method]) -> dict[tuple[str, str], Method]:
+    return {
+        (one.kind, name.casefold()): one
+        for one in methods
+        for name in (one.name, *one.aliases)
+    }
+
+
+_BY_NAME = _by_name(METHODS)
+
+
+def _methods(stack: Stack) -> tuple[Method, ...]:
+    """The rows among which one stack finds its methods.
+
+    **Raises:** `ValueError` for a stack that there is not.
+    """
+    if stack in BOTH:
+        return METHODS
+    check_choice("solve", "backend", stack, stack_names())
+    return tuple(installed_stack(stack).methods)
 
 
 def solver_names(stack: Stack, kind: KindName = "ode") -> tuple[str, ...]:
     """The solvers one stack has, aliases included.
 
-    **Arguments:** `stack`, `"diffrax"` or `"julia"`; `kind` of equation, `"ode"` or
-    `"sde"`.
+    **Arguments:** `stack`, its name, as `backend=` takes it; `kind` of equation,
+    `"ode"` or `"sde"`.
 
     **Returns:** the names `solver=` takes there, in alphabetical order.
     """
     names = {
         name
-        for one in METHODS
+        for one in _methods(stack)
         if one.kind == kind and one.on(stack) is not None
         for name in (one.name, *one.aliases)
     }
@@ -43,7 +62,7 @@ def find_solver(solver: Any, stack: Stack, kind: KindName = "ode") -> Method:
 
     - `solver`: a name; for an ODE `None` for the stack's default; or a Diffrax solver,
         which stands for the method of its class's name.
-    - `stack`: `"diffrax"` or `"julia"`.
+    - `stack`: its name, as `backend=` takes it.
     - `kind`: of equation, `"ode"` or `"sde"`.
 
     **Returns:** a [`Method`][hybrid_nds.Method] that this stack has.
@@ -55,7 +74,8 @@ def find_solver(solver: Any, stack: Stack, kind: KindName = "ode") -> Method:
         name = "default"
     else:
         name = solver if isinstance(solver, str) else type(solver).__name__
-    found = _BY_NAME.get((kind, name.casefold()))
+    table = _BY_NAME if stack in BOTH else _by_name(_methods(stack))
+    found = table.get((kind, name.casefold()))
     if found is not None and found.on(stack) is not None:
         return found
     listing = ", ".join(solver_names(stack, kind))
@@ -82,6 +102,6 @@ def suitable(kind: Kind, stack: Stack, *, adaptive: bool = False) -> tuple[Metho
     """
     return tuple(
         one
-        for one in METHODS
+        for one in _methods(stack)
         if one.suits(kind, stack) is None and (stack in one.adaptive or not adaptive)
     )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from .._core import is_concrete
+from .._core import check_choice, is_concrete
 from ..backends import (
     Backend,
     Options,
@@ -21,7 +22,7 @@ from ..backends import (
     failure_text,
     has_steady_state,
 )
-from ..methods import Stack
+from ..methods import installed_stack, stack_names
 from ..noise import BrownianPath, NativePath, StoredPath
 from ..problems import (
     Event,
@@ -35,31 +36,28 @@ from ._repeats import Repeats
 
 # A backend is imported when it is first asked for: importing hybrid_nds never
 # touches Julia.
-_BACKENDS = {
-    "diffrax": ("hybrid_nds.backends.diffrax", "DiffraxBackend"),
-    "julia": ("hybrid_nds.backends.julia", "JuliaBackend"),
-}
-_MADE: dict[str, Backend] = {}
+_OWN = {"diffrax": "DiffraxBackend", "julia": "JuliaBackend"}
 
 
 def get_backend(name: str) -> Backend:
     """A solver stack by name.
 
-    **Arguments:** `name`, `"diffrax"` or `"julia"`.
+    **Arguments:** `name`, `"diffrax"`, `"julia"` or that of an installed package.
 
     **Returns:** the backend, made on the first call and kept.
 
     **Raises:** `ValueError` for another name.
     """
-    if not isinstance(name, str) or name not in _BACKENDS:
-        raise ValueError(
-            f"solve: `backend` must be one of {', '.join(sorted(_BACKENDS))}, got "
-            f"{name!r}."
-        )
-    if name not in _MADE:
-        module, attribute = _BACKENDS[name]
-        _MADE[name] = getattr(importlib.import_module(module), attribute)()
-    return _MADE[name]
+    check_choice("solve", "backend", name, stack_names())
+    return _backend(name)
+
+
+@functools.cache
+def _backend(name: str) -> Backend:
+    if name not in _OWN:
+        return installed_stack(name)
+    module = importlib.import_module(f"hybrid_nds.backends.{name}")
+    return getattr(module, _OWN[name])()
 
 
 def solve(
@@ -96,10 +94,8 @@ def solve(
 
     - `problem`: an [`ODEProblem`][hybrid_nds.ODEProblem] or an
         [`SDEProblem`][hybrid_nds.SDEProblem].
-    - `backend`: `"diffrax"` or `"julia"`.
-    - `solver`: a name (see [`solver_names`][hybrid_nds.solver_names], and for a
-        stochastic problem
-        [`solver_names`][hybrid_nds.solver_names]), or a Diffrax
+    - `backend`: `"diffrax"`, `"julia"`, or that of another package.
+    - `solver`: a name (see [`solver_names`][hybrid_nds.solver_names]), or a Diffrax
         solver; `None` takes Tsit5 on Diffrax and the automatic choice on Julia, and
         for a stochastic problem SRA1 (additive noise), Euler (Itô) or Heun
         (Stratonovich), or with tolerances one that estimates its error. A solver that
@@ -190,14 +186,13 @@ def solve(
         "extra": extra,
         "throw": throw,
     }
-    name = cast(Stack, stack.name)
+    name = stack.name
     # Fixed steps are one scan, which has derivatives in both modes.
     adaptive = dt is None or rtol is not None or atol is not None
     with forward_mode_named(problem, name, adjoint, adaptive):
         options = check_options(problem, name, **shared)
         if not isinstance(stack, PlanningBackend):
-            solution = stack.solve(problem, options)
-            raised = stack.raises_when_run(problem, options)
+            solution, raised = stack.solve(problem, options), False
         else:
             plan = stack.plan(problem, options)
             solution = plan(problem)

@@ -12,6 +12,7 @@ import numpy as np
 import scipy.integrate
 from jaxtyping import Array, Float
 
+from ..methods import PRECISE_SOLVERS
 from ..models import Attention
 from ..problems import Event, ODEProblem
 from ..solving import solve
@@ -30,7 +31,6 @@ _SOURCE = (
     "self-attention model; Hairer & Wanner 1996, Solving Ordinary Differential "
     "Equations II"
 )
-PRECISE = {"diffrax": "Dopri8", "julia": "Vern9"}
 METHODS = {
     "diffrax": {"explicit": "Tsit5", "implicit": "Kvaerno5"},
     "julia": {"explicit": "Tsit5", "implicit": "Rodas5P"},
@@ -151,7 +151,7 @@ def _meeting(point: tuple[float, float, str]) -> float:
     found = solve(
         problem,
         backend,
-        solver=PRECISE[backend],
+        solver=PRECISE_SOLVERS[backend],
         rtol=1e-11,
         atol=1e-13,
         event=Event(met),

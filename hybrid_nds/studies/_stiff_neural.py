@@ -14,6 +14,7 @@ import scipy.integrate
 from jaxtyping import Array, Float
 
 from ..ensembles import Moments, ensemble
+from ..methods import STIFF_SOLVERS
 from ..models import Robertson
 from ..problems import ODEProblem, SDEProblem
 from ..solving import solve
@@ -32,7 +33,6 @@ _SOURCE = (
     "Ji & Deng 2021, Autonomous discovery of unknown reaction pathways; Kim et al. "
     "2021, Stiff neural ordinary differential equations"
 )
-IMPLICIT = {"diffrax": "Kvaerno5", "julia": "Rodas5P"}
 # Each column a reaction: A -> B, B + B -> C + B, B + C -> A + C.
 STOICHIOMETRY = np.array([[-1.0, 0.0, 1.0], [1.0, -1.0, -1.0], [0.0, 1.0, 0.0]])
 RATES = np.array([0.04, 3e7, 1e4])
@@ -147,7 +147,7 @@ def stiff_neural(config: Config, backend: str, sweep: Sweep) -> Findings:
     start = jnp.array([1.0, 0.0, 0.0])
     model = Robertson(dtype=float)
     options = {
-        "solver": IMPLICIT[backend],
+        "solver": STIFF_SOLVERS[backend],
         "rtol": config.tolerance,
         "atol": 1e-8 * config.tolerance,
     }

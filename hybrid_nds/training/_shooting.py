@@ -12,10 +12,11 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from ..methods import Stack
+from .._core import check_choice
+from ..methods import Stack, stack_names
 from ._batches import check_times, check_trajectories
 from ._losses import Loss, Value
-from ._trajectories import Times, check_backend, mean_square, solved_at
+from ._trajectories import Times, mean_square, solved_at
 
 
 class ShootingModel(eqx.Module):
@@ -100,7 +101,8 @@ class MultipleShooting(Loss):
                 f"{continuity!r}."
             )
         self.continuity = continuity
-        given: dict[str, Any] = {"backend": check_backend(owner, backend)}
+        check_choice(owner, "backend", backend, stack_names())
+        given: dict[str, Any] = {"backend": backend}
         given |= {"solver": solver, "rtol": rtol, "atol": atol, "dt": dt}
         given |= {"adjoint": adjoint, "max_steps": max_steps, **(options or {})}
         self.options = {name: x for name, x in given.items() if x is not None}

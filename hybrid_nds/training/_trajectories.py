@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..methods import Stack
+from .._core import check_choice
+from ..methods import Stack, stack_names
 from ..models import assemble
 from ..solving import solve
 from ._batches import check_times, check_trajectories
@@ -77,7 +78,8 @@ class TrajectoryLoss(Loss):
     ):
         owner = "TrajectoryLoss"
         self.times = None if times is None else check_times(owner, times)
-        given: dict[str, Any] = {"backend": check_backend(owner, backend)}
+        check_choice(owner, "backend", backend, stack_names())
+        given: dict[str, Any] = {"backend": backend}
         given |= {"solver": solver, "rtol": rtol, "atol": atol, "dt": dt}
         given |= {"adjoint": adjoint, "max_steps": max_steps, **(options or {})}
         self.options = {name: x for name, x in given.items() if x is not None}
@@ -129,16 +131,6 @@ class TrajectoryLoss(Loss):
             return ys
         observe = self.observe
         return jax.vmap(lambda y: observe(model, y))(ys)
-
-
-def check_backend(owner: str, backend: Any) -> Stack:
-    """A backend by its name, which is a word of `solve`."""
-    known = get_args(Stack)
-    if backend not in known:
-        raise ValueError(
-            f"{owner}: `backend` must be one of {', '.join(known)}, got {backend!r}."
-        )
-    return backend
 
 
 def solved_at(

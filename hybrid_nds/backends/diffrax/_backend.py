@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from ...methods import solver_names
+from ...methods import METHODS, Method
 from ...problems import KindName, Problem
 from ...solution import Solution
 from .._options import Options
@@ -38,11 +38,9 @@ class DiffraxBackend:
     def name(self) -> str:
         return "diffrax"
 
-    def raises_when_run(self, problem: Problem, options: Options) -> bool:
-        return False
-
-    def solver_names(self) -> tuple[str, ...]:
-        return solver_names("diffrax")
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        return METHODS
 
     def solve(self, problem: Problem, options: Options) -> Solution:
         return _WAYS[problem.kind.name].solve(problem, options)

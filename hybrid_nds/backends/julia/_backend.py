@@ -7,7 +7,7 @@ import warnings
 
 from ... import runtime
 from ..._core import LRU, is_concrete, precision_of
-from ...methods import Method, solver_names
+from ...methods import METHODS, Method
 from ...problems import Kind, Problem
 from ...solution import SUCCESSES, Provenance, Solution, outcome_of
 from .._options import Options
@@ -38,8 +38,9 @@ class JuliaBackend:
     def raises_when_run(self, problem: Problem, options: Options) -> bool:
         return options.extra.get("worker") is None and is_traced(problem, options)
 
-    def solver_names(self) -> tuple[str, ...]:
-        return solver_names("julia")
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        return METHODS
 
     def solve(self, problem: Problem, options: Options) -> Solution:
         return self.plan(problem, options)(problem)

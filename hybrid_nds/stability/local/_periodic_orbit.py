@@ -12,11 +12,12 @@ from jaxtyping import Complex, Float, PyTree
 
 from ..._core import QUIET, Axis, Panels, check_positive, precision_of
 from ...analysis import AnalysisError, AnalysisResult, analysis_provenance
+from ...methods import PRECISE_SOLVERS
 from ...problems import ODEProblem
 from ...solution import Provenance
 from ._field import check_problem, flat_field, flat_state, spectrum
 from ._jacobian_spectrum import complex_text, draw_eigenvalues
-from ._shooting import DEFAULT_SOLVERS, Shot, Target, estimate_period, shoot
+from ._shooting import Shot, Target, estimate_period, shoot
 
 _SHOWN = 8
 # Of the orbit that is kept, so that half, a third, … of a period is a point of it.
@@ -179,7 +180,7 @@ def periodic_orbit(
             f"{owner}: `rtol` must be at least {least:.1e}, since the result takes a "
             f"tenth of it; got {relative:.1e}."
         )
-    chosen = DEFAULT_SOLVERS.get(backend) if solver is None else solver
+    chosen = PRECISE_SOLVERS.get(backend) if solver is None else solver
     with precision_of(problem):
         start = flat_state(owner, problem, guess)
         unit = _unit(problem, start, period)

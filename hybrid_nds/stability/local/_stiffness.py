@@ -19,6 +19,7 @@ from jaxtyping import Array, ArrayLike, Float
 from ..._core import Panels, check_whole, precision_of
 from ...analysis import AnalysisError, AnalysisResult, analysis_provenance
 from ...backends import default_absolute, default_tolerances
+from ...methods import STIFF_SOLVERS
 from ...problems import ODEProblem
 from ...solution import Provenance, Solution, SolveError
 from ...solving import solve
@@ -27,8 +28,6 @@ from ._field import (
     flat_field,
     spectrum,
 )
-
-_IMPLICIT = {"diffrax": "Kvaerno5", "julia": "Rodas5P"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,7 +189,7 @@ def stiffness(
         )
     relative = default_tolerances(problem.dtype)[0] if rtol is None else rtol
     absolute = default_absolute(problem, relative) if atol is None else atol
-    implicit = _IMPLICIT.get(backend) if solver is None else solver
+    implicit = STIFF_SOLVERS.get(backend) if solver is None else solver
     shared: dict[str, Any] = {
         "rtol": relative,
         "atol": absolute,
