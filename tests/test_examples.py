@@ -57,7 +57,8 @@ CLAIMS = {
         # The explicit solver gives up.
         "explicit steps to 40 s, learned": (10_000.0, 10_000.0),
     },
-    # The entropy of the law itself is a lower bound; a normal law has 2.7 nats.
+    # The entropy of the law itself is a lower bound; a normal distribution has 2.7
+    # nats.
     "two_moons": {
         "minus mean log-density of unseen data": (1.0, 1.8),
         "integral of the density": (0.99, 1.01),

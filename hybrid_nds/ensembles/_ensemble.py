@@ -29,7 +29,7 @@ from ._julia_blocks import why_not_together
 from ._plan import Plan, block_size
 from ._reduction import Reduction
 from ._result import Ensemble, EnsembleError
-from ._tasks import Batch, BatchResult, cut, make_blocks, pack, run_batch, run_parcel
+from ._tasks import Batch, BatchResult, cut, make_blocks, pack, run_batch, run_payload
 
 # Blocks in a batch by default: seconds of work, and files of moderate size.
 _BATCH = 8
@@ -224,7 +224,7 @@ def _run(
             else:
                 size = _blocks_in_batch(plan, batch_size, 1, executor)
                 batches = _batches(plan, given, missing, size)
-                task = functools.partial(run_parcel, pack(plan, threads))
+                task = functools.partial(run_payload, pack(plan, threads))
                 pairs = run_tasks("ensemble", executor, task, batches, _dying)
                 stack.enter_context(contextlib.closing(pairs))
                 incoming = (result for _, result in pairs)

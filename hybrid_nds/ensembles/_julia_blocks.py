@@ -122,7 +122,13 @@ class JuliaBlocks:
         if raw.interrupted:
             raise KeyboardInterrupt
         self.runner = raw.runner
-        self.provenance = _provenance(solver, dt)
+        self.provenance = Provenance(
+            "julia",
+            str(find_solver(solver, "julia", "sde").julia),
+            package_versions() + runtime.session().versions,
+            dt=dt,
+            field="lowered",
+        )
         return raw
 
     def _each(self, indices: np.ndarray, y0s: PyTree) -> Trajectories:
@@ -199,18 +205,6 @@ def _chunk(problem: Problem, dt: float, area: LevyArea) -> int:
     kinds = 1 if area == "none" else 2
     one = steps * problem.noise_dimension * problem.dtype.itemsize * kinds
     return max(1, int(_INCREMENTS / one))
-
-
-def _provenance(solver: str, dt: float) -> Provenance:
-    return Provenance(
-        backend="julia",
-        solver=str(find_solver(solver, "julia", "sde").julia),
-        versions=package_versions() + runtime.session().versions,
-        rtol=None,
-        atol=None,
-        dt=dt,
-        field="lowered",
-    )
 
 
 def shared_increments(

@@ -25,6 +25,7 @@ from ._rule import Rule as Rule
 from ._rules import register_rule as register_rule
 from ._stochastic import (
     LoweredStochasticProblem as LoweredStochasticProblem,
+    lower_stochastic_parts as lower_stochastic_parts,
     lower_stochastic_problem as lower_stochastic_problem,
     paired_fields as paired_fields,
 )

@@ -205,16 +205,16 @@ def compare_laws(
     samples, numbers that are not finite, a component without variation in either
     sample, too few permutations to ever reject.
     """
-    owner = "compare_laws"
-    first, second = two_samples(owner, a, b, _LEAST)
-    check_level(owner, level)
+    caller = "compare_laws"
+    first, second = two_samples(caller, a, b, _LEAST)
+    check_level(caller, level)
     d = first.shape[1]
-    labels = _component_names(owner, names, d)
+    labels = _component_names(caller, names, d)
     for sample, name in ((first, "a"), (second, "b")):
         still = np.ptp(sample, axis=0) == 0
         if np.any(still):
             raise ValueError(
-                f"{owner}: `{name}` does not vary in {labels[int(np.argmax(still))]}; "
+                f"{caller}: `{name}` does not vary in {labels[int(np.argmax(still))]}; "
                 "a constant has no distribution to test: compare it as a number, "
                 "and leave the "
                 "component out."
@@ -231,7 +231,7 @@ def compare_laws(
         permutations = max(999, 2 * rejecting)
     elif not isinstance(permutations, int | np.integer) or permutations < rejecting:
         raise ValueError(
-            f"{owner}: `permutations` must be at least {rejecting} for {count} tests "
+            f"{caller}: `permutations` must be at least {rejecting} for {count} tests "
             f"at level {level:g}, or no permutation test could ever reject; got "
             f"{permutations!r}."
         )
@@ -257,11 +257,11 @@ def compare_laws(
     )
 
 
-def _component_names(owner: str, names: Sequence[str] | None, d: int) -> list[str]:
+def _component_names(caller: str, names: Sequence[str] | None, d: int) -> list[str]:
     if names is None:
         return [f"y[{j}]" for j in range(d)] if d > 1 else ["y"]
     if isinstance(names, str) or len(names) != d:
-        raise ValueError(f"{owner}: `names` must be {d} names, got {names!r}.")
+        raise ValueError(f"{caller}: `names` must be {d} names, got {names!r}.")
     return [str(name) for name in names]
 
 

@@ -49,12 +49,12 @@ class DepthVaryingODE(ContinuousModel):
         key: PRNGKeyArray,
         dtype: Any = None,
     ):
-        owner = "DepthVaryingODE"
-        knots = check_whole(owner, "knots", knots, 2)
-        self.spacing = check_number(owner, "duration", duration, 0.0) / (knots - 1)
+        caller = "DepthVaryingODE"
+        knots = check_whole(caller, "knots", knots, 2)
+        self.spacing = check_number(caller, "duration", duration, 0.0) / (knots - 1)
         self.networks = eqx.filter_vmap(
             lambda key: make_network(
-                owner, size, width, depth, activation, False, key, dtype
+                caller, size, width, depth, activation, False, key, dtype
             )
         )(jr.split(key, knots))
 
@@ -154,7 +154,7 @@ class ResNet(eqx.Module):
         """The output of all blocks."""
         return self.states(x)[-1]
 
-    def states(self, x: Float[Array, " size"]) -> Float[Array, "blocks+1 size"]:
+    def states(self, x: Float[Array, " size"]) -> Float[Array, "{self.blocks}+1 size"]:
         """The input and the output of every block."""
         arrays, rest = eqx.partition(self.networks, eqx.is_array)
         step = self.duration / self.blocks

@@ -49,10 +49,10 @@ class Provenance:
     backend: str
     solver: str
     versions: tuple[tuple[str, str], ...]
-    rtol: float | None
-    atol: float | tuple[float, ...] | None
-    dt: float | None
-    field: str
+    rtol: float | None = None
+    atol: float | tuple[float, ...] | None = None
+    dt: float | None = None
+    field: str = "jax"
 
     def as_dict(self) -> dict[str, Any]:
         """The provenance as plain, JSON-ready data."""

@@ -17,7 +17,7 @@ from ..backends import (
     Options,
     PlanningBackend,
     check_options,
-    check_rest,
+    check_steady_state,
     diagnosed,
     failure_text,
     has_steady_state,
@@ -213,7 +213,7 @@ def _finished(
     if solution.outcome is _SUCCESS and options.event is None:
         return solution
     solution = diagnosed(solution, problem)
-    check_rest(solution, problem, options.event)
+    check_steady_state(solution, problem, options.event)
     if not options.throw:
         return solution
     return raise_on_failure(solution, problem, options.event, raised=raised)

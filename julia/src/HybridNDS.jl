@@ -50,6 +50,7 @@ include("tangent.jl")
 include("adjoint.jl")
 include("implicit.jl")
 include("derivatives.jl")
+include("pathwise.jl")
 include("versions.jl")
 include("precompile.jl")
 

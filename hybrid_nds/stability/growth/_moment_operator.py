@@ -10,7 +10,7 @@ import numpy as np
 from ._linear_noise import LinearNoise, check_lifted
 
 
-def moment_operator(owner: str, linear: LinearNoise, p: int) -> np.ndarray:
+def moment_operator(caller: str, linear: LinearNoise, p: int) -> np.ndarray:
     """The generator on homogeneous polynomials of degree `p`.
 
     $Lq = \\sum_i (Ax)_i\\,\\partial_i q + \\frac12 \\sum_{ik} \\sum_j (B_jx)_i
@@ -22,7 +22,7 @@ def moment_operator(owner: str, linear: LinearNoise, p: int) -> np.ndarray:
     """
     n = len(linear.a)
     size = math.comb(n + p - 1, p)
-    check_lifted(owner, size)
+    check_lifted(caller, size)
     exponents = [
         tuple(np.bincount(chosen, minlength=n).tolist())
         for chosen in itertools.combinations_with_replacement(range(n), p)

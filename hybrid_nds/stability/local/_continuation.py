@@ -171,16 +171,16 @@ def continue_equilibria(
     near the guess, or the branch cannot be followed: then `error.result` holds what
     there is of it.
     """
-    owner = "continue_equilibria"
+    caller = "continue_equilibria"
     if not callable(problem_of):
         raise TypeError(
-            f"{owner}: `problem_of` must be a function of the parameter that makes an "
+            f"{caller}: `problem_of` must be a function of the parameter that makes an "
             f"ODEProblem, got {type(problem_of).__name__}."
         )
-    low, high = _check_interval(owner, start, interval)
-    check_whole(owner, "max_points", max_points, 2)
+    low, high = _check_interval(caller, start, interval)
+    check_whole(caller, "max_points", max_points, 2)
     lengths = [
-        check_positive(owner, name, value)
+        check_positive(caller, name, value)
         for name, value in (
             ("min_step", min_step),
             ("step", step),
@@ -189,24 +189,24 @@ def continue_equilibria(
     ]
     if sorted(lengths) != lengths:
         raise ValueError(
-            f"{owner}: `min_step`, `step` and `max_step` must rise, got {lengths}."
+            f"{caller}: `min_step`, `step` and `max_step` must rise, got {lengths}."
         )
     problem = problem_of(float(start))
-    check_problem(owner, problem)
+    check_problem(caller, problem)
     default = 1e-10 if problem.dtype == np.float64 else 1e-4
     close = check_positive(
-        owner, "tolerance", default if tolerance is None else tolerance
+        caller, "tolerance", default if tolerance is None else tolerance
     )
     with precision_of(problem):
-        u = flat_state(owner, problem, guess)
-        frozen = frozen_time(owner, problem, t, u[None])
+        u = flat_state(caller, problem, guess)
+        frozen = frozen_time(caller, problem, t, u[None])
         try:
             walker, first = _begin(
-                owner, problem_of, problem, frozen, u, float(start), high - low, close
+                caller, problem_of, problem, frozen, u, float(start), high - low, close
             )
         except jax.errors.UnexpectedTracerError as error:
             raise TypeError(
-                f"{owner}: the field of `problem_of` cannot be differentiated in the "
+                f"{caller}: the field of `problem_of` cannot be differentiated in the "
                 "parameter: a function of jax.custom_vjp closes over it, whose rule "
                 "says nothing of that derivative. Pass the parameter to that function "
                 "as an argument."
@@ -215,7 +215,7 @@ def continue_equilibria(
         system = walker.system
         ends = (low / (high - low), high / (high - low))
         kept = SavedProgress(
-            owner,
+            caller,
             save,
             {
                 "problem": digest(
@@ -224,7 +224,7 @@ def continue_equilibria(
                 "settings": repr((u.tolist(), lengths, max_points, close, low, high)),
             },
         )
-        with progress_bar(progress, owner, 2 * max_points) as advance:
+        with progress_bar(progress, caller, 2 * max_points) as advance:
             branches = SavedBranch(kept, walker, advance)
             forward = branches.walk("forward", first, ends, step, max_points)
             places, first_end = forward.places, forward.ended
@@ -241,7 +241,7 @@ def continue_equilibria(
     return branch
 
 
-def _check_interval(owner: str, start: Any, interval: Any) -> tuple[float, float]:
+def _check_interval(caller: str, start: Any, interval: Any) -> tuple[float, float]:
     try:
         low, high = (float(end) for end in interval)
         inside = low <= float(start) <= high and low < high
@@ -249,14 +249,14 @@ def _check_interval(owner: str, start: Any, interval: Any) -> tuple[float, float
         inside = low = high = math.nan
     if not (inside is True and math.isfinite(low) and math.isfinite(high)):
         raise ValueError(
-            f"{owner}: `interval` must be a pair (low, high) of finite numbers with "
+            f"{caller}: `interval` must be a pair (low, high) of finite numbers with "
             f"`start` in it, got {interval!r} and start={start!r}."
         )
     return low, high
 
 
 def _begin(
-    owner: str,
+    caller: str,
     problem_of: Callable[[Any], ODEProblem],
     problem: ODEProblem,
     time: np.ndarray,
@@ -280,7 +280,7 @@ def _begin(
         walker = Walker(system, problem.dtype, close, 0.0, math.inf)
         return walker, _first(walker, u, start)
 
-    sizes = [u, flat_state(owner, problem, None)]
+    sizes = [u, flat_state(caller, problem, None)]
     given = _binary(max(float(np.max(np.abs(size))) for size in sizes))
     walker, first = at(given or 1.0)
     state = walker.system.unscaled(first.w)[0]

@@ -156,21 +156,21 @@ def equilibria(
     [`AnalysisError`][hybrid_nds.analysis.AnalysisError] where none is found, with what
     was tried.
     """
-    owner = "equilibria"
-    check_problem(owner, problem)
-    check_whole(owner, "starts", starts)
-    check_whole(owner, "max_steps", max_steps)
+    caller = "equilibria"
+    check_problem(caller, problem)
+    check_whole(caller, "starts", starts)
+    check_whole(caller, "max_steps", max_steps)
     precision = float(np.finfo(problem.dtype).eps)
     default = 1e-12 if problem.dtype == np.float64 else 1e-5
-    relative = check_positive(owner, "rtol", default if rtol is None else rtol)
-    absolute = check_positive(owner, "atol", default if atol is None else atol)
+    relative = check_positive(caller, "rtol", default if rtol is None else rtol)
+    absolute = check_positive(caller, "atol", default if atol is None else atol)
     near = 10 * precision**0.5 if merge is None else merge
-    check_positive(owner, "merge", near)
+    check_positive(caller, "merge", near)
     with precision_of(problem):
-        box = flat_box(owner, problem, region)
+        box = flat_box(caller, problem, region)
         start_key = jax.random.key(0) if key is None else key
-        begun = uniform_points(start_key, *box, starts, owner)
-        time = frozen_time(owner, problem, t, begun)
+        begun = uniform_points(start_key, *box, starts, caller)
+        time = frozen_time(caller, problem, t, begun)
         tolerances = (relative, absolute * float(np.max(box[1] - box[0])))
         found = _Search(problem, time, box, precision, near)
         rate = np.asarray(found.rate(begun))

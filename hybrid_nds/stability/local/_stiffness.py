@@ -177,14 +177,14 @@ def stiffness(
     [`AnalysisError`][hybrid_nds.analysis.AnalysisError] where the implicit solve fails,
     or a Jacobian along the solution is not finite.
     """
-    owner = "stiffness"
-    check_problem(owner, problem)
-    check_whole(owner, "samples", samples, 2)
-    check_whole(owner, "max_steps", max_steps)
+    caller = "stiffness"
+    check_problem(caller, problem)
+    check_whole(caller, "samples", samples, 2)
+    check_whole(caller, "max_steps", max_steps)
     span = float(problem.t1) - float(problem.t0)
     if not (math.isfinite(span) and span > 0):
         raise ValueError(
-            f"{owner}: `problem` must have a finite, forward span, got "
+            f"{caller}: `problem` must have a finite, forward span, got "
             f"t0={float(problem.t0):g} and t1={float(problem.t1):g}."
         )
     relative = default_tolerances(problem.dtype)[0] if rtol is None else rtol
@@ -201,7 +201,7 @@ def stiffness(
             smooth = solve(problem, backend, solver=implicit, **shared)
         except SolveError as error:
             raise AnalysisError(
-                f"{owner}: the implicit solve failed: {error} Loosen the tolerances, "
+                f"{caller}: the implicit solve failed: {error} Loosen the tolerances, "
                 "raise `max_steps`, shorten the span, or take another `solver`."
             ) from error
         rough = solve(problem, backend, solver="Tsit5", throw=False, **shared)
@@ -214,7 +214,7 @@ def stiffness(
     if not np.all(np.isfinite(matrices)):
         bad = int(np.argmin(np.isfinite(matrices).all(axis=(1, 2))))
         raise AnalysisError(
-            f"{owner}: the field or its Jacobian is not finite at t = "
+            f"{caller}: the field or its Jacobian is not finite at t = "
             f"{clock[wanted[bad]]:g}; check "
             "that the field is differentiable along the solution."
         )
