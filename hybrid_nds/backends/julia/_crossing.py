@@ -13,9 +13,9 @@ import numpy as np
 
 from ... import runtime
 from ..._core import is_concrete
-from ...lowering import LoweredFunction, Part, lower, lower_stochastic_problem
+from ...lowering import lower, lower_stochastic_problem
 from ...methods import Method
-from ...problems import Event, ODEProblem, Problem, forward_problem
+from ...problems import Event, Problem
 from ...solution import (
     OUTCOME_NAMES,
     SUCCESSES,
@@ -29,6 +29,7 @@ from .._tolerances import steady_tolerances
 from ._adjoint import call_shared
 from ._context import context_of, structure_of
 from ._derivatives import Differentiable, recorded_steps, refusal
+from ._fields import lowered_model
 from ._layout import KEEP, STATS
 from ._payload import (
     concatenated,
@@ -41,8 +42,6 @@ from ._prepared import Approach, StateLayout, most_steps, parameter_count
 from ._ready import algorithm_of
 from ._shared import SharedSolve
 from ._traced import is_traced
-
-_DERIVATIVES: tuple[Part, ...] = ("field", "jacobian", "time_gradient")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -196,7 +195,7 @@ def crossing(
             "pass worker=hybrid_nds.JuliaWorker()."
         )
     context = context_of(session)
-    algorithm = algorithm_of(session, problem, options, method)
+    algorithm = algorithm_of(session, problem, options, method, approach)
     keep = KEEP["end"]
     if isinstance(options.saveat, str):
         keep = KEEP[options.saveat]
@@ -279,16 +278,7 @@ def _model(
         lowered = lower_stochastic_problem(problem)
         parts = of((lowered.drift, lowered.jacobian, lowered.diffusion))
         return make("shared_stochastic_model", name, *parts, approach.matrix)
-    forward: ODEProblem = forward_problem(problem)
-    at = forward.t0, forward.y0, forward.args
-    parts: list[LoweredFunction] = [
-        lower(forward.field, *at, form=approach.form, part=part)
-        for part in _DERIVATIVES
-    ]
-    # Julia reads axes in reverse.
-    mass = problem.mass_matrix
-    mass = None if mass is None else np.asarray(mass, problem.dtype).T
-    return make("shared_model", name, *of(parts), mass, approach.specialize)
+    return lowered_model(session, functions, problem, approach)
 
 
 def _plan(
