@@ -142,6 +142,13 @@ def gpu():
         yield devices[0]
 
 
+@pytest.fixture(autouse=True)
+def _skipped_without_julia(request):
+    """Skips what is marked `julia` where none is configured."""
+    if request.node.get_closest_marker("julia"):
+        _require_configured()
+
+
 @pytest.fixture(scope="session")
 def julia():
     """The live Julia session.
@@ -151,6 +158,12 @@ def julia():
     """
     from hybrid_nds import runtime
 
+    _require_configured()
+    return runtime.session()
+
+
+def _require_configured() -> None:
+    from hybrid_nds import runtime
+
     if not runtime.configured():
         pytest.skip("no Julia is configured (see `hybrid-nds julia configure`)")
-    return runtime.session()

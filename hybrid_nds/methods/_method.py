@@ -39,6 +39,7 @@ class Method:
     - `mass_matrix`: whether Julia's takes a mass matrix, singular ones included.
     - `component_tolerances`: whether Julia's takes an absolute tolerance for each
         component.
+    - `matrix_free`: whether Julia's takes products with the Jacobian in its place.
     - `derivatives`: whether solves by Julia's can be differentiated.
     - `note`: what to know before comparing the two stacks' results.
     - `faults`: what it is known to get wrong in one stack, and what is done about it.
@@ -78,6 +79,7 @@ class Method:
     mass_matrix: bool = False
     component_tolerances: bool = True
     derivatives: bool = False
+    matrix_free: bool = False
     note: str = ""
     faults: tuple[SolverFault, ...] = ()
     interpretations: tuple[Interpretation, ...] = ()

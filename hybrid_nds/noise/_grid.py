@@ -9,12 +9,11 @@ from typing import Any, Literal, NamedTuple
 
 import diffrax
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from .._core import is_concrete
+from .._core import concrete_array, is_concrete
 
 LevyArea = Literal["none", "space-time", "space-time-time"]
 """Which iterated integrals of a path are drawn along with its increments."""
@@ -105,8 +104,7 @@ def grid_times(t0: Array, t1: Array, steps: int) -> Array:
     start, end = np.asarray(t0).astype(real), np.asarray(t1).astype(real)
     grid = (start + (end - start) * parts).astype(t0.dtype)
     grid[-1] = t1
-    with jax.ensure_compile_time_eval():
-        return jnp.asarray(grid)
+    return concrete_array(grid, grid.dtype)
 
 
 def grid_steps(caller: str, t0: float, t1: float, dt: float) -> int:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from typing import Any
 
 import diffrax
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from .._core import is_concrete, require_precision, require_real_scalar
+from .._core import (
+    concrete_array,
+    is_concrete,
+    require_precision,
+    require_real_scalar,
+)
 from ._grid import Blocks, GridPath
 
 
@@ -75,11 +78,8 @@ class StoredPath(GridPath):
                 f"{self.dW.shape} of {self.dW.dtype}, got {self.H.shape} of "
                 f"{self.H.dtype}."
             )
-        known = is_concrete(t0) and is_concrete(t1)
-        # Known times stay known where the caller is traced.
-        with jax.ensure_compile_time_eval() if known else contextlib.nullcontext():
-            self.t0 = jnp.asarray(t0, self.dW.dtype)
-            self.t1 = jnp.asarray(t1, self.dW.dtype)
+        self.t0 = concrete_array(t0, self.dW.dtype)
+        self.t1 = concrete_array(t1, self.dW.dtype)
         self.levy_area = (
             diffrax.BrownianIncrement if areas is None else diffrax.SpaceTimeLevyArea
         )

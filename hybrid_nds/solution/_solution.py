@@ -43,7 +43,9 @@ class Provenance:
     it was given by component) and initial step as floats (`None` where the solve had
     none); the way the field reached the
     solver: `"jax"` (traced by Diffrax), `"lowered"` (Julia source made from the
-    jaxpr) or `"callback"` (Julia calling back into JAX).
+    jaxpr) or `"callback"` (Julia calling back into JAX); how an implicit solver of
+    Julia's had the Jacobian: `"dense"`, `"sparse"` with its entries and colours, or
+    `"matrix-free"`.
     """
 
     backend: str
@@ -53,6 +55,7 @@ class Provenance:
     atol: float | tuple[float, ...] | None = None
     dt: float | None = None
     field: str = "jax"
+    jacobian: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The provenance as plain, JSON-ready data."""

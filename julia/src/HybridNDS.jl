@@ -8,6 +8,7 @@ using Base.Libc: Libdl
 using DiffEqBase: DEVerbosity
 using FunctionWrappers: FunctionWrapper
 using LinearAlgebra: LinearAlgebra, LU, dot, ldiv!, lu, lu!, mul!
+using LinearSolve: KrylovJL_GMRES
 using OrdinaryDiffEqBDF: FBDF, QNDF
 using OrdinaryDiffEqDefault: DefaultODEAlgorithm
 using OrdinaryDiffEqFIRK: RadauIIA3, RadauIIA5
@@ -25,12 +26,14 @@ using Random: Xoshiro, randn!
 using SciMLBase: SciMLBase, CallbackSet, ContinuousCallback, DiscreteCallback, ODEFunction,
                  ODEProblem, ReturnCode, SDEFunction, SDEProblem, terminate!
 using SciMLLogging: SciMLLogging
+using SparseArrays: SparseMatrixCSC, nnz, nonzeros, nzrange, rowvals, sparse
 using StaticArrays: SVector
 
 include("report.jl")
 include("lowered.jl")
 include("algorithms.jl")
 include("fields.jl")
+include("sparse.jl")
 include("internals.jl")
 include("interrupt.jl")
 include("events.jl")
@@ -50,6 +53,7 @@ include("tangent.jl")
 include("adjoint.jl")
 include("implicit.jl")
 include("derivatives.jl")
+include("pathwise.jl")
 include("versions.jl")
 include("precompile.jl")
 

@@ -103,12 +103,15 @@ def outcome_of(result: Any, end_state: PyTree, *, guarded: bool = False) -> Any:
         "max_steps_rejected": Outcome.step_size_too_small,
         "internal_error": Outcome.failure,
     }
+    finite = all_finite(end_state)
+    if result is diffrax.RESULTS.successful:
+        return Outcome.where(finite, Outcome.success, Outcome.unstable)
     # Everything else comes from the linear and nonlinear solvers of implicit stages.
     outcome = Outcome.nonlinear_solve_failed
     for name, ours in named.items():
         outcome = Outcome.where(result == getattr(diffrax.RESULTS, name), ours, outcome)
     ended = (outcome == Outcome.success) | (outcome == Outcome.event)
-    return Outcome.where(ended & ~all_finite(end_state), Outcome.unstable, outcome)
+    return Outcome.where(ended & ~finite, Outcome.unstable, outcome)
 
 
 class NotFinite(eqx.Module):

@@ -343,6 +343,8 @@ def scan_steps(
             run = jax.checkpoint(run, prevent_cse=False)
         carry, _ = lax.scan(run, carry, (starts, jnp.arange(count)))
     y, _, result, taken, kept = carry
+    if not implicit:
+        result = diffrax.RESULTS.successful
     end = (grid.times[taken] if implicit else grid.times[-1], y)
     if grid.saved is None or grid.reached is None:
         ts, ys = end[0][None], jtu.tree_map(lambda leaf: leaf[None], y)

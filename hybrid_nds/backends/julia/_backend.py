@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import warnings
 
@@ -52,7 +53,10 @@ class JuliaBackend:
         if worker is not None:
             versions = self._remote.versions(worker, problem.kind)
             provenance = self._provenance(versions, options, method, approach)
-            solve = lambda problem: self._remote.solve(problem, options, provenance)
+            # What was chosen here, where the field is known.
+            extra = {**options.extra, "jacobian": approach.jacobian.asked}
+            sent = dataclasses.replace(options, extra=extra)
+            solve = lambda problem: self._remote.solve(problem, sent, provenance)
             return Once(options, solve)
         step_to = options.extra.get("step_to_saveat")
         if step_to is None:
@@ -84,7 +88,12 @@ class JuliaBackend:
             for value in (options.rtol, options.dt)
         )
         atol = recorded_tolerance(options.atol)
-        made = ("julia", str(method.julia), versions, rtol, atol, dt, approach.way)
+        implicit = method.kind == "ode" and method.implicit
+        jacobian = approach.jacobian.describe() if implicit else None
+        made = (
+            *("julia", str(method.julia), versions, rtol, atol, dt, approach.way),
+            jacobian,
+        )
         return self._provenances.get(made, lambda: Provenance(*made))
 
 

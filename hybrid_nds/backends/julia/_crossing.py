@@ -13,9 +13,9 @@ import numpy as np
 
 from ... import runtime
 from ..._core import is_concrete
-from ...lowering import LoweredFunction, Part, lower, lower_stochastic_problem
+from ...lowering import lower, lower_stochastic_parts
 from ...methods import Method
-from ...problems import Event, ODEProblem, Problem, forward_problem
+from ...problems import Event, Problem
 from ...solution import (
     OUTCOME_NAMES,
     SUCCESSES,
@@ -28,8 +28,16 @@ from .._options import Options
 from .._tolerances import steady_tolerances
 from ._adjoint import call_shared
 from ._context import context_of, structure_of
-from ._derivatives import Differentiable, recorded_steps, refusal
+from ._derivatives import (
+    Differentiable,
+    OrdinaryDerivatives,
+    recorded_steps,
+    refusal,
+    singular,
+)
+from ._fields import lowered_model
 from ._layout import KEEP, STATS
+from ._pathwise import PathwiseDerivatives
 from ._payload import (
     concatenated,
     explaining_traced_values,
@@ -41,8 +49,6 @@ from ._prepared import Approach, StateLayout, most_steps, parameter_count
 from ._ready import algorithm_of
 from ._shared import SharedSolve
 from ._traced import is_traced
-
-_DERIVATIVES: tuple[Part, ...] = ("field", "jacobian", "time_gradient")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -196,7 +202,7 @@ def crossing(
             "pass worker=hybrid_nds.JuliaWorker()."
         )
     context = context_of(session)
-    algorithm = algorithm_of(session, problem, options, method)
+    algorithm = algorithm_of(session, problem, options, method, approach)
     keep = KEEP["end"]
     if isinstance(options.saveat, str):
         keep = KEEP[options.saveat]
@@ -222,22 +228,43 @@ def crossing(
             # Of a problem that may be traced: what records is prepared with it.
             stops = KEEP["end"] if options.saveat is None else KEEP["stops"]
             recording = prepared(stops)
-            differentiable = Differentiable(
-                session,
-                context.functions,
-                problem,
-                events,
-                parameter_count(weights_of(problem)),
-                algorithm,
-                recording,
-                capacity,
-                options.throw,
+            differentiable = _differentiable(
+                session, problem, options, approach, algorithm, recording, capacity
             )
         return SharedSolve(session, prepared(keep), differentiable)
 
     settings = (approach, algorithm.number, keep, steps, capacity, options.throw)
     shared = context.shared(problem, events, settings, structure, make)
     return Crossing(session, problem, options, shared)
+
+
+def _differentiable(
+    session: runtime.Session,
+    problem: Any,
+    options: Options,
+    approach: Approach,
+    algorithm: runtime.Reference,
+    recording: runtime.Reference,
+    capacity: int,
+) -> Differentiable:
+    functions, strict = context_of(session).functions, options.throw
+    count = parameter_count(weights_of(problem))
+    if problem.kind.follows_path:
+        make = PathwiseDerivatives(
+            session, functions, problem, count, approach.matrix, algorithm, strict
+        )
+        return Differentiable(make, recording, capacity, along_path=True)
+    events = options.event or ()
+    make = OrdinaryDerivatives(
+        session, functions, problem, events, count, algorithm, strict
+    )
+    return Differentiable(
+        make,
+        recording,
+        capacity,
+        singular=singular(problem.mass_matrix),
+        evented=bool(events),
+    )
 
 
 def _shared(
@@ -276,19 +303,9 @@ def _model(
     of: Any = lambda parts: [functions.reference(session, part) for part in parts]
     make, name = session.bridge.make, problem.dtype.name
     if problem.kind.follows_path:
-        lowered = lower_stochastic_problem(problem)
-        parts = of((lowered.drift, lowered.jacobian, lowered.diffusion))
+        parts = of(lower_stochastic_parts(problem))
         return make("shared_stochastic_model", name, *parts, approach.matrix)
-    forward: ODEProblem = forward_problem(problem)
-    at = forward.t0, forward.y0, forward.args
-    parts: list[LoweredFunction] = [
-        lower(forward.field, *at, form=approach.form, part=part)
-        for part in _DERIVATIVES
-    ]
-    # Julia reads axes in reverse.
-    mass = problem.mass_matrix
-    mass = None if mass is None else np.asarray(mass, problem.dtype).T
-    return make("shared_model", name, *of(parts), mass, approach.specialize)
+    return lowered_model(session, functions, problem, approach)
 
 
 def _plan(

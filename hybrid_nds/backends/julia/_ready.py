@@ -61,7 +61,7 @@ def ready_as(
     versions = load(session, problem.kind)
     events = options.event or ()
     prepared = context_of(session).prepared(session, problem, events, approach)
-    algorithm = algorithm_of(session, problem, options, method)
+    algorithm = algorithm_of(session, problem, options, method, approach)
     algorithm = session.module.referred(algorithm.number)
     return Ready(session, prepared, algorithm, versions)
 
@@ -87,7 +87,11 @@ def load(session: runtime.Session, kind: Kind) -> Versions:
 
 
 def algorithm_of(
-    session: runtime.Session, problem: Problem, options: Options, method: Method
+    session: runtime.Session,
+    problem: Problem,
+    options: Options,
+    method: Method,
+    approach: Approach,
 ) -> runtime.Reference:
     """The algorithm in Julia, kept there."""
     kind = problem.kind
@@ -95,7 +99,9 @@ def algorithm_of(
     solves = method.implicit or not kind.follows_path
     if tolerance is None and solves and options.fixed_steps:
         tolerance = FIXED_STEP_NEWTON[problem.dtype.name]
-    made: tuple[Any, ...] = ("algorithm", method.julia, tolerance)
+    form = approach.jacobian.form
+    form = form if form in ("sparse", "matrix-free") else "dense"
+    made: tuple[Any, ...] = ("algorithm", method.julia, tolerance, form)
     if kind.follows_path:
         stratonovich = kind.interpretation == "stratonovich"
         theta = options.extra.get("theta")
