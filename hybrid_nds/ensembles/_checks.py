@@ -84,7 +84,11 @@ def check_solve(
 
 
 def check_initial(
-    initial: Any, problem: Any, n: int, key: PRNGKeyArray, caller: str = "ensemble"
+    initial: Any,
+    problem: Any,
+    n: int,
+    key: PRNGKeyArray | None,
+    caller: str = "ensemble",
 ) -> Any:
     """A callable `key -> y0`, or arrays with a leading axis of `n`, or `None`.
 

@@ -53,7 +53,7 @@ class MeanSquareAbscissa(AnalysisResult):
     @property
     def stable(self) -> bool:
         """Whether second moments decay, by more than the error."""
-        return self.value < -self.error
+        return bool(self.value < -self.error)
 
     def summary(self) -> str:
         word = "decays: mean-square stable" if self.stable else "does not decay"
@@ -94,12 +94,12 @@ class MeanSquareFactor(AnalysisResult):
     @property
     def stable(self) -> bool:
         """Whether second moments of the scheme decay, by more than the error."""
-        return self.value < 1 - self.error
+        return bool(self.value < 1 - self.error)
 
     @property
     def exact_stable(self) -> bool:
         """Whether those of the equation do, by more than the error."""
-        return self.exact < 1 - self.exact_error
+        return bool(self.exact < 1 - self.exact_error)
 
     def summary(self) -> str:
         verdict = {True: "stable", False: "not stable"}

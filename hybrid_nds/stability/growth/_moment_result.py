@@ -58,7 +58,7 @@ class MomentExponent(AnalysisResult):
     @property
     def stable(self) -> bool:
         """Whether the moment decays: the whole interval lies below zero."""
-        return self.high < 0
+        return bool(self.high < 0)
 
     def summary(self) -> str:
         lines = [

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Float, Num, PRNGKeyArray, PyTree
 
 from ..._core import Panels, check_level, check_whole, precision_of, require_precision
 from ...analysis import AnalysisError, AnalysisResult, analysis_provenance
@@ -113,7 +113,7 @@ def contraction_rate(
     region: tuple[Any, Any],
     *,
     norm: Norm = 2,
-    weight: Float[ArrayLike, " n"] | Float[ArrayLike, "n n"] | None = None,
+    weight: Num[ArrayLike, " n"] | Num[ArrayLike, "n n"] | None = None,
     samples: int = 1024,
     key: PRNGKeyArray | None = None,
     t: Any = None,

@@ -290,7 +290,7 @@ class _Search(NamedTuple):
         if max(one.error, other.error) > limit:
             return False
         gap = float(np.linalg.norm(one.point.astype(float) - other.point))
-        return gap <= 3 * (one.error + other.error)
+        return bool(gap <= 3 * (one.error + other.error))
 
     def _judge(self, point: np.ndarray, typical: float, hits: int) -> _Group | None:
         """A point with its error and its spectrum, `None` where it is no zero."""

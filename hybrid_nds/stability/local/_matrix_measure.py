@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Num
 
 from ..._core import double_precision, is_concrete
 
@@ -18,9 +18,9 @@ Norm = Literal[1, 2] | float
 
 
 def matrix_measure(
-    A: Float[ArrayLike, "*stack n n"],
+    A: Num[ArrayLike, "*stack n n"],
     norm: Norm = 2,
-    weight: Float[ArrayLike, " n"] | Float[ArrayLike, "n n"] | None = None,
+    weight: Num[ArrayLike, " n"] | Num[ArrayLike, "n n"] | None = None,
 ) -> Float[Array, ...]:
     """The matrix measure, or logarithmic norm, of a matrix.
 
