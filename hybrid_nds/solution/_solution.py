@@ -117,15 +117,15 @@ class Solution(Result, eqx.Module):
     - `message`: the backend's own words on a failure, empty if it has none.
     """
 
-    ts: Axis[Float[Array, " time"]]
-    ys: PyTree[Float[Array, "time ..."]]
+    ts: Axis[Float[Array | np.ndarray, " time"]]
+    ys: PyTree[Float[Array | np.ndarray, "time ..."]]
     stats: Mapping[str, Any]
     outcome: Any
     event_index: Annotated[Any, Along("")]
     provenance: Provenance = eqx.field(static=True)
     interpolation: Callable[[Any], Any] | None = None
     end_time: Annotated[Any, Along("")] = None
-    end_state: PyTree[Float[Array, "*_"]] = None
+    end_state: PyTree[Float[Array | np.ndarray, "*_"]] = None
     message: str = eqx.field(static=True, default="")
 
     @property
