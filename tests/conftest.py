@@ -28,22 +28,29 @@ import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
-# The shapes and types of annotations are checked at every call of the package, which
-# must be imported after this; for some 5 % of the time.
-if os.environ.get("HYBRID_NDS_CHECK_TYPES", "1") != "0":
+
+
+@contextlib.contextmanager
+def _unchecked():
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
+
+
+# With this variable the annotations' shapes and types are checked at every call of the
+# package, which must be imported after this; for some 5 % of the time.
+if os.environ.get("HYBRID_NDS_CHECK_TYPES"):
     jaxtyping.install_import_hook("hybrid_nds", "type_checker.check")
     expected = pytest.raises
 
     @contextlib.contextmanager
     def raises(*args, **kwargs):
         """As pytest's, and within it arguments may be of a wrong type: what is tested
-        is what a user is told of them, who runs without these checks."""
-        with expected(*args, **kwargs) as found:
-            jaxtyping.config.update("jaxtyping_disable", True)
-            try:
-                yield found
-            finally:
-                jaxtyping.config.update("jaxtyping_disable", False)
+        is the error of a user, who runs without these checks."""
+        with expected(*args, **kwargs) as error, _unchecked():
+            yield error
 
     pytest.raises = raises
 
@@ -105,6 +112,13 @@ def getkey():
         return jax.random.key(draws.randint(0, 2**31 - 1))
 
     return fresh
+
+
+@pytest.fixture
+def unchecked_types():
+    """Let a test pass values of other types than the annotations say."""
+    with _unchecked():
+        yield
 
 
 @pytest.fixture

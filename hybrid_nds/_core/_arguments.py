@@ -43,8 +43,8 @@ def check_number(
     if not number or not math.isfinite(value) or not low < value < high:
         bounds = [f"above {low:g}"] if low > -math.inf else []
         bounds += [f"below {high:g}"] if high < math.inf else []
-        wanted = " ".join(["a finite number", " and ".join(bounds)]).strip()
-        raise ValueError(f"{caller}: `{name}` must be {wanted}, got {value!r}.")
+        expected = " ".join(["a finite number", " and ".join(bounds)]).strip()
+        raise ValueError(f"{caller}: `{name}` must be {expected}, got {value!r}.")
     return float(value)
 
 
@@ -70,9 +70,9 @@ def check_positive(caller: str, name: str, value: Any, *, zero: bool = False) ->
     except (TypeError, ValueError):
         found = math.nan
     if not math.isfinite(found) or found < 0 or (found == 0 and not zero):
-        wanted = "nonnegative" if zero else "positive"
+        expected = "nonnegative" if zero else "positive"
         raise ValueError(
-            f"{caller}: `{name}` must be a {wanted} finite number, got {value!r}."
+            f"{caller}: `{name}` must be a {expected} finite number, got {value!r}."
         )
     return found
 

@@ -68,11 +68,11 @@ def check_writable_folder(
     **Raises:** `ValueError`, naming the argument and the folder.
     """
     folder = Path(folder).absolute()
-    words = f"`{name}` must be a folder that can be written to, got {folder}"
-    _check(caller, words, folder)
+    requirement = f"`{name}` must be a folder that can be written to, got {folder}"
+    _check(caller, requirement, folder)
 
 
-def _check(caller: str, words: str, folder: Path) -> None:
+def _check(caller: str, requirement: str, folder: Path) -> None:
     there = next(p for p in (folder, *folder.parents) if os.path.lexists(p))
     try:
         # The folder of another user may be entered and not written to.
@@ -84,7 +84,7 @@ def _check(caller: str, words: str, folder: Path) -> None:
         if not there.is_dir():
             reason = f"{there} is a file"
         raise ValueError(
-            f"{caller}: {words}: {reason}. Take another folder, or change its "
+            f"{caller}: {requirement}: {reason}. Take another folder, or change its "
             "permissions."
         ) from error
 

@@ -1,4 +1,4 @@
-"""What a user is told of a solve that failed."""
+"""The message of a solve that failed."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def failure_text(
     """How a solve failed, where, and what may help.
 
     **Arguments:** the name of its outcome and its origin; the time it reached and the
-    steps it took, where known; the solver's own words; the kind of the problem, whether
-    its span is infinite, and whether a steady state was to end it.
+    steps it took, where known; the solver's own message; the kind of the problem,
+    whether its span is infinite, and whether a steady state was to end it.
     """
     text = [f"solve: {Outcome[getattr(Outcome, name)]} ({name})."]
     reached = "" if end_time is None else f" at t = {end_time:.6g}"

@@ -68,6 +68,6 @@ class PlanningBackend(Backend, Protocol):
         ...
 
     def raises_when_run(self, problem: Any, options: Options) -> bool:
-        """Whether a solve that JAX traces raises by itself when it fails, in words
-        that are known only then."""
+        """Whether a solve that JAX traces raises by itself when it fails, with a
+        message that is known only then."""
         ...

@@ -64,4 +64,4 @@ def reconcile(
     if report.verdict == "failed":
         fail("a rung failed.")
     if not report.passed:
-        fail("nothing independent was compared: a live Julia is wanted.")
+        fail("nothing independent was compared: a live Julia is needed.")

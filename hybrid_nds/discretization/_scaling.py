@@ -40,7 +40,7 @@ class Scaling(AnalysisResult):
         mean squares over draws, in the unit of the output; `standard_errors` of them,
         from sampling alone.
     - `draws`: how many independent draws the errors are means of; 1 for none.
-    - `reference`: what the errors are measured against, in words.
+    - `reference`: what the errors are measured against, as text.
     - `settings`, `provenance`: see
         [`AnalysisResult`][hybrid_nds.analysis.AnalysisResult].
     """

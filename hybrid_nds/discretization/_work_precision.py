@@ -117,13 +117,13 @@ def work_precision(
             counts = (
                 None if steps is None else check_steps(caller, steps, doubling=False)
             )
-            wanted = tuple(float(rtol) for rtol in rtols)
-            if counts is None and (not wanted or min(wanted) <= 0):
+            requested = tuple(float(rtol) for rtol in rtols)
+            if counts is None and (not requested or min(requested) <= 0):
                 raise ValueError(
                     f"{caller}: `rtols` must be positive numbers, got {list(rtols)}."
                 )
             rows, reference = _ordinary(
-                problem, pairs, wanted, counts, exact, repeats, max_steps, progress
+                problem, pairs, requested, counts, exact, repeats, max_steps, progress
             )
     settings = {"repeats": repeats, "methods": [f"{s} on {b}" for b, s in pairs]}
     return WorkPrecision(

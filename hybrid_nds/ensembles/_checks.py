@@ -98,7 +98,7 @@ def check_initial(
                 f"with a leading axis of {n}."
             )
         return None
-    wanted = jtu.tree_structure(problem.y0)
+    expected = jtu.tree_structure(problem.y0)
     if callable(initial):
         try:
             states = eqx.filter_eval_shape(initial, key)
@@ -118,9 +118,9 @@ def check_initial(
             ) from error
         lead = (n,)
     found = jtu.tree_structure(states)
-    if found != wanted:
+    if found != expected:
         raise ValueError(
-            f"{caller}: `initial` must have the structure of `y0`, {wanted}, got "
+            f"{caller}: `initial` must have the structure of `y0`, {expected}, got "
             f"{found}."
         )
     for (path, y), state in zip(

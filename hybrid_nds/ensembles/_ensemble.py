@@ -296,13 +296,15 @@ def _batches(
     """Runs of missing blocks, at most `size` together."""
     found: list[Batch] = []
     start = 0
-    for place in range(1, len(missing) + 1):
-        follows = place < len(missing) and missing[place] == missing[place - 1] + 1
-        if follows and place - start < size:
+    for position in range(1, len(missing) + 1):
+        follows = (
+            position < len(missing) and missing[position] == missing[position - 1] + 1
+        )
+        if follows and position - start < size:
             continue
-        first, stop = missing[start], missing[place - 1] + 1
+        first, stop = missing[start], missing[position - 1] + 1
         found.append(Batch(first, stop, cut(given, plan, range(first, stop))))
-        start = place
+        start = position
     return found
 
 

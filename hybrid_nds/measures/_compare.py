@@ -129,7 +129,7 @@ class LawComparison(DrawnResult):
 
     def summary(self) -> str:
         n, m = self.samples
-        words = [
+        lines = [
             f"The distributions are {self._verdict} at level {self.level:g} ({n} "
             f"against {m} "
             f"samples, {len(self.tests)} tests, Holm).",
@@ -138,17 +138,17 @@ class LawComparison(DrawnResult):
             f"{'moment':<24}{'first':>12}{'second':>12}{'difference':>13}  interval",
         ]
         for one in self.intervals:
-            words.append(
+            lines.append(
                 f"{one.name:<24}{one.first:>12.5g}{one.second:>12.5g}"
                 f"{one.difference:>13.3g}  [{one.low:.3g}, {one.high:.3g}]"
             )
-        words.append(f"{'test':<36}{'statistic':>12}{'p':>10}{'adjusted':>10}")
+        lines.append(f"{'test':<36}{'statistic':>12}{'p':>10}{'adjusted':>10}")
         for test in self.tests:
-            words.append(
+            lines.append(
                 f"{test.name:<36}{test.statistic:>12.4g}{test.p_value:>10.3g}"
                 f"{test.adjusted:>10.3g}"
             )
-        return "\n".join(words)
+        return "\n".join(lines)
 
     def draw(self, panels: Panels) -> None:
         rows = len(self.intervals)
@@ -403,9 +403,9 @@ def _two_sided_power(centre: float, freedom: int, level: float) -> float:
 
 
 def _shift_words(shift: LawShift) -> str:
-    words = []
+    lines = []
     if shift.mean:
-        words.append(f"{shift.mean:g} standard deviations in a mean")
+        lines.append(f"{shift.mean:g} standard deviations in a mean")
     if shift.variance:
-        words.append(f"{shift.variance:.0%} in a variance")
-    return " or of ".join(words)
+        lines.append(f"{shift.variance:.0%} in a variance")
+    return " or of ".join(lines)

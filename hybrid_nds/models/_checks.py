@@ -35,13 +35,13 @@ def check_array(
     if not jnp.issubdtype(array.dtype, jnp.floating):
         array = jnp.asarray(array, float)
     fits = array.ndim == len(shape) and all(
-        wanted is None or wanted == found
-        for wanted, found in zip(shape, array.shape, strict=True)
+        expected is None or expected == found
+        for expected, found in zip(shape, array.shape, strict=True)
     )
     if not fits:
-        wanted = ", ".join("any" if n is None else str(n) for n in shape)
+        expected = ", ".join("any" if n is None else str(n) for n in shape)
         raise ValueError(
-            f"{caller}: `{name}` must have shape ({wanted}), got {array.shape}."
+            f"{caller}: `{name}` must have shape ({expected}), got {array.shape}."
         )
     if is_concrete(array) and not np.all(np.isfinite(np.asarray(array))):
         raise ValueError(

@@ -374,13 +374,13 @@ def _check_steps(ts: Any, steps: Any) -> None:
     if not is_concrete(ts):
         return
     times = np.asarray(ts, float)
-    places = (times - times[0]) / (times[-1] - times[0]) * steps
-    worst = int(np.argmax(np.abs(places - np.round(places))))
+    positions = (times - times[0]) / (times[-1] - times[0]) * steps
+    worst = int(np.argmax(np.abs(positions - np.round(positions))))
     # The times may be of single precision.
-    if abs(places[worst] - round(places[worst])) > 1e-4:
+    if abs(positions[worst] - round(positions[worst])) > 1e-4:
         raise ValueError(
             f"LatentSDE: `ts` must be whole steps after the first time, but "
-            f"{times[worst]:g} is {places[worst]:g} of {steps} steps after it; take "
+            f"{times[worst]:g} is {positions[worst]:g} of {steps} steps after it; take "
             "more `steps`."
         )
 

@@ -64,10 +64,12 @@ class DepthVaryingODE(ContinuousModel):
         knots = jax.tree.leaves(arrays)[0].shape[0]
 
         def between(values: Array) -> Array:
-            place = jnp.clip(jnp.asarray(t, values.dtype) / self.spacing, 0, knots - 1)
+            position = jnp.clip(
+                jnp.asarray(t, values.dtype) / self.spacing, 0, knots - 1
+            )
             # Hats over the knots: no indexing, so that the path is differentiable.
             index = jnp.arange(knots, dtype=values.dtype)
-            hats = jnp.maximum(0, 1 - jnp.abs(place - index))
+            hats = jnp.maximum(0, 1 - jnp.abs(position - index))
             return jnp.tensordot(hats, values, 1)
 
         return eqx.combine(jax.tree.map(between, arrays), rest)

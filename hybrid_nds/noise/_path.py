@@ -248,12 +248,12 @@ class BrownianPath(GridPath):
         return jax.vmap(step)(index.astype(self.dtype))
 
     def _node(self, t: Any) -> Array:
-        """The place of a time in the tree, from 0 to 1."""
+        """The position of a time in the tree, from 0 to 1."""
         t = jnp.asarray(t, self.dtype)
-        place = (t - self.t0) / (self.t1 - self.t0) * self.steps
-        nearest = jnp.round(place)
-        near = jnp.abs(place - nearest) < math.sqrt(float(jnp.finfo(self.dtype).eps))
-        return jnp.where(near, nearest, place) / self.tree_steps
+        position = (t - self.t0) / (self.t1 - self.t0) * self.steps
+        nearest = jnp.round(position)
+        near = jnp.abs(position - nearest) < math.sqrt(float(jnp.finfo(self.dtype).eps))
+        return jnp.where(near, nearest, position) / self.tree_steps
 
     def _scaled(self, increment: Any, use_levy: bool) -> Any:
         """From the tree's unit span to the span that it stands for."""

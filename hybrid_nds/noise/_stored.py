@@ -152,10 +152,10 @@ class StoredPath(GridPath):
         **Raises:** at run time, for other times.
         """
         if t1 is None:
-            place = self._place(t0)
+            position = self._position(t0)
             w = jnp.concatenate([jnp.zeros_like(self.dW[:1]), self.dW])
-            return jnp.sum(jnp.where(jnp.arange(len(w))[:, None] <= place, w, 0), 0)
-        start, end = self._place(t0), self._place(t1)
+            return jnp.sum(jnp.where(jnp.arange(len(w))[:, None] <= position, w, 0), 0)
+        start, end = self._position(t0), self._position(t1)
         # A solver that has finished may ask for an empty step, and use none of it.
         start = eqx.error_if(
             start,
@@ -173,12 +173,12 @@ class StoredPath(GridPath):
             return self.levy_area(dt=dt, W=dw)
         return self.levy_area(dt=dt, W=dw, H=jnp.where(empty, 0, self.H[row]))
 
-    def _place(self, t: Any) -> Array:
+    def _position(self, t: Any) -> Array:
         """The index of a grid time."""
         t = jnp.asarray(t, self.dtype)
-        place = (t - self.t0) / (self.t1 - self.t0) * self.steps
-        nearest = jnp.round(place)
-        far = jnp.abs(place - nearest) > math.sqrt(float(jnp.finfo(self.dtype).eps))
+        position = (t - self.t0) / (self.t1 - self.t0) * self.steps
+        nearest = jnp.round(position)
+        far = jnp.abs(position - nearest) > math.sqrt(float(jnp.finfo(self.dtype).eps))
         nearest = eqx.error_if(
             nearest, far, "A StoredPath is known at its grid times alone."
         )

@@ -108,7 +108,7 @@ def check_kind(
     """
     if isinstance(problem, Problem) and problem.kind.name in kinds:
         return
-    wanted = " or ".join(f"an {kind.upper()}Problem" for kind in kinds)
+    expected = " or ".join(f"an {kind.upper()}Problem" for kind in kinds)
     raise TypeError(
-        f"{caller}: `{name}` must be {wanted}, got {type(problem).__name__}."
+        f"{caller}: `{name}` must be {expected}, got {type(problem).__name__}."
     )

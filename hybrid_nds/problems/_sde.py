@@ -300,13 +300,13 @@ def _noise_shape(
     vector_kinds = ("scalar", "diagonal", "additive")
     matrix_kinds = ("general", "commutative", "additive")
     if not ((same and noise in vector_kinds) or (extended and noise in matrix_kinds)):
-        wanted = {
+        expected = {
             "vector": "the shape of `y0`",
             "matrix": "the shape of `y0` with one more axis, of one entry a Brownian "
             "motion and of the same length in every leaf",
         }
-        words = [
-            wanted[form]
+        able = [
+            expected[form]
             for form, kinds in (("vector", vector_kinds), ("matrix", matrix_kinds))
             if noise in kinds
         ]
@@ -317,7 +317,7 @@ def _noise_shape(
         )
         raise ValueError(
             f"SDEProblem: with {noise!r} noise `diffusion` must return "
-            f"{' or '.join(words)}; got {lines}."
+            f"{' or '.join(able)}; got {lines}."
         )
     for (path, y), part in zip(states, parts, strict=True):
         if part.dtype != y.dtype:

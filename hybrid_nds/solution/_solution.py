@@ -114,7 +114,7 @@ class Solution(Result, eqx.Module):
     - `interpolation`: the dense output behind `evaluate`, `None` if none was kept.
     - `end_time`, `end_state`: where the solve ended, whatever was saved: at the end
         of its span, at an event, or where it failed.
-    - `message`: the backend's own words on a failure, empty if it has none.
+    - `message`: the backend's own message on a failure, empty if it has none.
     """
 
     ts: Axis[Float[Array | np.ndarray, " time"]]

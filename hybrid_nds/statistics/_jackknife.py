@@ -11,5 +11,4 @@ def jackknife_error(replicates: np.ndarray) -> np.ndarray:
     **Arguments:** `replicates`, the estimates with each observation left out in turn,
     shape `(observations, ...)`.
     """
-    variance = replicates.var(axis=0)
-    return np.asarray(np.sqrt((len(replicates) - 1) * variance))
+    return np.sqrt((len(replicates) - 1) * replicates.var(axis=0))

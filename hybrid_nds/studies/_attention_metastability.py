@@ -211,9 +211,9 @@ def draw(figure: Figure, config: Config, findings: Mapping[str, Findings]) -> No
                 **mark(backend),
             )
     names = []
-    for place, (backend, found) in enumerate(findings.items()):
+    for position, (backend, found) in enumerate(findings.items()):
         for number, value in enumerate(found.data["evaluations"]):
-            right.bar(2 * place + number, value, color=f"C{number + 2}")
+            right.bar(2 * position + number, value, color=f"C{number + 2}")
         names += [f"{solver}\n({backend})" for solver in METHODS[backend].values()]
     right.set_yscale("log")
     right.set_xticks(range(len(names)), names)

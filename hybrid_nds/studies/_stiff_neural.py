@@ -161,9 +161,9 @@ def stiff_neural(config: Config, backend: str, sweep: Sweep) -> Findings:
     surrogate = ODEProblem(network, states[0], float(kept[0]), 1e5, args=args)
     copied = np.asarray(solve(surrogate, backend, saveat=kept[1:], **options).ys)
     middle = int(np.searchsorted(kept, 40.0))
-    wanted = np.stack([reference(40.0), PUBLISHED])
+    expected = np.stack([reference(40.0), PUBLISHED])
     errors = [
-        float(np.max(np.abs(np.stack([found[at], found[-1]]) / wanted - 1)))
+        float(np.max(np.abs(np.stack([found[at], found[-1]]) / expected - 1)))
         for found, at in ((states, middle), (copied, middle - 1))
     ]
     jacobian = jax.jacfwd(lambda y: network(0.0, y, args))(jnp.asarray(copied[-1]))
@@ -290,12 +290,12 @@ def draw(figure: Figure, config: Config, findings: Mapping[str, Findings]) -> No
     for backend, found in findings.items():
         data = found.data
         for number, (name, unit) in enumerate(zip("ABC", units, strict=True)):
-            told = f"{name}/3e-5" if unit < 1 else name
+            label = f"{name}/3e-5" if unit < 1 else name
             left.semilogx(
                 data["times"][1:],
                 data["copied"][:, number] / unit,
                 color=f"C{number}",
-                label=f"{told}, network ({backend})",
+                label=f"{label}, network ({backend})",
                 **mark(backend),
             )
         right.loglog(

@@ -166,8 +166,8 @@ class MultipleShooting(Loss):
         """The data of each segment, both ends included, or its first point alone."""
         length = (len(self.times) - 1) // self.segments
         begin = jnp.arange(self.segments) * length
-        places = begin if first else begin[:, None] + jnp.arange(length + 1)[None]
-        return jtu.tree_map(lambda x: jnp.asarray(x)[:, places], data)
+        positions = begin if first else begin[:, None] + jnp.arange(length + 1)[None]
+        return jtu.tree_map(lambda x: jnp.asarray(x)[:, positions], data)
 
 
 class GrowingHorizon(Loss):

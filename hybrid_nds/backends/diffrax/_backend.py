@@ -15,7 +15,7 @@ from ._run import DiffeqsolveArguments
 from ._sde import plan_stochastic, solve_stochastic
 
 
-class _Way(NamedTuple):
+class _Functions(NamedTuple):
     """How problems of a kind are solved: the arguments of `diffrax.diffeqsolve` for
     one, and the solve."""
 
@@ -23,10 +23,10 @@ class _Way(NamedTuple):
     solve: Callable[[Any, Options], Solution]
 
 
-_WAYS: Mapping[KindName, _Way] = MappingProxyType(
+_BY_KIND: Mapping[KindName, _Functions] = MappingProxyType(
     {
-        "ode": _Way(lambda *given: plan_ordinary(*given)[0], solve_ordinary),
-        "sde": _Way(plan_stochastic, solve_stochastic),
+        "ode": _Functions(lambda *given: plan_ordinary(*given)[0], solve_ordinary),
+        "sde": _Functions(plan_stochastic, solve_stochastic),
     }
 )
 
@@ -43,7 +43,7 @@ class DiffraxBackend:
         return METHODS
 
     def solve(self, problem: Problem, options: Options) -> Solution:
-        return _WAYS[problem.kind.name].solve(problem, options)
+        return _BY_KIND[problem.kind.name].solve(problem, options)
 
 
 def plan(problem: Problem, options: Options) -> DiffeqsolveArguments:
@@ -51,4 +51,4 @@ def plan(problem: Problem, options: Options) -> DiffeqsolveArguments:
 
     **Raises:** `ValueError` or `TypeError`, naming the option.
     """
-    return _WAYS[problem.kind.name].plan(problem, options)
+    return _BY_KIND[problem.kind.name].plan(problem, options)

@@ -103,8 +103,8 @@ def lyapunov_spectrum(
         callable `key -> y0`, or arrays with a leading axis of `chains`. By default all
         start at `problem.y0`.
     - `level`: of the intervals, such as 0.95.
-    - `tolerance`: the standard error wanted; a result with a larger one says it has not
-        converged, and what would do.
+    - `tolerance`: the required standard error; a result with a larger one says it has
+        not converged, and what would do.
     - `check_step`: for an ordinary problem, whether to run once more, with tolerances a
         hundred times larger, or steps twice as long, for half the cost again; where an
         interval takes few steps, with smaller ones. The error of the discretization

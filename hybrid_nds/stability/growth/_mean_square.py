@@ -102,13 +102,13 @@ class MeanSquareFactor(AnalysisResult):
         return self.exact < 1 - self.exact_error
 
     def summary(self) -> str:
-        words = {True: "stable", False: "not stable"}
+        verdict = {True: "stable", False: "not stable"}
         return (
             f"{self.scheme} with steps of {self.dt:g}: second moments times "
             f"{self.value:.9g} ± {self.error:.1g} in each step, the equation's times "
             f"{self.exact:.9g} ± {self.exact_error:.1g}; the scheme is "
-            f"{words[self.stable]}, the equation {words[self.exact_stable]}, in mean "
-            "square"
+            f"{verdict[self.stable]}, the equation {verdict[self.exact_stable]}, in "
+            "mean square"
         )
 
     def draw(self, panels: Panels) -> None:

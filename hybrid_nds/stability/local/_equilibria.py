@@ -365,28 +365,28 @@ def _none_found(
     max_steps: int,
 ) -> str:
     """What was tried, and what to change."""
-    words = [
+    lines = [
         f"equilibria: no equilibrium found in the region from {len(begun)} starts of "
         f"up to {max_steps} steps each."
     ]
     residuals = np.linalg.norm(search.values(ends), axis=1)
     usable = np.isfinite(residuals)
     if not np.any(usable):
-        words.append("The field was not finite where they ended; shrink `region`.")
-        return " ".join(words)
+        lines.append("The field was not finite where they ended; shrink `region`.")
+        return " ".join(lines)
     if groups:
         middle = (search.box[0] + search.box[1]) / 2
         nearest = min(groups, key=lambda g: search.distance(g.point, middle))
-        words.append(
+        lines.append(
             f"{sum(g.hits for g in groups)} starts led to {len(groups)} equilibria "
             f"outside it, the nearest {point_text(nearest.point)}: enlarge `region` "
             "to see them."
         )
-        return " ".join(words)
+        return " ".join(lines)
     best = int(np.nanargmin(residuals))
-    words.append(
+    lines.append(
         f"The smallest |f| reached is {residuals[best]:.3g}, at "
         f"{point_text(ends[best])}. The field may have none there; else give another "
         "`region`, more `starts`, or more `max_steps`."
     )
-    return " ".join(words)
+    return " ".join(lines)

@@ -206,28 +206,28 @@ def stiffness(
             ) from error
         rough = solve(problem, backend, solver="Tsit5", throw=False, **shared)
         clock = np.asarray(smooth.ts, float)
-        wanted = np.unique(np.linspace(0, len(clock) - 2, samples).astype(int))
-        states = np.asarray(problem.flat_state.flatten(smooth.ys))[wanted]
+        requested = np.unique(np.linspace(0, len(clock) - 2, samples).astype(int))
+        states = np.asarray(problem.flat_state.flatten(smooth.ys))[requested]
         matrices = np.asarray(
-            _jacobians_along(problem, clock[wanted].astype(problem.dtype), states)
+            _jacobians_along(problem, clock[requested].astype(problem.dtype), states)
         )
     if not np.all(np.isfinite(matrices)):
         bad = int(np.argmin(np.isfinite(matrices).all(axis=(1, 2))))
         raise AnalysisError(
             f"{caller}: the field or its Jacobian is not finite at t = "
-            f"{clock[wanted[bad]]:g}; check "
+            f"{clock[requested[bad]]:g}; check "
             "that the field is differentiable along the solution."
         )
     precision = float(np.finfo(problem.dtype).eps)
     figures = np.array([_decay(matrix, precision) for matrix in matrices])
     return _result(
-        clock, wanted, figures, smooth, rough, implicit, backend, relative, absolute
+        clock, requested, figures, smooth, rough, implicit, backend, relative, absolute
     )
 
 
 def _result(
     clock: np.ndarray,
-    wanted: np.ndarray,
+    requested: np.ndarray,
     figures: np.ndarray,
     smooth: Solution,
     rough: Solution,
@@ -236,7 +236,7 @@ def _result(
     rtol: float,
     atol: float,
 ) -> Stiffness:
-    times, steps, radii = clock[wanted], np.diff(clock)[wanted], figures[:, 2]
+    times, steps, radii = clock[requested], np.diff(clock)[requested], figures[:, 2]
     limit = stability_limit()
     needed = _integral(times, radii, clock[-1])
     coarse = _integral(times[::2], radii[::2], clock[-1])

@@ -146,16 +146,16 @@ class Crossings:
             crossed = after <= 0
         any_boundary = np.any(crossed, axis=2)
         left = np.any(any_boundary, axis=1)
-        place = np.argmax(any_boundary, axis=1)
+        position = np.argmax(any_boundary, axis=1)
         rows = np.arange(len(states))
-        at = rows, place
+        at = rows, position
         if self._correction == "bridge":
             shares = _share_of_step(before[at], after[at], width[at], random)
         else:
             shares = np.ones(before[at].shape)
         shares = np.where(crossed[at], shares, np.inf)
         through = np.argmin(shares, axis=1)
-        when = times[place] + steps[place] * shares[rows, through]
+        when = times[position] + steps[position] * shares[rows, through]
         return np.where(left, when, np.inf), np.where(left, through, -1)
 
 

@@ -270,7 +270,7 @@ def _notes(
     if r_hat > limit:
         notes.append(
             f"{which}the chains disagree on its distribution (R̂ = {r_hat:.4g}, "
-            "wanted below "
+            "must be below "
             f"{limit:.4g}); give a longer `time` and `transient`."
         )
     if rate * plan.counted * plan.interval < _LONG:

@@ -276,11 +276,11 @@ def sample_chains(
                 )
             values = np.asarray(values, np.float64)
             if not np.all(np.isfinite(values)):
-                chain, place, _ = np.argwhere(~np.isfinite(values))[0]
+                chain, index, _ = np.argwhere(~np.isfinite(values))[0]
+                state = np.array2string(flat[chain, index], precision=4, threshold=8)
                 raise AnalysisError(
                     f"{caller}: `observable` is not finite in chain {chain} at a time "
-                    f"of {before + times[place]:.6g}, where the state is "
-                    f"{np.array2string(flat[chain, place], precision=4, threshold=8)}."
+                    f"of {before + times[index]:.6g}, where the state is {state}."
                 )
             states = flat[:, -1]
             parts.append(values)
