@@ -96,10 +96,12 @@ def solve(
         [`SDEProblem`][hybrid_nds.SDEProblem].
     - `backend`: `"diffrax"`, `"julia"`, or that of another package.
     - `solver`: a name (see [`solver_names`][hybrid_nds.solver_names]), or a Diffrax
-        solver; `None` takes Tsit5 on Diffrax and the automatic choice on Julia, and
-        for a stochastic problem SRA1 (additive noise), Euler (Itô) or Heun
-        (Stratonovich), or with tolerances one that estimates its error. A solver that
-        would converge to the other interpretation is refused.
+        solver; on Julia also `"Package.Name"`, any algorithm for ordinary problems of a
+        package that is installed there, or an algorithm made there. `None` takes Tsit5
+        on Diffrax and the automatic choice on Julia, and for a stochastic problem SRA1
+        (additive noise), Euler (Itô) or Heun (Stratonovich), or with tolerances one
+        that estimates its error. A solver that would converge to the other
+        interpretation is refused.
     - `rtol`, `atol`: relative and absolute tolerance of the local error. `rtol` is a
         number; so is `atol`, or it gives one for each component, in the structure of
         `y0` and shapes that broadcast to it (on Diffrax for a state of one array);
