@@ -31,7 +31,7 @@ from ..problems import (
     check_kind,
     forward_mode_named,
 )
-from ..solution import SUCCESS, Solution, SolveError, outcome_name, outcome_of
+from ..solution import SUCCESS, Solution, SolveError, code_of, outcome_name, outcome_of
 from ._repeats import Repeats
 
 # A backend is imported when it is first asked for: importing hybrid_nds never
@@ -241,7 +241,7 @@ def raise_on_failure(
         for one in (event if isinstance(event, tuple) else ())
     )
     missed = solution.event_index == -1 if required else False
-    if not is_concrete(solution.outcome._value):
+    if not is_concrete(code_of(solution.outcome)):
         ys = solution.ys
         if not raised:
             ys = solution.outcome.error_if(ys, jnp.logical_not(solution.succeeded))
