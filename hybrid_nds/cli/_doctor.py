@@ -65,6 +65,7 @@ def _check(name: str, status: str, message: str, remedy: str = "") -> dict[str, 
 
 
 def _find_julia() -> tuple[dict[str, str] | None, dict[str, Any]]:
+    from .. import solver_names
     from ..runtime import (
         ConfigurationError,
         JuliaNotFoundError,
@@ -93,6 +94,7 @@ def _find_julia() -> tuple[dict[str, str] | None, dict[str, Any]]:
         return _check("julia", "broken", str(error), remedy), found
     found["start_seconds"] = round(time.perf_counter() - started, 2)
     found["versions"] = dict(running.versions)
+    found["solvers"] = len(solver_names("julia", installed=True))
     return None, found
 
 
@@ -143,6 +145,11 @@ def _show(findings: dict[str, Any]) -> None:
             f"Julia: {where}, project {julia['project'] or 'of juliapkg'}, found "
             f"through {julia['source']}, {julia['threads']} thread(s)"
         )
+        if "solvers" in julia:
+            screen.print(
+                f"Solvers for ordinary problems on Julia: {julia['solvers']}, by "
+                'hybrid_nds.solver_names("julia", installed=True)'
+            )
     checks = Table(title="Self-test", show_header=False)
     colours = {"works": "green", "absent": "yellow", "broken": "red"}
     for check in findings["checks"]:

@@ -16,7 +16,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import PyTree
 
 from ..problems import Problem
-from ..solution import Provenance
+from ..solution import Provenance, code_of
 from ..solving import solve
 from ._plan import BlockResult, Plan, Trajectories, initial_states, keep
 
@@ -75,7 +75,7 @@ def _program(
             solution = solve(moved, "diffrax", saveat=times, throw=False, **own)
             provenances.append(solution.provenance)
             return (
-                jnp.asarray(solution.outcome._value),
+                jnp.asarray(code_of(solution.outcome)),
                 jnp.asarray(solution.end_time, dtype),
                 problem.flat_state.flatten(solution.ys),
             )

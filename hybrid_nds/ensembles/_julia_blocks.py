@@ -18,7 +18,7 @@ from .. import runtime
 from ..methods import find_solver
 from ..noise import BrownianPath, LevyArea
 from ..problems import Problem
-from ..solution import Provenance, package_versions
+from ..solution import Provenance, code_of, package_versions
 from ..solving import solve
 from ._moments import Moments
 from ._plan import BlockResult, Plan, Trajectories, initial_states, keep
@@ -150,7 +150,7 @@ class JuliaBlocks:
             self.provenance = solution.provenance
             # Times that were not reached are left out of a solution.
             states = np.asarray(problem.flat_state.flatten(solution.ys))
-            found.outcomes[position] = int(np.asarray(solution.outcome._value))
+            found.outcomes[position] = int(np.asarray(code_of(solution.outcome)))
             found.ends[position] = float(np.asarray(solution.end_time))
             found.values[position, : len(states)] = states[:times]
         return found

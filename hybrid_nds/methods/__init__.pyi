@@ -17,7 +17,11 @@ from ._faults import (
 from ._method import Method as Method
 from ._ode import ODE_METHODS as ODE_METHODS
 from ._sde import SDE_METHODS as SDE_METHODS
-from ._stacks import installed_stack as installed_stack, stack_names as stack_names
+from ._stacks import (
+    installed_stack as installed_stack,
+    register_catalogue as register_catalogue,
+    stack_names as stack_names,
+)
 from ._table import (
     METHODS as METHODS,
     find_solver as find_solver,

@@ -11,7 +11,7 @@ from ._faults import Stack
 from ._method import BOTH, Method
 from ._ode import ODE_METHODS
 from ._sde import SDE_METHODS
-from ._stacks import installed_stack, stack_names
+from ._stacks import catalogue_of, installed_stack, stack_names
 
 METHODS: tuple[Method, ...] = (*ODE_METHODS, *SDE_METHODS)
 
@@ -61,7 +61,9 @@ def find_solver(solver: Any, stack: Stack, kind: KindName = "ode") -> Method:
     **Arguments:**
 
     - `solver`: a name; for an ODE `None` for the stack's default; or a Diffrax solver,
-        which stands for the method of its class's name.
+        which stands for the method of its class's name. On Julia also that of an
+        algorithm of an installed package, with the package's before it, or one that
+        was made in Julia; both start Julia.
     - `stack`: its name, as `backend=` takes it.
     - `kind`: of equation, `"ode"` or `"sde"`.
 
@@ -70,6 +72,9 @@ def find_solver(solver: Any, stack: Stack, kind: KindName = "ode") -> Method:
     **Raises:** `ValueError` for a name that does not exist, listing those of the
     stack, and for a method that only the other stack has, saying so.
     """
+    catalogue = catalogue_of(stack, solver)
+    if catalogue is not None:
+        return catalogue(solver, kind)
     if solver is None and kind == "ode":
         name = "default"
     else:

@@ -84,6 +84,10 @@ class Bridge:
         """
         return Reference(self._run(name, arguments)[0], self._released)
 
+    def adopt(self, number: int) -> Reference:
+        """A reference to what Julia refers to by a number, which nobody else holds."""
+        return Reference(number, self._released)
+
     def number(self, name: str, *arguments: Any) -> int:
         """Call a Julia function as `make` does, which returns an integer or nothing."""
         return self._run(name, arguments)[0]

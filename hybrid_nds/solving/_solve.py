@@ -31,7 +31,7 @@ from ..problems import (
     check_kind,
     forward_mode_named,
 )
-from ..solution import SUCCESS, Solution, SolveError, outcome_name, outcome_of
+from ..solution import SUCCESS, Solution, SolveError, code_of, outcome_name, outcome_of
 from ._repeats import Repeats
 
 # A backend is imported when it is first asked for: importing hybrid_nds never
@@ -96,10 +96,12 @@ def solve(
         [`SDEProblem`][hybrid_nds.SDEProblem].
     - `backend`: `"diffrax"`, `"julia"`, or that of another package.
     - `solver`: a name (see [`solver_names`][hybrid_nds.solver_names]), or a Diffrax
-        solver; `None` takes Tsit5 on Diffrax and the automatic choice on Julia, and
-        for a stochastic problem SRA1 (additive noise), Euler (Itô) or Heun
-        (Stratonovich), or with tolerances one that estimates its error. A solver that
-        would converge to the other interpretation is refused.
+        solver; on Julia also `"Package.Name"`, any algorithm for ordinary problems of a
+        package that is installed there, or an algorithm made there. `None` takes Tsit5
+        on Diffrax and the automatic choice on Julia, and for a stochastic problem SRA1
+        (additive noise), Euler (Itô) or Heun (Stratonovich), or with tolerances one
+        that estimates its error. A solver that would converge to the other
+        interpretation is refused.
     - `rtol`, `atol`: relative and absolute tolerance of the local error. `rtol` is a
         number; so is `atol`, or it gives one for each component, in the structure of
         `y0` and shapes that broadcast to it (on Diffrax for a state of one array);
@@ -239,7 +241,7 @@ def raise_on_failure(
         for one in (event if isinstance(event, tuple) else ())
     )
     missed = solution.event_index == -1 if required else False
-    if not is_concrete(solution.outcome._value):
+    if not is_concrete(code_of(solution.outcome)):
         ys = solution.ys
         if not raised:
             ys = solution.outcome.error_if(ys, jnp.logical_not(solution.succeeded))

@@ -201,6 +201,8 @@ def _special(kind, rng):
         "MomentsResult": {"count": 40},
         "QuantilesResult": {"probabilities": np.array([0.25, 0.75]), "count": 40},
         "ExitResult": {"count": 10, "exits": np.arange(5)},
+        "Sparsity": {"rows": np.array([0, 1, 1]), "columns": np.array([0, 0, 1])}
+        | {"colors": np.array([0, 1])},
         "Stiffness": {"explicit_steps": 5, "implicit_steps": 3}
         | {"explicit_finished": True},
         "Fit": {"steps": 60, "best_step": 20, "stopped_early": False},

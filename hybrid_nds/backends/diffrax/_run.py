@@ -21,6 +21,7 @@ from ...solution import (
     Outcome,
     Provenance,
     Solution,
+    code_of,
     package_versions,
 )
 from .._diagnosis import where_not_finite
@@ -199,9 +200,9 @@ def reached(ts: Array, ys: PyTree) -> tuple[Array, PyTree]:
 
 def is_unstable(outcome: Any) -> bool:
     """Whether the outcome of one solve is known to be `Outcome.unstable`."""
-    if not is_concrete(outcome._value):
+    if not is_concrete(code_of(outcome)):
         return False
-    code = np.asarray(outcome._value)
+    code = np.asarray(code_of(outcome))
     return code.ndim == 0 and int(code) == UNSTABLE
 
 

@@ -90,8 +90,11 @@ class JuliaBackend:
         atol = recorded_tolerance(options.atol)
         implicit = method.kind == "ode" and method.implicit
         jacobian = approach.jacobian.describe() if implicit else None
+        # An object that was made in Julia is known there by a number alone.
+        named = str(method.julia)
+        solver = method.name if named.startswith("#") else named
         made = (
-            *("julia", str(method.julia), versions, rtol, atol, dt, approach.way),
+            *("julia", solver, versions, rtol, atol, dt, approach.way),
             jacobian,
         )
         return self._provenances.get(made, lambda: Provenance(*made))
