@@ -151,9 +151,10 @@ def solve(
         whether to compile the solver for this very field, which costs seconds once
         and saves a little in every call; `jacobian` of implicit solvers, `"auto"` (the
         default), `"dense"`, `"sparse"`, `"matrix-free"` (GMRES) or a
-        [sparsity pattern][hybrid_nds.lowering.sparsity]; `newton_tolerance` of implicit stages, as a
-        fraction of the error tolerance; `recorded_steps`, the most steps there is room
-        for when a solve is differentiated (4096, or `max_steps` if that is less);
+        [sparsity pattern][hybrid_nds.lowering.sparsity]; `newton_tolerance` of
+        implicit stages, as a fraction of the error tolerance; `recorded_steps`, the
+        most steps there is room for when a solve is differentiated (4096, or
+        `max_steps` if that is less);
         `step_to_saveat`, as for Diffrax (by default for DP8, KenCarp5, Kvaerno5 and
         RadauIIA5; where a solve is differentiated, always); `theta`, the weight of the
         drift at the end of a step, for implicit methods of stochastic problems;

@@ -29,11 +29,12 @@ from ._traced import without_idle_integers
 JacobianForm = Literal["dense", "sparse", "matrix-free", "none"]
 JACOBIANS = ("auto", "dense", "sparse", "matrix-free")
 
-# Below, a dense factorization costs less than what a sparse one looks up: measured on
-# bands and grids, see docs/guides/large.md.
-_SMALLEST_SPARSE = 100
-# A sparse matrix with more of its entries is factorized no faster than a dense one.
-_LARGEST_FILL = 0.1
+# A factorization and four solves, measured: dense and sparse ones take the same time at
+# 100 states for bands, at 300 for random graphs of four entries a row. At 512 states a
+# dense one takes 3.2 ms, sparse ones .2 (band), .7 (grid), 1.6 (such a graph), and 16
+# where a tenth of the entries is not zero.
+_SMALLEST_SPARSE = 256
+_LARGEST_FILL = 0.03
 # The Jacobian, the matrix of the stages, its factors and a copy of them.
 _DENSE_MATRICES = 4
 
