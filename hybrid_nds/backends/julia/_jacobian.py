@@ -132,14 +132,16 @@ def _check_krylov(method: Method) -> None:
 
 def _worthwhile(problem: ODEProblem) -> Sparsity | None:
     """The pattern of a problem's Jacobian, where a sparse one is worth it."""
+    if is_lowered(problem):
+        return None
     try:
-        found = _detected(problem)
+        found = _detected(problem, _LARGEST_FILL)
     except NoPatternError:
         return None
     return found if found.fill <= _LARGEST_FILL else None
 
 
-def _detected(problem: ODEProblem) -> Sparsity:
+def _detected(problem: ODEProblem, most: float = 1.0) -> Sparsity:
     if is_lowered(problem):
         raise NoPatternError(
             "solve: a field that is lowered already has no pattern to be found; pass "
@@ -150,14 +152,14 @@ def _detected(problem: ODEProblem) -> Sparsity:
         # Of a problem that may be traced: the pattern is the same for all values.
         with jax.ensure_compile_time_eval():
             try:
-                return detected(problem)
+                return detected(problem, most)
             except NoPatternError as error:
                 return error
 
     with explaining_traced_values():
         problem = without_idle_integers(problem)
         key = structure_key((problem.y0, problem.functions, problem.args))
-        found = _PATTERNS.get(key, find)
+        found = _PATTERNS.get(None if key is None else (key, most), find)
     if isinstance(found, NoPatternError):
         text = str(found).replace("sparsity: ", "solve: `jacobian`: ")
         text = text.replace("pass `pattern`", "pass a pattern as `jacobian`")
