@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -16,8 +17,8 @@ import numpy as np
 from jaxtyping import Array
 
 from ..problems import ODEProblem, forward_problem
-from ._lower import traced_part
-from ._program import LoweringError
+from ._lower import TracedPart, traced_part
+from ._program import LoweringError, Program
 from ._rules import KNOWN
 from ._sparsity import Sparsity, colored
 from ._unroll import TooLargeError, Unroller, input_nodes
@@ -63,11 +64,18 @@ def sparsity(problem: ODEProblem, pattern: Any = None) -> Sparsity:
     return detected(problem)
 
 
-def detected(problem: ODEProblem) -> Sparsity:
+def detected(problem: ODEProblem, most: float = 1.0) -> Sparsity:
     """The pattern that a problem's field has.
+
+    **Arguments:** the problem; the largest fill at which the pattern is of use: where
+    sums run over a larger share of the states, it is not looked for, which takes long.
 
     **Raises:** `NoPatternError` where it cannot be found.
     """
+    if most < 1:
+        longest = _longest_sum(_product(problem).program)
+        if longest > most * problem.dimension:
+            raise NoPatternError(f"sparsity: the field has sums of {longest:,} terms.")
     installed = importlib.util.find_spec("asdex") is not None
     reason = "asdex, which may know it, is missing: pip install 'hybrid_nds[sparse]'"
     with contextlib.suppress(TooLargeError, LoweringError):
@@ -90,11 +98,7 @@ def _followed(
     problem: ODEProblem, visits: int, *, conservative: bool = False
 ) -> Sparsity:
     """The pattern by the elements that each scalar of the program depends on."""
-    problem = forward_problem(problem)
-    traced = traced_part(
-        problem.field, problem.t0, problem.y0, problem.args, part="product"
-    )
-    n = problem.dimension
+    traced, n = _product(problem), problem.dimension
     if 4 * n > visits:
         raise TooLargeError
     unroller = Unroller(
@@ -125,6 +129,29 @@ def _followed(
         rows += [row] * len(reads[number])
         columns += reads[number]
     return colored(rows, columns, n, "jaxpr")
+
+
+def _product(problem: ODEProblem) -> TracedPart:
+    """The program of the product of the Jacobian with a vector."""
+    problem = forward_problem(problem)
+    return traced_part(
+        problem.field, problem.t0, problem.y0, problem.args, part="product"
+    )
+
+
+def _longest_sum(program: Program) -> int:
+    """The most terms of a matrix product or a sum in a program."""
+    longest = 0
+    for equation in program.equations:
+        axes = ()
+        if equation.primitive == "dot_general":
+            (axes, _), _ = equation.parameters["dimension_numbers"]
+        elif equation.primitive == "reduce_sum":
+            axes = equation.parameters["axes"]
+        terms = [equation.inputs[0].shape[axis] for axis in axes]
+        inner = [_longest_sum(one) for one in equation.programs]
+        longest = max(longest, math.prod(terms), *inner)
+    return longest
 
 
 def _by_asdex(problem: ODEProblem) -> Sparsity:

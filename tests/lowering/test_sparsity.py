@@ -292,6 +292,15 @@ def test_without_asdex_large_fields_say_so(monkeypatch):
         sparsity(_heat(100))
 
 
+def test_full_patterns_are_not_looked_for_where_they_are_of_no_use():
+    n = 300
+    weights = jnp.ones((n, n))
+    full = ODEProblem(lambda t, y, a: jnp.tanh(a @ y), np.ones(n), 0.0, 1.0, weights)
+    with pytest.raises(NoPatternError, match="sums of 300 terms"):
+        _detection.detected(full, 0.03)
+    assert _detection.detected(_heat(n), 0.03).products == 3
+
+
 def test_summary_equality_and_plot(tmp_path):
     found, again, other = sparsity(_heat(5)), sparsity(_heat(5)), sparsity(_heat(6))
     assert str(found) == ("Sparsity of 5 × 5: 13 entries (52 %), 3 colours, by jaxpr")

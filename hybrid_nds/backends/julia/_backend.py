@@ -53,9 +53,11 @@ class JuliaBackend:
         if worker is not None:
             versions = self._remote.versions(worker, problem.kind)
             provenance = self._provenance(versions, options, method, approach)
-            # What was chosen here, where the field is known.
-            extra = {**options.extra, "jacobian": approach.jacobian.asked}
-            sent = dataclasses.replace(options, extra=extra)
+            sent = options
+            if not problem.kind.follows_path:
+                # What was chosen here, where the field is known.
+                extra = {**options.extra, "jacobian": approach.jacobian.asked}
+                sent = dataclasses.replace(options, extra=extra)
             solve = lambda problem: self._remote.solve(problem, sent, provenance)
             return Once(options, solve)
         step_to = options.extra.get("step_to_saveat")

@@ -29,11 +29,12 @@ from ._traced import without_idle_integers
 JacobianForm = Literal["dense", "sparse", "matrix-free", "none"]
 JACOBIANS = ("auto", "dense", "sparse", "matrix-free")
 
-# Below, a dense factorization costs less than what a sparse one looks up: measured on
-# bands and grids, see docs/guides/large.md.
-_SMALLEST_SPARSE = 100
-# A sparse matrix with more of its entries is factorized no faster than a dense one.
-_LARGEST_FILL = 0.1
+# A factorization and four solves, measured: dense and sparse ones take the same time at
+# 100 states for bands, at 300 for random graphs of four entries a row. At 512 states a
+# dense one takes 3.2 ms, sparse ones .2 (band), .7 (grid), 1.6 (such a graph), and 16
+# where a tenth of the entries is not zero.
+_SMALLEST_SPARSE = 256
+_LARGEST_FILL = 0.03
 # The Jacobian, the matrix of the stages, its factors and a copy of them.
 _DENSE_MATRICES = 4
 
@@ -131,14 +132,16 @@ def _check_krylov(method: Method) -> None:
 
 def _worthwhile(problem: ODEProblem) -> Sparsity | None:
     """The pattern of a problem's Jacobian, where a sparse one is worth it."""
+    if is_lowered(problem):
+        return None
     try:
-        found = _detected(problem)
+        found = _detected(problem, _LARGEST_FILL)
     except NoPatternError:
         return None
     return found if found.fill <= _LARGEST_FILL else None
 
 
-def _detected(problem: ODEProblem) -> Sparsity:
+def _detected(problem: ODEProblem, most: float = 1.0) -> Sparsity:
     if is_lowered(problem):
         raise NoPatternError(
             "solve: a field that is lowered already has no pattern to be found; pass "
@@ -149,14 +152,14 @@ def _detected(problem: ODEProblem) -> Sparsity:
         # Of a problem that may be traced: the pattern is the same for all values.
         with jax.ensure_compile_time_eval():
             try:
-                return detected(problem)
+                return detected(problem, most)
             except NoPatternError as error:
                 return error
 
     with explaining_traced_values():
         problem = without_idle_integers(problem)
         key = structure_key((problem.y0, problem.functions, problem.args))
-        found = _PATTERNS.get(key, find)
+        found = _PATTERNS.get(None if key is None else (key, most), find)
     if isinstance(found, NoPatternError):
         text = str(found).replace("sparsity: ", "solve: `jacobian`: ")
         text = text.replace("pass `pattern`", "pass a pattern as `jacobian`")
