@@ -239,6 +239,7 @@ def hollow(tree: PyTree) -> PyTree:
 
 def singular(mass: Any) -> bool:
     """Whether a mass matrix, `None` for the identity, is singular."""
-    if mass is None:
+    # Solves of more states have no derivatives, which alone ask for it.
+    if mass is None or mass.shape[0] > _LARGEST_DIFFERENTIATED:
         return False
-    return int(np.linalg.matrix_rank(np.asarray(mass))) < len(mass)
+    return int(np.linalg.matrix_rank(np.asarray(mass))) < mass.shape[0]
