@@ -26,6 +26,9 @@ def reconcile(
             help="julia: demand a live Julia; auto: take it where one is configured."
         ),
     ] = "auto",
+    gradients: Annotated[
+        bool, typer.Option(help="Compare gradients by start and parameters, too.")
+    ] = False,
     output: Annotated[
         Path | None,
         typer.Option(help="A folder for report.html, report.md, report.json."),
@@ -50,6 +53,7 @@ def reconcile(
             report = room.reconcile(
                 given.problem if given.fixture is None else given.fixture,
                 rungs=rungs,
+                gradients=gradients,
                 julia="live" if backend == "julia" else "auto",
                 progress=lambda one: table.notify(name, one, None),
                 finished=lambda result: table.notify(name, result.rung, result),

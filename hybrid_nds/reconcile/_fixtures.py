@@ -90,7 +90,8 @@ class Fixture(PortableResult):
 
     **Fields:** the name, title and folder; the problem, in double precision; the
     reference; the settings; the parameters as plain numbers; the sources; what to
-    beware of; whether the problem is stiff; and analyses of it.
+    beware of; whether the problem is stiff; analyses of it; and whether gradients are
+    compared.
     """
 
     name: str
@@ -104,6 +105,7 @@ class Fixture(PortableResult):
     notes: tuple[str, ...]
     stiff: bool
     analyses: tuple[PlannedAnalysis, ...]
+    gradients: bool = False
 
 
 def read_fixture(folder: Path, spec: Table, parameters: Mapping[str, Any]) -> Fixture:
@@ -142,6 +144,7 @@ def read_fixture(folder: Path, spec: Table, parameters: Mapping[str, Any]) -> Fi
         notes=notes,
         analyses=analyses,
         stiff=spec.flag("stiff"),
+        gradients=spec.flag("gradients", False),
     )
 
 

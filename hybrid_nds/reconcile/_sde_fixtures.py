@@ -107,7 +107,8 @@ class StochasticFixture(PortableResult):
 
     **Fields:** the name, title and folder; the problem, in double precision; the strong
     solution; the distribution; the backends and rungs that apply; the parameters as
-    plain numbers; the sources; what to beware of; and analyses of it.
+    plain numbers; the sources; what to beware of; analyses of it; and whether gradients
+    are compared.
     """
 
     name: str
@@ -122,6 +123,7 @@ class StochasticFixture(PortableResult):
     sources: tuple[str, ...]
     notes: tuple[str, ...]
     analyses: tuple[PlannedAnalysis, ...]
+    gradients: bool = False
 
     def stored_path(self, index: int, steps: int | None = None) -> StoredPath:
         """One of the stored Brownian paths, to be solved along.
@@ -176,6 +178,7 @@ def read_stochastic_fixture(
         sources=texts[2],
         notes=notes,
         analyses=analyses,
+        gradients=spec.flag("gradients", False),
     )
 
 

@@ -19,11 +19,12 @@ from ..measures import (
     energy_statistic,
     sinkhorn_statistic,
 )
+from ..methods import Stack
 from ..problems import FlatState
 from ..solving import solve
 from ._batches import check_times, check_trajectories
 from ._losses import Loss, Value
-from ._trajectories import Times, timed
+from ._trajectories import Times, check_backend, timed
 
 LawDistance = Literal["energy", "mmd", "sinkhorn"]
 
@@ -50,7 +51,9 @@ class LawLoss(Loss):
     - `repeats`: how many solutions from each first observation.
     - `bandwidth`: of `"mmd"`; by default the median distance of each comparison.
     - `epsilon`: of `"sinkhorn"`; by default a twentieth of the mean squared distance.
-    - `solver`, `dt`, `adjoint`: as of [`solve`][hybrid_nds.solve].
+    - `backend`, `solver`, `dt`, `adjoint`: as of [`solve`][hybrid_nds.solve]; on
+        `"julia"` the solutions are shared among Julia's threads, and `solver` must be
+        one that has derivatives there, such as `"ImplicitEM"`.
     - `args`: of the model.
     - `options`: others of [`solve`][hybrid_nds.solve], by name.
 
@@ -74,6 +77,7 @@ class LawLoss(Loss):
         repeats: int = 1,
         bandwidth: float | None = None,
         epsilon: float | None = None,
+        backend: Stack = "diffrax",
         solver: Any = None,
         dt: Any = None,
         adjoint: Any = None,
@@ -102,7 +106,8 @@ class LawLoss(Loss):
                     f"{caller}: `{name}` must be positive and finite, got {value}."
                 )
         self.scale = scales.get(distance, ("", None))[1]
-        given = {"solver": solver, "dt": dt, "adjoint": adjoint, **(options or {})}
+        given: dict[str, Any] = {"backend": check_backend(owner, backend)}
+        given |= {"solver": solver, "dt": dt, "adjoint": adjoint, **(options or {})}
         self.options = {name: x for name, x in given.items() if x is not None}
         self.args = args
 

@@ -121,7 +121,13 @@ class Crossing:
         read = lambda: [flat(x) for x in (along.times, *path_increments(along))]
         if not all(is_concrete(leaf) for leaf in jtu.tree_leaves(along)):
             return read()
-        return self.shared.path_arrays(along, lambda: [np.asarray(x) for x in read()])
+
+        def known() -> list[np.ndarray]:
+            # Within a trace, too, what is made of a known path is known.
+            with jax.ensure_compile_time_eval():
+                return [np.asarray(x) for x in read()]
+
+        return self.shared.path_arrays(along, known)
 
     def _event_parameters(self) -> list[Any]:
         problem, options = self.problem, self.options
