@@ -100,14 +100,14 @@ class Table:
                 f"{self.file} lacks {', '.join(f'`{key}`' for key in missing)}."
             )
 
-    def text(self, key: str, default: Any = ...) -> str:
+    def text(self, key: str, default: Any = ...) -> str | Any:
         """A text that is not empty."""
         value = self._entry(key, default)
         if key in self.entries and not (isinstance(value, str) and value):
             raise self.wrong(key, "a text")
         return value
 
-    def texts(self, key: str, default: Any = ...) -> tuple[str, ...]:
+    def texts(self, key: str, default: Any = ...) -> tuple[str, ...] | Any:
         """A list of texts."""
         value = self._entry(key, default)
         if not _all(value, str):
@@ -137,7 +137,7 @@ class Table:
 
     def number(
         self, key: str, default: Any = ..., *, least: float = -math.inf
-    ) -> float:
+    ) -> float | Any:
         """A finite number, no less than a least one."""
         value = self._entry(key, default)
         if key not in self.entries:
@@ -185,7 +185,7 @@ class Table:
 
     def wholes(
         self, key: str, default: Any = ..., *, least: int = 1
-    ) -> tuple[int, ...]:
+    ) -> tuple[int, ...] | Any:
         """A list of whole numbers, none less than a least one."""
         value = self._entry(key, default)
         if key not in self.entries:

@@ -51,7 +51,8 @@ def field_error(field, fixture):
     worst = 0.0
     for t, *row in table:
         y, value, magnitude = np.split(np.array(row), 3)
-        f = field(jnp.asarray(t), y.reshape(fixture.problem.y0.shape), None)
+        state = jnp.asarray(y.reshape(fixture.problem.y0.shape))
+        f = field(jnp.asarray(t), state, None)
         limit = ROUNDINGS * 2**-53 * magnitude + np.finfo(float).tiny
         worst = max(worst, np.max(np.abs(np.ravel(f) - value) / limit))
     return worst
