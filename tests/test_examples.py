@@ -66,7 +66,8 @@ CLAIMS = {
         # In 128 steps by the factor 1 - 200/16 each.
         "decades that Euler's explicit steps grow": (120.0, 140.0),
     },
-    # The entropy of the law itself is a lower bound; a normal law has 2.7 nats.
+    # The entropy of the law itself is a lower bound; a normal distribution has 2.7
+    # nats.
     "two_moons": {
         "minus mean log-density of unseen data": (1.0, 1.8),
         "integral of the density": (0.99, 1.01),

@@ -144,6 +144,7 @@ CASES: list[tuple[str, Any, Any, Any]] = [
         option(ODE, "julia"),
         (
             "form",
+            "jacobian",
             "newton_tolerance",
             "recorded_steps",
             "rhs",
@@ -178,6 +179,12 @@ CASES: list[tuple[str, Any, Any, Any]] = [
         ALL,
     ),
     (
+        "backends/julia/_checks",
+        lambda name, _: in_julia(solver="Rodas5P", jacobian=name),
+        ("auto", "dense", "sparse", "matrix-free"),
+        ALL,
+    ),
+    (
         "lowering/_lower",
         lambda name, _: lower(ODE.field, 0.0, ODE.y0, form=name),
         ("array", "scalar"),
@@ -186,7 +193,7 @@ CASES: list[tuple[str, Any, Any, Any]] = [
     (
         "lowering/_lower",
         lambda name, _: lower(ODE.field, 0.0, ODE.y0, part=name),
-        ("field", "jacobian", "time_gradient"),
+        ("field", "jacobian", "time_gradient", "product"),
         ALL,
     ),
     (
@@ -322,14 +329,14 @@ CASES: list[tuple[str, Any, Any, Any]] = [
         tuple(FUNCTIONS),
         (),
     ),
-    ("cli/_reconcile", command("reconcile", "lorenz63", "--rung"), RUNGS, ()),
+    ("cli/_rungs", command("reconcile", "lorenz63", "--rung"), RUNGS, ()),
     (
         "cli/_stability",
         lambda name, _: command("stability", "run", name)("lorenz63", _),
         None,
         (),
     ),
-    ("cli/_validate", command("validate", "--rung"), RUNGS, ()),
+    ("cli/_rungs", command("validate", "--rung"), RUNGS, ()),
     ("cli/_validate", command("validate", "--problem"), list_fixtures(), ()),
     ("cli/_validate", command("validate", "--backend"), ("auto", *STACKS), ()),
     (

@@ -1,6 +1,13 @@
 """Lowering: a JAX function's jaxpr becomes native Julia source."""
 
 from ._depth import expression_depth as expression_depth
+from ._detection import (
+    NoPatternError as NoPatternError,
+    check_entries as check_entries,
+    detected as detected,
+    given_pattern as given_pattern,
+    sparsity as sparsity,
+)
 from ._loops import UnsupportedPrimitiveError as UnsupportedPrimitiveError
 from ._lower import (
     lower as lower,
@@ -23,6 +30,7 @@ from ._products import (
 from ._program import LoweringError as LoweringError
 from ._rule import Rule as Rule
 from ._rules import register_rule as register_rule
+from ._sparsity import Sparsity as Sparsity
 from ._stochastic import (
     LoweredStochasticProblem as LoweredStochasticProblem,
     lower_stochastic_parts as lower_stochastic_parts,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, get_args
 
 import equinox as eqx
 import jax
@@ -21,8 +23,18 @@ from ._lowered import Form, LoweredField, LoweredFunction, LoweredProblem, Part
 from ._names import identifier
 from ._program import LoweringError, Program, Shape, Variable, captured, trace
 from ._rules import KNOWN
-from ._unroll import UNROLL, StatementWriter, TooLargeError, Unroller
+from ._sparsity import Sparsity
+from ._unroll import (
+    UNROLL,
+    StatementWriter,
+    TooLargeError,
+    Unroller,
+    input_nodes,
+)
 from ._values import Memory, Uniform
+
+# With more inputs and outputs, code without loops is not even tried.
+_SCALARS = 60_000
 
 
 def parameter_vector(field: Any, args: PyTree, dtype: np.dtype) -> np.ndarray:
@@ -47,6 +59,7 @@ def lower(
     form: Form = "array",
     part: Part = "field",
     unroll: int = UNROLL,
+    sparsity: Sparsity | None = None,
 ) -> LoweredFunction:
     """Lower `fn(t, y, args)`, or a derivative of it, to Julia source.
 
@@ -61,9 +74,13 @@ def lower(
         `"scalar"` returns an `SVector` or `SMatrix` and keeps its work arrays on
         the stack.
     - `part`: `"field"` is `fn` itself, flattened and concatenated; `"jacobian"` its
-        derivative with respect to `y`, `"time_gradient"` with respect to `t`.
+        derivative with respect to `y`, `"time_gradient"` with respect to `t`;
+        `"product"` is the product of the Jacobian with a vector, and its state is that
+        of `fn` with the vector behind it.
     - `unroll`: programs of at most this many scalar operations become straight-line
         code, larger ones loops; negative for loops always.
+    - `sparsity`: of a Jacobian, where it may be other than zero: what is written is
+        then its entries alone, in their order. `None` for a full matrix.
 
     **Returns:** a [`LoweredFunction`][hybrid_nds.lowering.LoweredFunction].
 
@@ -74,7 +91,7 @@ def lower(
     """
     for name, value, known in (
         ("form", form, ("array", "scalar")),
-        ("part", part, ("field", "jacobian", "time_gradient")),
+        ("part", part, get_args(Part)),
     ):
         if value not in known:
             listing = ", ".join(known)
@@ -83,6 +100,38 @@ def lower(
             )
     if isinstance(fn, LoweredField):
         return fn.lowered(form, part)
+    traced = traced_part(fn, t, y, args, part=part, sparsity=sparsity)
+    # Rules compute with indices, which must be known where the caller is traced.
+    with jax.ensure_compile_time_eval():
+        return _emit(traced, form, part, unroll, sparsity)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TracedPart:
+    """The program of a function's part, before it is written as Julia.
+
+    **Fields:** the program, of time, arrays of the state and arrays of parameters; how
+    many of the state there are; the working precision.
+    """
+
+    program: Program
+    states: int
+    working: np.dtype
+
+
+def traced_part(
+    fn: Callable[..., Any],
+    t: ArrayLike,
+    y: PyTree,
+    args: PyTree,
+    *,
+    part: Part,
+    sparsity: Sparsity | None = None,
+) -> TracedPart:
+    """Trace `fn(t, y, args)`, or a derivative of it.
+
+    Arguments are those of `lower`, which see.
+    """
     state, state_tree = jtu.tree_flatten(jtu.tree_map(jnp.asarray, y))
     dtypes = {leaf.dtype for leaf in state}
     if len(dtypes) != 1 or not jnp.issubdtype(state[0].dtype, jnp.floating):
@@ -101,39 +150,40 @@ def lower(
         result = inner(t, jtu.tree_unflatten(state_tree, ys), inner_args)
         return [jnp.asarray(leaf) for leaf in jtu.tree_leaves(result)]
 
-    count = len(state)
-    wanted = _part(part, flat_fn, [leaf.shape for leaf in state], working)
+    shapes, names = [leaf.shape for leaf in state], _state_names(y)
+    wanted = _part(part, flat_fn, shapes, working, sparsity)
+    if part == "product":
+        shapes, names = [*shapes, *shapes], [*names, *(f"d{name}" for name in names)]
+    count = len(shapes)
     arguments = [
         jax.ShapeDtypeStruct(shape, working)
-        for shape in [(), *(x.shape for x in state), *(x.shape for x in originals)]
+        for shape in [(), *shapes, *(x.shape for x in originals)]
     ]
-    names = [
-        "t",
-        *_state_names(y),
-        *(_weight_name(path) for path, _ in paths),
-    ]
+    names = ["t", *names, *(_weight_name(path) for path, _ in paths)]
     program = trace(
         lambda t, *xs: wanted(t, xs[:count], xs[count:]), *arguments, names=names
     )
-    # Rules compute with indices, which must be known where the caller is traced.
-    with jax.ensure_compile_time_eval():
-        return _emit(program, count, working, form, part, unroll)
+    return TracedPart(program, count, working)
 
 
-def lower_problem(problem: ODEProblem, form: Form = "array") -> LoweredProblem:
+def lower_problem(
+    problem: ODEProblem, form: Form = "array", sparsity: Sparsity | None = None
+) -> LoweredProblem:
     """Lower a problem's field, Jacobian and time gradient.
 
-    **Arguments:** the problem, and the form, as in
-    [`lower`][hybrid_nds.lowering.lower].
+    **Arguments:** the problem, the form, and where the Jacobian may be other than zero,
+    as in [`lower`][hybrid_nds.lowering.lower].
 
     **Returns:** a [`LoweredProblem`][hybrid_nds.lowering.LoweredProblem].
 
     **Raises:** what `lower` raises.
     """
-    field, jacobian, gradient = (
-        lower(problem.field, problem.t0, problem.y0, problem.args, form=form, part=part)
-        for part in ("field", "jacobian", "time_gradient")
+    at = problem.t0, problem.y0, problem.args
+    field, gradient = (
+        lower(problem.field, *at, form=form, part=part)
+        for part in ("field", "time_gradient")
     )
+    jacobian = lower(problem.field, *at, form=form, part="jacobian", sparsity=sparsity)
     parameters = parameter_vector(problem.field, problem.args, problem.dtype)
     return LoweredProblem(
         field, jacobian, gradient, parameters, problem.dimension, problem.dtype
@@ -172,10 +222,22 @@ def _state_names(y: PyTree) -> list[str]:
 
 
 def _part(
-    part: Part, fn: Callable[..., list[Any]], shapes: list[Shape], working: np.dtype
+    part: Part,
+    fn: Callable[..., list[Any]],
+    shapes: list[Shape],
+    working: np.dtype,
+    sparsity: Sparsity | None,
 ) -> Callable[..., list[Any]]:
     if part == "field":
         return fn
+    if part == "product":
+        count = len(shapes)
+
+        def product(t: Any, ys: Sequence[Any], ps: Sequence[Any]) -> list[Any]:
+            at, along = list(ys[:count]), list(ys[count:])
+            return jax.jvp(lambda ys: fn(t, ys, ps), (at,), (along,))[1]
+
+        return product
     if part == "time_gradient":
 
         def time_gradient(t: Any, ys: Sequence[Any], ps: Sequence[Any]) -> list[Any]:
@@ -183,6 +245,8 @@ def _part(
             return jax.jvp(lambda t: fn(t, ys, ps), (t,), (one,))[1]
 
         return time_gradient
+    if sparsity is not None:
+        return _entries(fn, shapes, working, sparsity)
     sizes = [math.prod(shape) for shape in shapes]
     identity = np.eye(sum(sizes), dtype=working)
     pieces = np.split(identity, np.cumsum(sizes)[:-1], axis=1)
@@ -201,17 +265,48 @@ def _part(
     return jacobian
 
 
-_NAMES = {"field": "field!", "jacobian": "jacobian!", "time_gradient": "time_gradient!"}
+def _entries(
+    fn: Callable[..., list[Any]],
+    shapes: list[Shape],
+    working: np.dtype,
+    sparsity: Sparsity,
+) -> Callable[..., list[Any]]:
+    """The entries of a sparse Jacobian, from a product a colour (Curtis, Powell & Reid
+    1974)."""
+    ends = np.cumsum([math.prod(shape) for shape in shapes])
+    pieces = np.split(sparsity.colors.astype(np.int32), ends[:-1])
+    colors = [piece.reshape(s) for piece, s in zip(pieces, shapes, strict=True)]
+    column_colors = sparsity.colors[sparsity.columns].astype(np.int64)
+    places = column_colors * sparsity.states + sparsity.rows
+
+    def entries(t: Any, ys: Sequence[Any], ps: Sequence[Any]) -> list[Any]:
+        # What is linear in the direction is all that stands in the loop over colours.
+        _, push = jax.linearize(lambda *ys: fn(t, ys, ps), *ys)
+
+        def product(color: Any) -> Any:
+            seeds = [(own == color).astype(working) for own in colors]
+            return jnp.concatenate([jnp.ravel(x) for x in push(*seeds)])
+
+        products = jax.lax.map(product, jnp.arange(sparsity.products, dtype=np.int32))
+        flat = products.reshape(-1).at[places]
+        return [flat.get(mode="promise_in_bounds", indices_are_sorted=False)]
+
+    return entries
+
+
+_NAMES: Mapping[Part, str] = MappingProxyType(
+    {part: f"{part}!" for part in get_args(Part)}
+)
 
 
 def _emit(
-    program: Program,
-    count: int,
-    working: np.dtype,
+    traced: TracedPart,
     form: Form,
     part: Part,
     unroll: int,
+    sparsity: Sparsity | None,
 ) -> LoweredFunction:
+    program, count, working = traced.program, traced.states, traced.working
     for output in program.outputs:
         if output.dtype != working:
             raise LoweringError(
@@ -220,7 +315,7 @@ def _emit(
             )
     size = sum(math.prod(o.shape) for o in program.outputs)
     shape: tuple[int, ...] = (size,)
-    if part == "jacobian":
+    if part == "jacobian" and sparsity is None:
         inputs, outputs = program.outputs[0].shape
         shape = (outputs, inputs)
     try:
@@ -267,21 +362,10 @@ def _straight(
     shape: tuple[int, ...],
     unroll: int,
 ) -> tuple[list[str], list[str], str]:
+    if sum(math.prod(v.shape) for v in (*program.inputs, *program.outputs)) > _SCALARS:
+        raise TooLargeError
     unroller = Unroller(KNOWN, working, structural_zeros=part != "field")
-    inputs: dict[int, np.ndarray] = {}
-    offsets = {"u": 0, "p": 0}
-    for position, variable in enumerate(program.inputs):
-        if position == 0:
-            nodes = [unroller.input("t", working, "t")]
-        else:
-            vector = "u" if position <= count else "p"
-            start = offsets[vector]
-            offsets[vector] += math.prod(variable.shape)
-            nodes = [
-                unroller.input(f"{vector}[{k + 1}]", working, variable.name)
-                for k in range(start, offsets[vector])
-            ]
-        inputs[id(variable)] = np.asarray(nodes, np.int32).reshape(variable.shape)
+    inputs = input_nodes(unroller, program, count)
     results = unroller.run(program, inputs)
     outputs = [int(n) for array in results for n in array.reshape(-1)]
     writer = StatementWriter(unroller, outputs, unroll)
@@ -290,7 +374,10 @@ def _straight(
         return [], writer.lines, f"{_static(shape)}({', '.join(codes)})"
     zero = str(Code("0.0" if working == np.float64 else "0.0f0"))
     body = list(writer.lines)
-    sparse = sum(code == zero for code in codes) > len(codes) // 2
+    zeros = sum(code == zero for code in codes)
+    if len(codes) - zeros > 4 * unroll:
+        raise TooLargeError
+    sparse = zeros > len(codes) // 2
     if sparse:
         body.append(f"fill!(out, {zero})")
     body += [

@@ -15,8 +15,9 @@ from jaxtyping import Array, Float
 from ._loops import Form as Form
 from ._program import LoweringError
 
-Part = Literal["field", "jacobian", "time_gradient"]
-"""What of a function is lowered: itself, or a derivative of it."""
+Part = Literal["field", "jacobian", "time_gradient", "product"]
+"""What of a function is lowered: itself, a derivative of it, or the product of its
+Jacobian with a vector."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,7 +34,8 @@ class LoweredFunction:
     - `constants`: the constant arrays in `c`, in C order.
     - `form`: `"array"` or `"scalar"`.
     - `output_shape`: what is written: `(n,)`, or `(n, n)` for a Jacobian with rows
-        the outputs and columns the inputs, as Julia indexes it.
+        the outputs and columns the inputs, as Julia indexes it; of a sparse one the
+        number of its entries.
     - `dtype`: the working precision.
     """
 

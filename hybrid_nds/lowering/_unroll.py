@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from ._code import Code, literal
 from ._names import identifier
-from ._program import Atom, Equation, Program, Variable
+from ._program import Atom, Equation, Program, Variable, captured
 from ._rule import Elementwise, Operands, Rules
 
 UNROLL = 1200
@@ -40,8 +41,19 @@ class _Node:
 class Unroller:
     """Evaluates a program on arrays of node numbers."""
 
-    def __init__(self, rules: Rules, working: np.dtype, *, structural_zeros: bool):
+    def __init__(
+        self,
+        rules: Rules,
+        working: np.dtype,
+        *,
+        structural_zeros: bool,
+        visits: int = _VISIT_LIMIT,
+        conservative: bool = False,
+    ):
         self.rules, self.working = rules, working
+        self._most_visits = visits
+        # What has no rule is then one scalar that depends on all that it reads.
+        self._conservative = conservative
         # In a Jacobian a zero tangent is structure, and 0·x is 0 whatever x is.
         self.structural_zeros = structural_zeros
         self.nodes: list[_Node] = []
@@ -84,7 +96,7 @@ class Unroller:
     ) -> int:
         """The node of one elementwise operation, simplified where that is exact."""
         self._visits += 1
-        if self._visits > _VISIT_LIMIT:
+        if self._visits > self._most_visits:
             raise TooLargeError
         simple = self._simplify(primitive, operands, dtype, parameters, name)
         if simple is not None:
@@ -165,19 +177,42 @@ class Unroller:
 
         for equation in program.equations:
             arrays = [read(atom) for atom in equation.inputs]
-            rule = self.rules.get(equation.primitive)
-            if isinstance(rule, Elementwise):
-                results = [self._elementwise(equation, arrays)]
-            elif rule is not None and rule.straight is not None:
-                self._scope = values
-                results = rule.straight(self, equation, arrays)
-            else:
-                raise TooLargeError
+            try:
+                results = self._applied(equation, arrays, values)
+            except TooLargeError:
+                if not self._conservative or self._visits > self._most_visits:
+                    raise
+                results = self._unknown(equation, arrays, values)
             for variable, array in zip(equation.outputs, results, strict=True):
                 values[id(variable)] = np.asarray(array, np.int32).reshape(
                     variable.shape
                 )
         return [read(atom) for atom in program.outputs]
+
+    def _applied(
+        self, eq: Equation, arrays: list[np.ndarray], values: dict[int, np.ndarray]
+    ) -> Sequence[np.ndarray]:
+        rule = self.rules.get(eq.primitive)
+        if isinstance(rule, Elementwise):
+            return [self._elementwise(eq, arrays)]
+        if rule is None or rule.straight is None:
+            raise TooLargeError
+        self._scope = values
+        return rule.straight(self, eq, arrays)
+
+    def _unknown(
+        self, eq: Equation, arrays: list[np.ndarray], values: dict[int, np.ndarray]
+    ) -> Sequence[np.ndarray]:
+        read = [*arrays, *(values[id(v)] for v in captured(eq) if id(v) in values)]
+        nodes = np.unique(np.concatenate([array.reshape(-1) for array in read]))
+        operands = tuple(nodes.tolist())
+        self._visits += len(operands)
+        results = []
+        for output in eq.outputs:
+            node = _Node("unknown", operands, output.dtype, {}, None, output.name)
+            number = self._intern(("unknown", id(output)), node)
+            results.append(np.full(output.shape, number, np.int32))
+        return results
 
     def _elementwise(self, eq: Equation, arrays: list[np.ndarray]) -> np.ndarray:
         output = eq.outputs[0]
@@ -203,6 +238,28 @@ class Unroller:
     def scope(self) -> dict[int, np.ndarray]:
         """What the programs inside of the present equation may read."""
         return dict(self._scope)
+
+
+def input_nodes(
+    unroller: Unroller, program: Program, states: int
+) -> dict[int, np.ndarray]:
+    """The nodes of the inputs of a program: time, `states` arrays that lie in `u` one
+    behind the other, and those of the parameters in `p`."""
+    inputs: dict[int, np.ndarray] = {}
+    offsets = {"u": 0, "p": 0}
+    for position, variable in enumerate(program.inputs):
+        if position == 0:
+            nodes = [unroller.input("t", unroller.working, "t")]
+        else:
+            vector = "u" if position <= states else "p"
+            start = offsets[vector]
+            offsets[vector] += math.prod(variable.shape)
+            nodes = [
+                unroller.input(f"{vector}[{k + 1}]", unroller.working, variable.name)
+                for k in range(start, offsets[vector])
+            ]
+        inputs[id(variable)] = np.asarray(nodes, np.int32).reshape(variable.shape)
+    return inputs
 
 
 _OWN_PARAMETERS = ("y", "rounding_method", "new_dtype")

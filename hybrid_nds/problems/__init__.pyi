@@ -36,4 +36,5 @@ from ._sde import (
     to_ito as to_ito,
     to_stratonovich as to_stratonovich,
 )
+from ._sparse_matrix import SparseMatrix as SparseMatrix, entries_of as entries_of
 from ._variational import Segment as Segment, tangent_problem as tangent_problem

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from ._checks import (
 )
 from ._kind import Kind, Term
 from ._problem import Problem
+from ._sparse_matrix import SparseMatrix
 
 
 class ODEProblem(Problem):
@@ -39,8 +40,8 @@ class ODEProblem(Problem):
     - `args`: anything else the field needs; its arrays are parameters too.
     - `mass_matrix`: $M$, of shape `(n, n)` with `n` the number of scalars in
         `y0` in the order of `jax.flatten_util.ravel_pytree`. It may be singular
-        (a differential-algebraic equation in mass-matrix form). `None` is the
-        identity.
+        (a differential-algebraic equation in mass-matrix form). Of a matrix of
+        `scipy.sparse` only the entries are kept. `None` is the identity.
 
     **Raises:** `ValueError` or `TypeError`, naming the argument, for a state that
     is not real floating point, mixes dtypes or holds NaN or infinities; a span
@@ -53,7 +54,7 @@ class ODEProblem(Problem):
     t0: Float[Array, ""]
     t1: Float[Array, ""]
     args: PyTree
-    mass_matrix: Float[Array, "n n"] | None
+    mass_matrix: Float[Array, "n n"] | SparseMatrix | None
 
     def __init__(
         self,
@@ -63,7 +64,7 @@ class ODEProblem(Problem):
         t1: ArrayLike,
         args: PyTree = None,
         *,
-        mass_matrix: ArrayLike | Sequence[Sequence[ArrayLike]] | None = None,
+        mass_matrix: Any = None,
     ):
         if not callable(field):
             raise TypeError(
@@ -101,11 +102,11 @@ class ODEProblem(Problem):
         return lambda t, u: state.flatten(self.field(t, state.unflatten(u), self.args))
 
 
-def _check_mass_matrix(
-    mass_matrix: ArrayLike | Sequence[Sequence[ArrayLike]] | None, y0: PyTree
-) -> Array | None:
+def _check_mass_matrix(mass_matrix: Any, y0: PyTree) -> Array | SparseMatrix | None:
     if mass_matrix is None:
         return None
+    if hasattr(mass_matrix, "tocoo"):
+        return _entries(mass_matrix, y0)
     require_precision("ODEProblem: `mass_matrix`", mass_matrix)
     leaves = jtu.tree_leaves(y0)
     n = sum(leaf.size for leaf in leaves)
@@ -127,3 +128,30 @@ def _check_mass_matrix(
             "ODEProblem: `mass_matrix` must be finite, but contains NaN or infinity."
         )
     return concrete_array(array, leaves[0].dtype)
+
+
+def _entries(matrix: Any, y0: PyTree) -> SparseMatrix:
+    """A mass matrix of SciPy's sparse ones, checked as a dense one is."""
+    sorted_once = matrix.tocsc()
+    sorted_once.sum_duplicates()
+    entries = sorted_once.tocoo()
+    # Of entries alone the checks of a dense matrix hold, too.
+    n = sum(leaf.size for leaf in jtu.tree_leaves(y0))
+    if entries.shape != (n, n):
+        raise ValueError(
+            f"ODEProblem: `mass_matrix` must have shape ({n}, {n}) for a state of "
+            f"{n} scalars, got {entries.shape}."
+        )
+    require_precision("ODEProblem: `mass_matrix`", entries.data)
+    if entries.data.dtype.kind not in "iuf":
+        raise TypeError(
+            f"ODEProblem: `mass_matrix` must be real, got dtype {entries.data.dtype}."
+        )
+    if not np.all(np.isfinite(entries.data)):
+        raise ValueError(
+            "ODEProblem: `mass_matrix` must be finite, but contains NaN or infinity."
+        )
+    kept = entries.data != 0
+    values = concrete_array(entries.data[kept], jtu.tree_leaves(y0)[0].dtype)
+    rows, columns = (np.asarray(x[kept], np.int64) for x in (entries.row, entries.col))
+    return SparseMatrix(values, rows, columns, n)

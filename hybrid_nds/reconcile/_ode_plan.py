@@ -319,9 +319,9 @@ def plan_ode_problem(
 def _field(problem: ODEProblem, ts: np.ndarray, ys: np.ndarray) -> FieldPoints:
     """The field at the start and along the way, and at each of these disturbed."""
     u0 = np.asarray(ravel_pytree(problem.y0)[0])
-    places = np.unique(np.linspace(0, len(ts) - 1, _POINTS // 2).astype(int))
-    states = np.concatenate([u0[None], ys[places]])
-    times = np.concatenate([[float(problem.t0)], ts[places]])
+    positions = np.unique(np.linspace(0, len(ts) - 1, _POINTS // 2).astype(int))
+    states = np.concatenate([u0[None], ys[positions]])
+    times = np.concatenate([[float(problem.t0)], ts[positions]])
     return FieldPoints(problem, disturbed(states), np.tile(times, 2))
 
 

@@ -79,8 +79,8 @@ def state_figure(
     part = error / size
     if not np.all(np.isfinite(part)):
         return Figure(claim, math.inf, limit, derivation, **fields)
-    place = np.unravel_index(np.argmax(part), part.shape)
-    unit = float(size[place])
+    position = np.unravel_index(np.argmax(part), part.shape)
+    unit = float(size[position])
     return Figure(
-        claim, float(error[place]), limit * unit, derivation, size=unit, **fields
+        claim, float(error[position]), limit * unit, derivation, size=unit, **fields
     )

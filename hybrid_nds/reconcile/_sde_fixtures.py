@@ -41,7 +41,7 @@ class StrongSolution:
     **Fields:** the increments over equal steps of the span and their space-time Lévy
     areas, shapes `(paths, steps, m)`; times, shape `(times,)`, and the states there,
     shape `(paths, times, n)`, flat as `jax.flatten_util.ravel_pytree` orders them; the
-    kind (`"closed form"` or `"computed"`) and the source in words; the accuracy (for a
+    kind (`"closed form"` or `"computed"`) and the source; the accuracy (for a
     closed form a bound on the error of every component relative to `|y| + scale`, else
     its root mean square); the scale, shape `(n,)`; the numbers of steps, each twice the
     one before, over which strong orders are measured; orders that methods have on this
@@ -157,7 +157,7 @@ def read_stochastic_fixture(
     spec.choice("field", tuple(STOCHASTIC_FIELDS))
     spec.choice("noise", get_args(NoiseKind))
     spec.choice("interpretation", get_args(Interpretation))
-    words = (spec.text("name"), spec.text("title"), spec.texts("sources"))
+    texts = (spec.text("name"), spec.text("title"), spec.texts("sources"))
     backends = spec.choices("backends", BACKENDS)
     rungs = spec.choices("rungs", RUNGS)
     notes, analyses = spec.texts("notes", ()), read_analyses(spec)
@@ -166,8 +166,8 @@ def read_stochastic_fixture(
     given = _given(spec, n)
     problem = _problem(spec, parameters)
     return StochasticFixture(
-        name=words[0],
-        title=words[1],
+        name=texts[0],
+        title=texts[1],
         path=folder,
         problem=problem,
         strong=_strong(folder, spec, given, problem),
@@ -175,7 +175,7 @@ def read_stochastic_fixture(
         backends=backends,
         rungs=rungs,
         parameters=parameters,
-        sources=words[2],
+        sources=texts[2],
         notes=notes,
         analyses=analyses,
         gradients=spec.flag("gradients", False),

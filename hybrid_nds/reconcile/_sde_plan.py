@@ -360,8 +360,8 @@ def _fields(
     for column in columns:
         label = "diffusion" + ("" if column is None else f" {column + 1}")
         fields[label] = _Column(problem.diffusion, column)
-    places = np.unique(np.linspace(0, len(times) - 1, _POINTS).astype(int))
-    points, at = disturbed(states[places]), np.tile(times[places], 2)
+    positions = np.unique(np.linspace(0, len(times) - 1, _POINTS).astype(int))
+    points, at = disturbed(states[positions]), np.tile(times[positions], 2)
     return {
         label: FieldPoints(
             ODEProblem(field, problem.y0, problem.t0, problem.t1, problem.args),

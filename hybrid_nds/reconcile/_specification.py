@@ -154,7 +154,7 @@ class Table:
             raise self.wrong(key, "a positive, finite number")
         return float(value)
 
-    def numbers(self, key: str, default: Any = ...) -> Float[np.ndarray, " n"]:
+    def numbers(self, key: str, default: Any = ...) -> Float[np.ndarray, " n"] | Any:
         """A flat list of finite numbers, one at least."""
         value = self._entry(key, default)
         if key not in self.entries:

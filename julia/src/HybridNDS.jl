@@ -8,13 +8,15 @@ using Base.Libc: Libdl
 using DiffEqBase: DEVerbosity
 using FunctionWrappers: FunctionWrapper
 using LinearAlgebra: LinearAlgebra, LU, dot, ldiv!, lu, lu!, mul!
+using LinearSolve: KrylovJL_GMRES
 using OrdinaryDiffEqBDF: FBDF, QNDF
 using OrdinaryDiffEqDefault: DefaultODEAlgorithm
 using OrdinaryDiffEqFIRK: RadauIIA3, RadauIIA5
 using OrdinaryDiffEqHighOrderRK: DP8
 using OrdinaryDiffEqLowOrderRK: BS3, DP5, Euler, Heun, Midpoint, RK4, Ralston
 using OrdinaryDiffEqNonlinearSolve: NLNewton
-using OrdinaryDiffEqRosenbrock: Rodas4, Rodas5P, Rosenbrock23, tabtype
+using OrdinaryDiffEqRosenbrock: Rodas4, Rodas42, Rodas4P, Rodas4P2, Rodas5, Rodas5P,
+                                Rodas5Pe, Rodas5Pr, Rodas6P, Rosenbrock23, tabtype
 using OrdinaryDiffEqSDIRK: ESDIRKIMEXTableau, ImplicitEuler, ImplicitMidpoint, KenCarp3, KenCarp4, KenCarp5,
                            Kvaerno3, Kvaerno4, Kvaerno5, TRBDF2, Trapezoid
 using OrdinaryDiffEqStabilizedRK: ROCK2, ROCK4
@@ -25,12 +27,14 @@ using Random: Xoshiro, randn!
 using SciMLBase: SciMLBase, CallbackSet, ContinuousCallback, DiscreteCallback, ODEFunction,
                  ODEProblem, ReturnCode, SDEFunction, SDEProblem, terminate!
 using SciMLLogging: SciMLLogging
+using SparseArrays: SparseMatrixCSC, nnz, nonzeros, nzrange, rowvals, sparse
 using StaticArrays: SVector
 
 include("report.jl")
 include("lowered.jl")
 include("algorithms.jl")
 include("fields.jl")
+include("sparse.jl")
 include("internals.jl")
 include("interrupt.jl")
 include("events.jl")
@@ -51,6 +55,7 @@ include("adjoint.jl")
 include("implicit.jl")
 include("derivatives.jl")
 include("pathwise.jl")
+include("catalogue.jl")
 include("versions.jl")
 include("precompile.jl")
 

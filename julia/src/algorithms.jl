@@ -3,7 +3,6 @@
 const NO_AUTODIFF = (; autodiff = AutoFiniteDiff())
 
 const ALGORITHMS = Dict{String, Any}(
-    "DefaultODEAlgorithm" => () -> DefaultODEAlgorithm(; NO_AUTODIFF...),
     "Euler" => () -> Euler(),
     "Heun" => () -> Heun(),
     "Midpoint" => () -> Midpoint(),
@@ -18,10 +17,12 @@ const ALGORITHMS = Dict{String, Any}(
     "Vern8" => () -> Vern8(),
     "Vern9" => () -> Vern9(),
     "ROCK2" => () -> ROCK2(),
-    "ROCK4" => () -> ROCK4(),
-    "Rosenbrock23" => () -> Rosenbrock23(; NO_AUTODIFF...),
-    "Rodas4" => () -> Rodas4(; NO_AUTODIFF...),
-    "Rodas5P" => () -> Rodas5P(; NO_AUTODIFF...))
+    "ROCK4" => () -> ROCK4())
+
+# Methods that solve linear equations in a step, and the choice among methods.
+const LINEAR_ALGORITHMS = Dict{String, Any}(
+    "DefaultODEAlgorithm" => DefaultODEAlgorithm, "Rosenbrock23" => Rosenbrock23,
+    "Rodas4" => Rodas4, "Rodas5P" => Rodas5P)
 
 # Methods whose stage equations are solved by Newton's iteration.
 const NEWTON_ALGORITHMS = Dict{String, Any}(
@@ -42,7 +43,7 @@ const COUPLED_ALGORITHMS = Dict{String, Any}(
 The names that [`algorithm`](@ref) takes, sorted.
 """
 function algorithm_names()
-    tables = (ALGORITHMS, NEWTON_ALGORITHMS, COUPLED_ALGORITHMS)
+    tables = (ALGORITHMS, LINEAR_ALGORITHMS, NEWTON_ALGORITHMS, COUPLED_ALGORITHMS)
     return sort!(reduce(vcat, [collect(keys(table)) for table in tables]))
 end
 
@@ -50,22 +51,42 @@ end
 const NEWTON_TOLERANCE, NEWTON_ITERATIONS, PATIENT_ITERATIONS = 0.01, 10, 50
 
 """
-    algorithm(name, newton_tolerance = nothing)
+    linear_solver(jacobian)
+
+Keywords of how a method solves linear equations: with a `"dense"` Jacobian as it would by
+itself; with a `"sparse"` one by the factorization that LinearSolve takes for the matrix;
+`"matrix-free"` by GMRES.
+"""
+function linear_solver(jacobian::AbstractString)
+    jacobian == "dense" && return NO_AUTODIFF
+    # Named, so that the automatic choice does not take GMRES for large systems.
+    jacobian == "sparse" && return (; NO_AUTODIFF..., linsolve = nothing)
+    jacobian == "matrix-free" && return (; NO_AUTODIFF..., linsolve = KrylovJL_GMRES())
+    throw(ArgumentError("no Jacobian $jacobian; there are dense, sparse, matrix-free"))
+end
+
+"""
+    algorithm(name, newton_tolerance = nothing, jacobian = "dense")
 
 The algorithm of this name. `newton_tolerance` is κ of the Newton iteration: a stage is
-solved when its estimated error is below κ times the error tolerance of the solve.
+solved when its estimated error is below κ times the error tolerance of the solve. For
+`jacobian` see [`linear_solver`](@ref).
 """
-function algorithm(name::AbstractString, newton_tolerance = nothing)
+function algorithm(name::AbstractString, newton_tolerance = nothing,
+        jacobian::AbstractString = "dense")
     κ = something(newton_tolerance, NEWTON_TOLERANCE)
     iterations = newton_tolerance === nothing ? NEWTON_ITERATIONS : PATIENT_ITERATIONS
+    linear = linear_solver(jacobian)
     if haskey(NEWTON_ALGORITHMS, name)
         newton = NLNewton(; κ, max_iter = iterations)
-        return NEWTON_ALGORITHMS[name](; NO_AUTODIFF..., nlsolve = newton)
+        return NEWTON_ALGORITHMS[name](; linear..., nlsolve = newton)
     end
     if haskey(COUPLED_ALGORITHMS, name)
-        return COUPLED_ALGORITHMS[name](; NO_AUTODIFF..., κ, maxiters = iterations)
+        return COUPLED_ALGORITHMS[name](; linear..., κ, maxiters = iterations)
     end
+    haskey(LINEAR_ALGORITHMS, name) && return LINEAR_ALGORITHMS[name](; linear...)
     haskey(ALGORITHMS, name) && return ALGORITHMS[name]()
+    occursin(r"[.#]", name) && return catalogued(name, newton_tolerance)
     throw(ArgumentError("no algorithm $name; there are $(join(algorithm_names(), ", "))"))
 end
 
@@ -85,5 +106,6 @@ function adapted(algorithm::RadauIIA5, prepared, rtol::T) where {T}
         return algorithm
     reachable = 100 * Float64(eps(T)) / Float64(rtol)^(2 / 3)
     κ = clamp(reachable, 1.0e-6, NEWTON_TOLERANCE)
-    return RadauIIA5(; NO_AUTODIFF..., κ, maxiters = PATIENT_ITERATIONS)
+    return RadauIIA5(; NO_AUTODIFF..., linsolve = algorithm.linsolve, κ,
+        maxiters = PATIENT_ITERATIONS)
 end

@@ -57,7 +57,8 @@ The `ODEFunction` of a field with its exact derivatives.
 
 Lowered functions in scalar form make an out-of-place model on static arrays, which is
 compiled for this very field. So is, with `specialize`, one in array form: seconds for
-the first solve, and no indirection in the ones that follow.
+the first solve, and no indirection in the ones that follow. Explicit methods do without a
+`jacobian`, which is then `nothing`.
 """
 function model(::Type{T}, drift, jacobian, time_gradient, mass_matrix = nothing;
         specialize::Bool = false) where {T}
@@ -66,6 +67,7 @@ function model(::Type{T}, drift, jacobian, time_gradient, mass_matrix = nothing;
         return ODEFunction{false, SciMLBase.FullSpecialize}(
             drift; jac = jacobian, tgrad = time_gradient, mass_matrix = mass)
     end
+    jacobian = something(jacobian, no_jacobian)
     parts = if specialize
         (drift, jacobian, time_gradient)
     else

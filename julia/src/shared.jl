@@ -14,6 +14,33 @@ function shared_model(element::AbstractString, drift, jacobian, time_gradient,
         specialize)
 end
 
+"""
+    shared_sparse_model(element, drift, entries, time_gradient, starts, rows, mass, specialize)
+
+The [`sparse_model`](@ref) of a field; `mass` is [`shared_mass`](@ref) or `nothing`.
+"""
+function shared_sparse_model(element::AbstractString, drift, entries, time_gradient,
+        starts, rows, mass, specialize::Bool)
+    T = element_type(element)
+    return sparse_model(
+        T, drift, entries, time_gradient, sparsity_pattern(T, starts, rows), mass; specialize)
+end
+
+function shared_matrix_free_model(element::AbstractString, drift, product, time_gradient,
+        mass, specialize::Bool)
+    return matrix_free_model(
+        element_type(element), drift, product, time_gradient, mass; specialize)
+end
+
+"""
+    shared_mass(element, states, rows, columns, values)
+
+A mass matrix by its entries, counted from zero.
+"""
+function shared_mass(element::AbstractString, states::Integer, rows, columns, values)
+    return mass_entries(element_type(element), states, rows, columns, values)
+end
+
 function shared_stochastic_model(element::AbstractString, drift, jacobian, diffusion,
         matrix::Bool)
     return stochastic_model(element_type(element), drift, jacobian, diffusion, matrix)
@@ -70,5 +97,6 @@ merge!(HOST_FUNCTIONS,
     Dict{String, Any}(string(f) => f
     for f in (algorithm, constants, copy_kept!, event_plans, failure_words, forget!,
         interpolate_kept!, kept_length, kept_solve, load_stochastic, lower_source,
-        plan_crossing!, plan_rest!, push_constant!, references, shared_model,
-        shared_solve, shared_stochastic_model, stochastic_method, stochastic_version)))
+        plan_crossing!, plan_rest!, push_constant!, references, shared_mass,
+        shared_matrix_free_model, shared_model, shared_solve, shared_sparse_model,
+        shared_stochastic_model, stochastic_method, stochastic_version)))

@@ -35,7 +35,9 @@ stages(method::Union{RungeKutta, Rosenbrock}) = length(method.b)
 
 The coefficients of the method that an algorithm of Julia's steps by.
 """
-function coefficients(::Type{T}, alg::Union{Rodas4, Rodas5P}) where {T}
+function coefficients(::Type{T},
+        alg::Union{Rodas4, Rodas42, Rodas4P, Rodas4P2, Rodas5, Rodas5P, Rodas5Pe, Rodas5Pr,
+            Rodas6P}) where {T}
     tableau = tabtype(alg)(T, T)
     s = length(tableau.b)
     C = zeros(T, s, s)

@@ -174,7 +174,7 @@ def _special(kind, rng):
     fold = Bifurcation("fold", 0.5, 1e-9, two, 1)
     return {
         "Branch": {"bifurcations": (fold,), "ended": ("interval", "step")}
-        | {"eigenvalues": _array(("place", "eigenvalue"), rng) + 0j}
+        | {"eigenvalues": _array(("point", "eigenvalue"), rng) + 0j}
         | {"unstable": np.array([0, 1])},
         "Distance": {
             "name": "energy distance",
@@ -184,10 +184,14 @@ def _special(kind, rng):
         "Equilibria": {
             "eigenvalues": np.array([waves, waves]),
             "hits": np.array([1, 3]),
+            "unstable": np.array([0, 1]),
         }
+        | {"starts": 64, "converged": 60, "outside": 2}
         | {"kinds": ("stable focus", "saddle")},
         "ExitTime": {"through": np.array([0, 1])},
-        "InvariantLaw": _interval(two) | {"mean": two, "converged": True, "notes": ()},
+        "InvariantLaw": _interval(two)
+        | {"mean": two, "converged": True, "notes": ()}
+        | {"batches": 20},
         "JacobianSpectrum": {"eigenvalues": waves},
         "LawComparison": {"tests": (LawTest("Welch", 1.0, 0.5, 0.9),)}
         | {"intervals": (moment,), "shift": LawShift(), "samples": (30, 40)},
@@ -201,13 +205,20 @@ def _special(kind, rng):
         | {"standard_errors": (0.01, 0.01), "paths": 3},
         "PeriodicOrbit": {"multipliers": 0.5 * waves, "trivial_multiplier": 1.0 + 0j},
         "Report": {"rungs": (rung,), "versions": (("jax", "1"),), "julia": "absent"},
-        "RungResult": {"rung": "L0", "figures": (figure,), "seconds": None},
+        "RungResult": {"rung": "L0", "figures": (figure,), "seconds": None}
+        | {"reason": "", "applies": True},
         "Scaling": {"quantity": "depth", "sizes": np.array([8, 16]), "draws": 1},
-        "WorkPrecision": {"rows": rows},
-        "HistogramResult": {"edges": np.linspace(0, 1, 5)},
-        "QuantilesResult": {"probabilities": np.array([0.25, 0.75])},
+        "WorkPrecision": {"rows": rows, "paths": 3, "reference": "itself"},
+        "HistogramResult": {"edges": np.linspace(0, 1, 5), "count": 40}
+        | {"counts": np.full((5, 4, 2), 9)}
+        | {"below": np.full((5, 2), 2), "above": np.full((5, 2), 2)},
+        "MomentsResult": {"count": 40},
+        "QuantilesResult": {"probabilities": np.array([0.25, 0.75]), "count": 40},
         "ExitResult": {"count": 10, "exits": np.arange(5)},
-        "Stiffness": {"explicit_steps": 5, "implicit_steps": 3},
+        "Sparsity": {"rows": np.array([0, 1, 1]), "columns": np.array([0, 0, 1])}
+        | {"colors": np.array([0, 1])},
+        "Stiffness": {"explicit_steps": 5, "implicit_steps": 3}
+        | {"explicit_finished": True},
         "Fit": {"steps": 60, "best_step": 20, "stopped_early": False},
     }.get(kind.__name__, {})
 
@@ -543,6 +554,7 @@ def test_a_solution_prints_while_it_is_traced_and_passes_through_jit():
     assert solution.to_xarray().sizes["time"] == 5
 
 
+@pytest.mark.usefixtures("unchecked_types")
 def test_several_sets_of_times_are_no_dataset():
     import diffrax
 

@@ -434,7 +434,7 @@ def diffusion(t, y, a):
     return 0.5 * y
 
 
-# A sample of the normal law without chance: its quantiles.
+# A sample of the normal distribution without chance: its quantiles.
 COUNT = 100
 SAMPLES = scipy.stats.norm.ppf((np.arange(COUNT) + 0.5) / COUNT)[:, None]
 MEAN = Moment((1,), 0.0, "a symmetric law")

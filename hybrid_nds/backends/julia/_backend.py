@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import warnings
 
 from ... import runtime
 from ..._core import LRU, is_concrete, precision_of
-from ...methods import Method, solver_names
+from ...methods import METHODS, Method
 from ...problems import Kind, Problem
 from ...solution import SUCCESSES, Provenance, Solution, outcome_of
 from .._options import Options
@@ -38,8 +39,9 @@ class JuliaBackend:
     def raises_when_run(self, problem: Problem, options: Options) -> bool:
         return options.extra.get("worker") is None and is_traced(problem, options)
 
-    def solver_names(self) -> tuple[str, ...]:
-        return solver_names("julia")
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        return METHODS
 
     def solve(self, problem: Problem, options: Options) -> Solution:
         return self.plan(problem, options)(problem)
@@ -51,7 +53,10 @@ class JuliaBackend:
         if worker is not None:
             versions = self._remote.versions(worker, problem.kind)
             provenance = self._provenance(versions, options, method, approach)
-            solve = lambda problem: self._remote.solve(problem, options, provenance)
+            # What was chosen here, where the field is known.
+            extra = {**options.extra, "jacobian": approach.jacobian.asked}
+            sent = dataclasses.replace(options, extra=extra)
+            solve = lambda problem: self._remote.solve(problem, sent, provenance)
             return Once(options, solve)
         step_to = options.extra.get("step_to_saveat")
         if step_to is None:
@@ -83,7 +88,15 @@ class JuliaBackend:
             for value in (options.rtol, options.dt)
         )
         atol = recorded_tolerance(options.atol)
-        made = ("julia", str(method.julia), versions, rtol, atol, dt, approach.way)
+        implicit = method.kind == "ode" and method.implicit
+        jacobian = approach.jacobian.describe() if implicit else None
+        # An object that was made in Julia is known there by a number alone.
+        named = str(method.julia)
+        solver = method.name if named.startswith("#") else named
+        made = (
+            *("julia", solver, versions, rtol, atol, dt, approach.way),
+            jacobian,
+        )
         return self._provenances.get(made, lambda: Provenance(*made))
 
 

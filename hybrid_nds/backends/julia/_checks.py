@@ -19,6 +19,7 @@ from ...methods import (
 from ...problems import Problem
 from .._options import Options
 from ._derivatives import check_recorded_steps
+from ._jacobian import JACOBIANS, is_lowered, jacobian_of
 from ._prepared import Approach
 from ._traced import check_traced, is_traced
 from ._worker import check_worker
@@ -26,6 +27,7 @@ from ._worker import check_worker
 _EXTRA = {
     "ode": (
         "form",
+        "jacobian",
         "newton_tolerance",
         "recorded_steps",
         "rhs",
@@ -95,9 +97,12 @@ def check(problem: Problem, options: Options, method: Method) -> Approach:
 
 def _approach(problem: Problem, extra: Any, method: Method) -> Approach:
     way, form = extra.get("rhs", "lowered"), extra.get("form", "array")
+    jacobian = extra.get("jacobian", "auto")
+    named = isinstance(jacobian, str) and not is_lowered(problem)
     for name, value, known in (
         ("rhs", way, ("lowered", "callback")),
         ("form", form, ("array", "scalar")),
+        ("jacobian", jacobian if named else "auto", JACOBIANS),
     ):
         if value not in known:
             listing = ", ".join(known)
@@ -120,6 +125,7 @@ def _approach(problem: Problem, extra: Any, method: Method) -> Approach:
         form,
         extra.get("specialize", False),
         kind.matrix_noise or (kind.noise == "scalar" and method.scalar_as_matrix),
+        jacobian_of(problem, extra, method),
     )
 
 

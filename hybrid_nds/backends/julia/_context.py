@@ -9,10 +9,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax.tree_util as jtu
-import numpy as np
 
 from ..._core import LRU, is_concrete
-from ...problems import Event, Problem
+from ...problems import Event, Problem, entries_of
 from ...runtime import Reference, Session
 from ._fields import FunctionCache
 from ._prepared import Approach, PreparedProblem
@@ -135,6 +134,6 @@ def structure_of(problem: Problem, events: tuple[Any, ...], approach: Approach) 
         key,
         problem.kind,
         tuple(term.columns for term in problem.terms),
-        None if mass is None else np.asarray(mass).tobytes(),
+        None if mass is None else tuple(x.tobytes() for x in entries_of(mass)),
         approach,
     )

@@ -13,9 +13,9 @@ import numpy as np
 
 from ... import runtime
 from ..._core import is_concrete
-from ...lowering import LoweredFunction, Part, lower, lower_stochastic_parts
+from ...lowering import lower, lower_stochastic_parts
 from ...methods import Method
-from ...problems import Event, ODEProblem, Problem, forward_problem
+from ...problems import Event, Problem
 from ...solution import (
     OUTCOME_NAMES,
     SUCCESSES,
@@ -35,6 +35,7 @@ from ._derivatives import (
     refusal,
     singular,
 )
+from ._fields import lowered_model
 from ._layout import KEEP, STATS
 from ._pathwise import PathwiseDerivatives
 from ._payload import (
@@ -48,8 +49,6 @@ from ._prepared import Approach, StateLayout, most_steps, parameter_count
 from ._ready import algorithm_of
 from ._shared import SharedSolve
 from ._traced import is_traced
-
-_DERIVATIVES: tuple[Part, ...] = ("field", "jacobian", "time_gradient")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -209,7 +208,7 @@ def crossing(
             "pass worker=hybrid_nds.JuliaWorker()."
         )
     context = context_of(session)
-    algorithm = algorithm_of(session, problem, options, method)
+    algorithm = algorithm_of(session, problem, options, method, approach)
     keep = KEEP["end"]
     if isinstance(options.saveat, str):
         keep = KEEP[options.saveat]
@@ -312,16 +311,7 @@ def _model(
     if problem.kind.follows_path:
         parts = of(lower_stochastic_parts(problem))
         return make("shared_stochastic_model", name, *parts, approach.matrix)
-    forward: ODEProblem = forward_problem(problem)
-    at = forward.t0, forward.y0, forward.args
-    parts: list[LoweredFunction] = [
-        lower(forward.field, *at, form=approach.form, part=part)
-        for part in _DERIVATIVES
-    ]
-    # Julia reads axes in reverse.
-    mass = problem.mass_matrix
-    mass = None if mass is None else np.asarray(mass, problem.dtype).T
-    return make("shared_model", name, *of(parts), mass, approach.specialize)
+    return lowered_model(session, functions, problem, approach)
 
 
 def _plan(

@@ -24,6 +24,7 @@ DEFAULT_RECORDED_STEPS = 4096
 _CONSTRAINED = ("OrdinaryDiffEqRosenbrock", "OrdinaryDiffEqFIRK")
 # With more states, products of the Jacobian with stages are fewer than its columns.
 _LARGEST_CONTRACTED = 24
+_LARGEST_DIFFERENTIATED = 2000
 
 
 class Differentiable:
@@ -200,6 +201,13 @@ def refusal(problem: Any, options: Options, method: Method) -> str:
             "derivatives on the Julia backend; pass `dt` alone for fixed steps, or "
             'backend="diffrax", or take jax.lax.stop_gradient of what the solve '
             "depends on."
+        )
+    if problem.dimension > _LARGEST_DIFFERENTIATED:
+        return (
+            f"solve: solves of more than {_LARGEST_DIFFERENTIATED:,} states have no "
+            "derivatives on the Julia backend, whose adjoint has dense Jacobians, and "
+            f'`problem` has {problem.dimension:,}; pass backend="diffrax", or take '
+            "jax.lax.stop_gradient of what the solve depends on."
         )
     if problem.kind.mass_matrix and method.julia_package not in _CONSTRAINED:
         return (

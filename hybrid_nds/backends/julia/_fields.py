@@ -19,12 +19,14 @@ from jaxtyping import PyTree
 from ..._core import LRU
 from ...lowering import (
     LoweredFunction,
-    lower_problem,
+    Part,
+    lower,
     lower_stochastic_problem,
     paired_fields,
 )
-from ...problems import KindName, Problem, forward_problem
+from ...problems import KindName, Problem, entries_of, forward_problem
 from ...runtime import Reference, Session
+from ._jacobian import DENSE, Jacobian
 
 Form = Literal["array", "scalar"]
 Way = Literal["lowered", "callback"]
@@ -110,13 +112,15 @@ class Approach:
 
     **Fields:** `way`, lowered or by callbacks; `form` of lowered code; `specialize`,
     whether the solver is compiled for this very field; `matrix`, whether the diffusion
-    is to be a matrix there, which one of scalar noise may be.
+    is to be a matrix there, which one of scalar noise may be; `jacobian`, how an
+    implicit solver has it.
     """
 
     way: Way = "lowered"
     form: Form = "array"
     specialize: bool = False
     matrix: bool = False
+    jacobian: Jacobian = DENSE
 
 
 def julia_model(
@@ -133,29 +137,82 @@ def julia_model(
 def _ordinary_model(
     session: Session, cache: FunctionCache, problem: Any, approach: Approach
 ) -> tuple[Any, CallbackWeights | None]:
-    problem, n = forward_problem(problem), problem.dimension
-    weights = None
     if approach.way == "lowered":
-        lowered = lower_problem(problem, approach.form)
-        parts = (lowered.drift, lowered.jacobian, lowered.time_gradient)
-        functions = [cache.get(session, part) for part in parts]
-    else:
-        # The Jacobian and the time gradient are JAX's own: without them an implicit
-        # solver would send dual numbers or finite differences through Python.
-        flat = flat_function(problem.field, problem.y0, problem.args)
-        weights = CallbackWeights((problem.functions, problem.args))
-        derivatives = jax.jacfwd(flat, argnums=1), jax.jacfwd(flat, argnums=0)
-        sized = zip((flat, *derivatives), ((n,), (n, n), (n,)), strict=True)
-        functions = [
-            host_function(session, function, weights, problem, size)
-            for function, size in sized
-        ]
+        made = lowered_model(session, cache, problem, approach)
+        return session.module.referred(made.number), None
+    problem, n = forward_problem(problem), problem.dimension
+    # The Jacobian and the time gradient are JAX's own: without them an implicit
+    # solver would send dual numbers or finite differences through Python.
+    flat = flat_function(problem.field, problem.y0, problem.args)
+    weights = CallbackWeights((problem.functions, problem.args))
+    derivatives = jax.jacfwd(flat, argnums=1), jax.jacfwd(flat, argnums=0)
+    sized = zip((flat, *derivatives), ((n,), (n, n), (n,)), strict=True)
+    functions = [
+        host_function(session, function, weights, problem, size)
+        for function, size in sized
+    ]
     mass = problem.mass_matrix
     mass = None if mass is None else np.asarray(mass)
     element = julia_type(session, problem.dtype)
     specialize = approach.specialize
     model = session.module.model(element, *functions, mass, specialize=specialize)
     return model, weights
+
+
+def lowered_model(
+    session: Session, cache: FunctionCache, problem: Any, approach: Approach
+) -> Reference:
+    """The `ODEFunction` of a problem with a lowered field, for calls from any thread.
+
+    **Raises:** what lowering raises.
+    """
+    problem = forward_problem(problem)
+    at = problem.t0, problem.y0, problem.args
+    make, name, jacobian = session.bridge.make, problem.dtype.name, approach.jacobian
+
+    def made(part: Part) -> Reference:
+        pattern = jacobian.pattern if part == "jacobian" else None
+        lowered = lower(
+            problem.field, *at, form=approach.form, part=part, sparsity=pattern
+        )
+        return cache.reference(session, lowered)
+
+    field, gradient = made("field"), made("time_gradient")
+    given, mass, specialize = problem.mass_matrix, None, approach.specialize
+    if jacobian.form in ("sparse", "matrix-free"):
+        if given is not None:
+            mass = make("shared_mass", name, problem.dimension, *entries_of(given))
+        if jacobian.form == "matrix-free":
+            product = made("product")
+            return make(
+                "shared_matrix_free_model",
+                name,
+                field,
+                product,
+                gradient,
+                mass,
+                specialize,
+            )
+        assert jacobian.pattern is not None
+        entries = made("jacobian")
+        starts = np.asarray(jacobian.pattern.starts, np.int64)
+        rows = np.asarray(jacobian.pattern.rows, np.int64)
+        return make(
+            "shared_sparse_model",
+            name,
+            field,
+            entries,
+            gradient,
+            starts,
+            rows,
+            mass,
+            specialize,
+        )
+    matrix = made("jacobian") if jacobian.form == "dense" else None
+    if given is not None:
+        # Julia reads axes in reverse.
+        mass = np.asarray(given, problem.dtype).T
+    return make("shared_model", name, field, matrix, gradient, mass, specialize)
 
 
 def _stochastic_model(

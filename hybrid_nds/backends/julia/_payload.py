@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import equinox as eqx
@@ -24,6 +25,7 @@ from ...lowering import (
     LoweredFunction,
     Lowerings,
     Part,
+    Sparsity,
     lower,
     lower_stochastic_problem,
 )
@@ -32,7 +34,9 @@ from ...problems import Event, ODEProblem, Problem, SDEProblem
 from .._options import Options
 from ._structure import LOWERED, structure_key
 
-_PARTS: tuple[Part, ...] = ("field", "jacobian", "time_gradient")
+_DERIVATIVES: Mapping[str, tuple[Part, ...]] = MappingProxyType(
+    {"dense": ("jacobian",), "matrix-free": ("product",), "none": ()}
+)
 _T = TypeVar("_T")
 
 
@@ -56,19 +60,28 @@ def _pack_ordinary(problem: ODEProblem, options: Options) -> tuple[ODEProblem, O
     events = options.event or ()
     conditions = [e.condition if isinstance(e, Event) else None for e in events]
     form = options.extra.get("form", "array")
+    jacobian = options.extra.get("jacobian")
+    pattern = jacobian if isinstance(jacobian, Sparsity) else None
     at = problem.t0, problem.y0, problem.args
+    # Of the Jacobian that part alone which is asked for there.
+    derivative: tuple[Part, ...] = ("jacobian",)
+    if isinstance(jacobian, str):
+        derivative = _DERIVATIVES[jacobian]
+    names: tuple[Part, ...] = ("field", *derivative, "time_gradient")
 
     def make() -> tuple[Lowerings, list[Lowerings | None]]:
-        parts: list[tuple[Part, LoweredFunction]] = [
-            (part, lower(problem.field, *at, form=form, part=part)) for part in _PARTS
-        ]
+        parts: list[tuple[Part, LoweredFunction]] = []
+        for part in names:
+            known = pattern if part == "jacobian" else None
+            made = lower(problem.field, *at, form=form, part=part, sparsity=known)
+            parts.append((part, made))
         return Lowerings(parts), [
             None if one is None else Lowerings([("field", lower(one, *at))])
             for one in conditions
         ]
 
     tree = (problem.y0, problem.field, problem.args, conditions)
-    lowered, lowered_conditions = _known(tree, form, make)
+    lowered, lowered_conditions = _known(tree, (form, jacobian), make)
     field = LoweredField(weights_vector(problem, problem.field), lowered)
     stand_ins = tuple(
         event
@@ -115,7 +128,7 @@ def path_increments(path: Any) -> Any:
     return path.increments()
 
 
-def _known(tree: PyTree, form: str, make: Callable[[], Any]) -> Any:
+def _known(tree: PyTree, form: Any, make: Callable[[], Any]) -> Any:
     """What was lowered of a tree of this structure."""
     structure = structure_key(tree)
     key = None if structure is None else ("payload", form, structure)

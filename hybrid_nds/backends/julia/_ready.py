@@ -6,15 +6,18 @@ import dataclasses
 from typing import Any
 
 from ... import runtime
-from ...methods import Method, find_solver
+from ...methods import Method, find_solver, register_catalogue
 from ...problems import Kind, Problem
 from .._options import Options
+from ._catalogue import catalogued
 from ._checks import check
 from ._context import context_of
 from ._prepared import FIXED_STEP_NEWTON, Approach
 from ._report import PYTHON_VERSIONS
 
 Versions = tuple[tuple[str, str], ...]
+
+register_catalogue("julia", catalogued)
 
 _MISSING = {
     "package": (
@@ -61,7 +64,7 @@ def ready_as(
     versions = load(session, problem.kind)
     events = options.event or ()
     prepared = context_of(session).prepared(session, problem, events, approach)
-    algorithm = algorithm_of(session, problem, options, method)
+    algorithm = algorithm_of(session, problem, options, method, approach)
     algorithm = session.module.referred(algorithm.number)
     return Ready(session, prepared, algorithm, versions)
 
@@ -87,7 +90,11 @@ def load(session: runtime.Session, kind: Kind) -> Versions:
 
 
 def algorithm_of(
-    session: runtime.Session, problem: Problem, options: Options, method: Method
+    session: runtime.Session,
+    problem: Problem,
+    options: Options,
+    method: Method,
+    approach: Approach,
 ) -> runtime.Reference:
     """The algorithm in Julia, kept there."""
     kind = problem.kind
@@ -95,7 +102,9 @@ def algorithm_of(
     solves = method.implicit or not kind.follows_path
     if tolerance is None and solves and options.fixed_steps:
         tolerance = FIXED_STEP_NEWTON[problem.dtype.name]
-    made: tuple[Any, ...] = ("algorithm", method.julia, tolerance)
+    form = approach.jacobian.form
+    form = form if form in ("sparse", "matrix-free") else "dense"
+    made: tuple[Any, ...] = ("algorithm", method.julia, tolerance, form)
     if kind.follows_path:
         stratonovich = kind.interpretation == "stratonovich"
         theta = options.extra.get("theta")
