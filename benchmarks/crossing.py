@@ -33,6 +33,11 @@ from hybrid_nds.backends.julia._shared import SharedSolve
 
 ROUNDS, CALLS, LENGTH = 7, 2000, 10_000
 TOLERANCE = Tolerance(1e-6, 1e-9)
+SETTINGS: dict[str, Any] = {
+    "rtol": TOLERANCE.rtol,
+    "atol": TOLERANCE.atol,
+    "max_steps": 1_000_000,
+}
 BATCH = 1000
 CASES = (
     ("robertson", "Rodas5P"),
@@ -129,14 +134,7 @@ def single() -> list[dict[str, Any]]:
             other = hybrid_nds.ODEProblem(
                 problem.field, y0, problem.t0, problem.t1, args=problem.args
             )
-            return hybrid_nds.solve(
-                other,
-                "julia",
-                solver=solver,
-                rtol=TOLERANCE.rtol,
-                atol=TOLERANCE.atol,
-                max_steps=1_000_000,
-            ).ys
+            return hybrid_nds.solve(other, "julia", solver=solver, **SETTINGS).ys
 
         state = ours.solve(TOLERANCE)
         assert state is not None
@@ -165,14 +163,7 @@ def unseen(problem: hybrid_nds.ODEProblem, solver: str) -> float:
     least = np.inf
     for other in others:
         begin = time.perf_counter()
-        hybrid_nds.solve(
-            other,
-            "julia",
-            solver=solver,
-            rtol=TOLERANCE.rtol,
-            atol=TOLERANCE.atol,
-            max_steps=1_000_000,
-        )
+        hybrid_nds.solve(other, "julia", solver=solver, **SETTINGS)
         least = min(least, time.perf_counter() - begin)
     return 1e6 * least
 

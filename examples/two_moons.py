@@ -2,10 +2,10 @@
 
     python examples/two_moons.py
 
-The flow carries the standard normal law to that of the data. It is trained by maximum
-likelihood with Hutchinson's trace, and judged with the exact one, by an integral of its
-density that must be one, and by whether its samples can be told from data that it has
-not seen.
+The flow carries the standard normal distribution to that of the data. It is trained by
+maximum likelihood with Hutchinson's trace, and judged with the exact one, by an
+integral of its density that must be one, and by whether its samples can be told from
+data that it has not seen.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ JUDGE = {"solver": "Tsit5", "rtol": 1e-5, "atol": 1e-7}
 
 
 def moons(key, count):
-    """Two interleaved half circles with noise, standardized as a law."""
+    """Two interleaved half circles with noise, standardized as a distribution."""
     angle, side, noise = jr.split(key, 3)
     turned = jnp.pi * jr.uniform(angle, (count,))
     upper = jr.bernoulli(side, shape=(count,))

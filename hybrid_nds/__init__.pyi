@@ -26,7 +26,6 @@ from .methods import (
     Method as Method,
     SolverFault as SolverFault,
     find_solver as find_solver,
-    solver_names as solver_names,
 )
 from .models._saving import load as load, save as save
 from .noise import (
@@ -53,5 +52,6 @@ from .solution import (
 from .solving import (
     from_diffrax as from_diffrax,
     solve as solve,
+    solver_names as solver_names,
     to_diffrax as to_diffrax,
 )

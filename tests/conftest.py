@@ -28,8 +28,19 @@ import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
+
+
+@contextlib.contextmanager
+def _unchecked():
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
+
+
 # With this variable the annotations' shapes and types are checked at every call of the
-# package, which must be imported after this.
+# package, which must be imported after this; for some 5 % of the time.
 if os.environ.get("HYBRID_NDS_CHECK_TYPES"):
     jaxtyping.install_import_hook("hybrid_nds", "type_checker.check")
     expected = pytest.raises
@@ -37,13 +48,9 @@ if os.environ.get("HYBRID_NDS_CHECK_TYPES"):
     @contextlib.contextmanager
     def raises(*args, **kwargs):
         """As pytest's, and within it arguments may be of a wrong type: what is tested
-        is what a user is told of them, who runs without these checks."""
-        with expected(*args, **kwargs) as found:
-            jaxtyping.config.update("jaxtyping_disable", True)
-            try:
-                yield found
-            finally:
-                jaxtyping.config.update("jaxtyping_disable", False)
+        is the error of a user, who runs without these checks."""
+        with expected(*args, **kwargs) as error, _unchecked():
+            yield error
 
     pytest.raises = raises
 
@@ -108,6 +115,13 @@ def getkey():
 
 
 @pytest.fixture
+def unchecked_types():
+    """Let a test pass values of other types than the annotations say."""
+    with _unchecked():
+        yield
+
+
+@pytest.fixture
 def strict_promotion():
     """Refuse silent promotion of dtypes and ranks while a test runs."""
     with (
@@ -128,6 +142,13 @@ def gpu():
         yield devices[0]
 
 
+@pytest.fixture(autouse=True)
+def _skipped_without_julia(request):
+    """Skips what is marked `julia` where none is configured."""
+    if request.node.get_closest_marker("julia"):
+        _require_configured()
+
+
 @pytest.fixture(scope="session")
 def julia():
     """The live Julia session.
@@ -137,6 +158,12 @@ def julia():
     """
     from hybrid_nds import runtime
 
+    _require_configured()
+    return runtime.session()
+
+
+def _require_configured() -> None:
+    from hybrid_nds import runtime
+
     if not runtime.configured():
         pytest.skip("no Julia is configured (see `hybrid-nds julia configure`)")
-    return runtime.session()

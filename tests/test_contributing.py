@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hybrid_nds import lowering
+from hybrid_nds import ODEProblem, SolveError, lowering, solve
 from hybrid_nds.lowering import _rules
-from hybrid_nds.methods import _ode, _table, find_solver, solver_names
+from hybrid_nds.methods import _ode, _stacks, _table, find_solver, solver_names
+from hybrid_nds.solving import _solve
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text("utf-8")
 BLOCKS = re.findall(r"^ *```python\n(.*?)^ *```$", TEXT, re.MULTILINE | re.DOTALL)
@@ -63,6 +64,82 @@ def test_a_rule_says_how_often_it_rounds(mirrored):
     depth = lambda y: lowering.expression_depth(lambda y: [field(0.0, y, None)], y)
     # One subtraction, and a mirror that rounds nothing.
     assert depth(jnp.ones(3)) == 1
+
+
+@pytest.fixture
+def numpy_backend(monkeypatch):
+    """The example of a backend, as if another package had installed it."""
+    (source,) = (block for block in BLOCKS if "NumPyBackend" in block)
+    names = {}
+    exec(source, names)
+
+    class Point:
+        name = "numpy"
+
+        def load(self):
+            return names["NumPyBackend"]
+
+    caches = (_stacks._points, _stacks.installed_stack, _solve._backend)
+    for cache in caches:
+        cache.cache_clear()
+    metadata = _stacks.importlib.metadata
+    monkeypatch.setattr(metadata, "entry_points", lambda group: [Point()])
+    yield Point
+    monkeypatch.undo()
+    for cache in caches:
+        cache.cache_clear()
+
+
+def oscillator(t, y, args):
+    return {"x": y["v"], "v": -args * y["x"]}
+
+
+def test_a_class_is_all_that_a_backend_takes(numpy_backend):
+    y0 = {"x": jnp.array([1.0]), "v": jnp.array([0.5])}
+    problem = ODEProblem(oscillator, y0, 0.0, 1.0, 4.0)
+    found = solve(problem, "numpy", dt=0.125)
+    # Euler's step multiplies the state by I + hA.
+    step = np.eye(2) + 0.125 * np.array([[0.0, 1.0], [-4.0, 0.0]])
+    expected = np.linalg.matrix_power(step, 8) @ [1.0, 0.5]
+    np.testing.assert_allclose(
+        [found.ys["x"][0, 0], found.ys["v"][0, 0]], expected, rtol=1e-14
+    )
+    assert found.outcome_name == "success"
+    assert found.provenance.backend == "numpy"
+    assert solver_names("numpy") == ("default", "Euler")
+    assert solver_names("numpy", "sde") == ()
+
+
+REFUSED = {
+    "tolerances": ({}, "Euler has no error estimate"),
+    "another solver": ({"dt": 0.1, "solver": "Tsit5"}, "that the numpy backend has"),
+    "times": ({"dt": 0.1, "saveat": "steps"}, "saves the end"),
+    "a step of the wrong sign": ({"dt": -0.1}, "sign of t1 - t0"),
+}
+
+
+@pytest.mark.parametrize(("options", "match"), REFUSED.values(), ids=REFUSED)
+def test_options_are_checked_before_any_backend_sees_them(
+    numpy_backend, options, match
+):
+    problem = ODEProblem(lambda t, y, args: -y, jnp.ones(1), 0.0, 1.0)
+    with pytest.raises(ValueError, match=match):
+        solve(problem, "numpy", **options)
+
+
+def test_a_failure_of_any_backend_is_raised_with_its_place(numpy_backend):
+    problem = ODEProblem(lambda t, y, args: y**3, jnp.full(1, 1e3), 0.0, 1.0)
+    with pytest.raises(SolveError, match="solver euler of numpy") as failure:
+        solve(problem, "numpy", dt=0.1)
+    assert failure.value.solution.outcome_name == "unstable"
+
+
+def test_an_entry_point_leads_to_a_backend_of_its_name(numpy_backend, monkeypatch):
+    monkeypatch.setattr(numpy_backend, "name", "scipy")
+    with pytest.raises(ValueError, match="one of diffrax, julia, scipy, got 'numpy'"):
+        solver_names("numpy")
+    with pytest.raises(TypeError, match="entry point 'scipy'"):
+        solver_names("scipy")
 
 
 def test_rules_of_other_packages_are_found(mirrored, monkeypatch):

@@ -329,14 +329,14 @@ CASES: list[tuple[str, Any, Any, Any]] = [
         tuple(FUNCTIONS),
         (),
     ),
-    ("cli/_reconcile", command("reconcile", "lorenz63", "--rung"), RUNGS, ()),
+    ("cli/_rungs", command("reconcile", "lorenz63", "--rung"), RUNGS, ()),
     (
         "cli/_stability",
         lambda name, _: command("stability", "run", name)("lorenz63", _),
         None,
         (),
     ),
-    ("cli/_validate", command("validate", "--rung"), RUNGS, ()),
+    ("cli/_rungs", command("validate", "--rung"), RUNGS, ()),
     ("cli/_validate", command("validate", "--problem"), list_fixtures(), ()),
     ("cli/_validate", command("validate", "--backend"), ("auto", *STACKS), ()),
     (

@@ -16,24 +16,24 @@ from ._arrays import is_concrete
 
 
 def check_whole(
-    owner: str, name: str, value: Any, least: int = 1, most: int | None = None
+    caller: str, name: str, value: Any, least: int = 1, most: int | None = None
 ) -> int:
     """A whole number of at least `least`, and at most `most`.
 
-    **Raises:** `ValueError` for anything else, in the name of `owner`.
+    **Raises:** `ValueError` for anything else, in the name of `caller`.
     """
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if not whole or value < least or (most is not None and value > most):
         upto = "" if most is None else f" and at most {most}"
         raise ValueError(
-            f"{owner}: `{name}` must be a whole number of at least {least}{upto}, got "
+            f"{caller}: `{name}` must be a whole number of at least {least}{upto}, got "
             f"{value!r}."
         )
     return int(value)
 
 
 def check_number(
-    owner: str, name: str, value: Any, low: float = -math.inf, high: float = math.inf
+    caller: str, name: str, value: Any, low: float = -math.inf, high: float = math.inf
 ) -> float:
     """A finite number above `low` and below `high`.
 
@@ -43,23 +43,23 @@ def check_number(
     if not number or not math.isfinite(value) or not low < value < high:
         bounds = [f"above {low:g}"] if low > -math.inf else []
         bounds += [f"below {high:g}"] if high < math.inf else []
-        wanted = " ".join(["a finite number", " and ".join(bounds)]).strip()
-        raise ValueError(f"{owner}: `{name}` must be {wanted}, got {value!r}.")
+        expected = " ".join(["a finite number", " and ".join(bounds)]).strip()
+        raise ValueError(f"{caller}: `{name}` must be {expected}, got {value!r}.")
     return float(value)
 
 
-def check_choice(owner: str, name: str, value: Any, known: tuple[Any, ...]) -> Any:
+def check_choice(caller: str, name: str, value: Any, known: tuple[Any, ...]) -> Any:
     """One of the values that are known.
 
     **Raises:** `ValueError` for anything else.
     """
     if not any(value is one or value == one for one in known):
         listed = ", ".join(map(str, known))
-        raise ValueError(f"{owner}: `{name}` must be one of {listed}, got {value!r}.")
+        raise ValueError(f"{caller}: `{name}` must be one of {listed}, got {value!r}.")
     return value
 
 
-def check_positive(owner: str, name: str, value: Any, *, zero: bool = False) -> float:
+def check_positive(caller: str, name: str, value: Any, *, zero: bool = False) -> float:
     """A positive finite number, or where `zero` one that is not negative.
 
     **Raises:** `ValueError` for anything else.
@@ -70,22 +70,22 @@ def check_positive(owner: str, name: str, value: Any, *, zero: bool = False) -> 
     except (TypeError, ValueError):
         found = math.nan
     if not math.isfinite(found) or found < 0 or (found == 0 and not zero):
-        wanted = "nonnegative" if zero else "positive"
+        expected = "nonnegative" if zero else "positive"
         raise ValueError(
-            f"{owner}: `{name}` must be a {wanted} finite number, got {value!r}."
+            f"{caller}: `{name}` must be a {expected} finite number, got {value!r}."
         )
     return found
 
 
-def check_level(owner: str, level: Any) -> float:
+def check_level(caller: str, level: Any) -> float:
     """A level of confidence or significance: a number between 0 and 1.
 
     **Raises:** `ValueError` for anything else.
     """
-    return check_number(owner, "level", level, 0.0, 1.0)
+    return check_number(caller, "level", level, 0.0, 1.0)
 
 
-def check_key(owner: str, key: Any, *, traced: bool = False) -> PRNGKeyArray:
+def check_key(caller: str, key: Any, *, traced: bool = False) -> PRNGKeyArray:
     """One random key, in the new style; where `traced` it need not be concrete.
 
     **Raises:** `TypeError` for anything else.
@@ -100,12 +100,12 @@ def check_key(owner: str, key: Any, *, traced: bool = False) -> PRNGKeyArray:
     else:
         given = f"dtype {key.dtype}, shape {key.shape}"
     raise TypeError(
-        f"{owner}: `key` must be one random key, such as jax.random.key(0), got "
+        f"{caller}: `key` must be one random key, such as jax.random.key(0), got "
         f"{given}."
     )
 
 
-def check_component(owner: str, component: Any) -> None:
+def check_component(caller: str, component: Any) -> None:
     """Tell a component of the state from the path of a figure, which comes first in
     the `plot` of other results.
 
@@ -114,6 +114,6 @@ def check_component(owner: str, component: Any) -> None:
     if isinstance(component, str | os.PathLike):
         given = os.fspath(component)
         raise TypeError(
-            f"{owner}.plot: `component` must count components of the state, got "
+            f"{caller}.plot: `component` must count components of the state, got "
             f"{given!r}; to write the figure there, call plot(path={given!r})."
         )

@@ -54,4 +54,8 @@ def concrete_array(value: Any, dtype: Any = None) -> Array:
     if not is_concrete(value):
         return jnp.asarray(value, dtype)
     with jax.ensure_compile_time_eval():
-        return jnp.asarray(value, dtype)
+        if isinstance(value, jax.Array) or dtype is None:
+            return jnp.asarray(value, dtype)
+        # Converted by NumPy: JAX compiles a program for each shape and dtype.
+        with np.errstate(over="ignore"):
+            return jax.device_put(np.asarray(value).astype(dtype))

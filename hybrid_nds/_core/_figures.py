@@ -65,8 +65,8 @@ class Panels:
     axes it gave.
     """
 
-    def __init__(self, owner: str, ax: Any = None, managed: bool = False):
-        self._owner, self._managed = owner, managed
+    def __init__(self, caller: str, ax: Any = None, managed: bool = False):
+        self._owner, self._managed = caller, managed
         self._given = None if ax is None else [*np.ravel(np.asarray(ax, object))]
         self._before: set[Any] = set()
         self.figure: Any = None
@@ -150,7 +150,7 @@ class Panels:
 
 
 def drawn(
-    owner: str,
+    caller: str,
     draw: Callable[[Panels], None],
     *,
     path: str | os.PathLike[str] | None = None,
@@ -165,7 +165,7 @@ def drawn(
     **Returns:** where it was drawn.
     """
     with look():
-        panels = Panels(owner, ax, managed)
+        panels = Panels(caller, ax, managed)
         draw(panels)
         panels.settle()
         save_figure(panels.figure, path)

@@ -58,7 +58,7 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
 
 def check_writable_folder(
-    owner: str, name: str, folder: str | os.PathLike[str]
+    caller: str, name: str, folder: str | os.PathLike[str]
 ) -> None:
     """Find out before the work whether files can be written to a folder.
 
@@ -68,11 +68,11 @@ def check_writable_folder(
     **Raises:** `ValueError`, naming the argument and the folder.
     """
     folder = Path(folder).absolute()
-    words = f"`{name}` must be a folder that can be written to, got {folder}"
-    _check(owner, words, folder)
+    requirement = f"`{name}` must be a folder that can be written to, got {folder}"
+    _check(caller, requirement, folder)
 
 
-def _check(owner: str, words: str, folder: Path) -> None:
+def _check(caller: str, requirement: str, folder: Path) -> None:
     there = next(p for p in (folder, *folder.parents) if os.path.lexists(p))
     try:
         # The folder of another user may be entered and not written to.
@@ -84,12 +84,12 @@ def _check(owner: str, words: str, folder: Path) -> None:
         if not there.is_dir():
             reason = f"{there} is a file"
         raise ValueError(
-            f"{owner}: {words}: {reason}. Take another folder, or change its "
+            f"{caller}: {requirement}: {reason}. Take another folder, or change its "
             "permissions."
         ) from error
 
 
-def check_writable_file(owner: str, name: str, path: str | os.PathLike[str]) -> None:
+def check_writable_file(caller: str, name: str, path: str | os.PathLike[str]) -> None:
     """Find out before the work whether a file can be written.
 
     **Arguments:** who asks and the argument's name, for errors; the file, whose folder
@@ -99,9 +99,9 @@ def check_writable_file(owner: str, name: str, path: str | os.PathLike[str]) -> 
     """
     path = Path(path).absolute()
     if path.is_dir():
-        raise ValueError(f"{owner}: `{name}` must be a file, got the folder {path}.")
+        raise ValueError(f"{caller}: `{name}` must be a file, got the folder {path}.")
     _check(
-        owner, f"`{name}` must be a file that can be written, got {path}", path.parent
+        caller, f"`{name}` must be a file that can be written, got {path}", path.parent
     )
 
 

@@ -127,7 +127,8 @@ def _member(name: str, hint: Any, marks: tuple[Any, ...] = ()) -> Member | None:
         return _member(name, arguments[0], (*marks, *arguments[1:]))
     if origin in (typing.Union, types.UnionType):
         some = [one for one in arguments if one is not types.NoneType]
-        return _member(name, some[0], marks) if len(some) == 1 else None
+        first, *others = (_member(name, one, marks) for one in some)
+        return first if all(one == first for one in others) else None
     made = functools.partial(
         Member,
         name,

@@ -87,8 +87,8 @@ def portable(error: Exception) -> Exception:
         make(*values)
     except Exception:
         # Not even its fields travel: its class and its message do.
-        words = RuntimeError(f"{type(error).__name__}: {error}")
-        return CarriedError(wrap(_reduced(words)))
+        summary = RuntimeError(f"{type(error).__name__}: {error}")
+        return CarriedError(wrap(_reduced(summary)))
     return CarriedError(data)
 
 
@@ -130,6 +130,6 @@ def _made(
     error = kind.__new__(kind, *args)
     for name, data in fields.items():
         setattr(error, name, unwrap(data))
-    for words in lost:
-        error.add_note(words)
+    for note in lost:
+        error.add_note(note)
     return error

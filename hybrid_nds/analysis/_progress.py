@@ -23,7 +23,7 @@ class SavedProgress:
 
     **Arguments:**
 
-    - `owner`: the analysis, for messages.
+    - `caller`: the analysis, for messages.
     - `path`: the file, `None` for none: nothing is kept.
     - `fingerprint`: what the result depends on, by name; see `hybrid_nds.problems`.
 
@@ -32,16 +32,16 @@ class SavedProgress:
 
     def __init__(
         self,
-        owner: str,
+        caller: str,
         path: str | os.PathLike[str] | None,
         fingerprint: Mapping[str, str],
     ):
-        self._owner = owner
+        self._owner = caller
         self._path = None if path is None else Path(path)
         self._fingerprint = dict(fingerprint)
         if self._path is not None and self._path.is_dir():
             raise ValueError(
-                f"{owner}: `save` must be a file, but {self._path} is a folder."
+                f"{caller}: `save` must be a file, but {self._path} is a folder."
             )
 
     def read(self) -> dict[str, np.ndarray] | None:

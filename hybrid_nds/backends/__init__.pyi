@@ -9,7 +9,7 @@ from ._protocol import (
     Plan as Plan,
     PlanningBackend as PlanningBackend,
 )
-from ._steady_state import check_rest as check_rest
+from ._steady_state import check_steady_state as check_steady_state
 from ._tolerances import (
     default_absolute as default_absolute,
     default_tolerances as default_tolerances,

@@ -12,7 +12,7 @@ from jaxtyping import PyTree
 
 from .._core import is_concrete
 from ..problems import Problem, Term
-from ..solution import STAGE_FAILED, UNSTABLE, Solution
+from ..solution import STAGE_FAILED, UNSTABLE, Solution, code_of
 
 # Of the span, how far ahead of its end a solve is looked at: more is another story.
 _AHEAD = 1e-2
@@ -27,10 +27,10 @@ def diagnosed(solution: Solution, problem: Problem) -> Solution:
     **Arguments:** the solution of one solve, outside of JAX's transformations (others
     come back as they are), and its problem.
     """
-    arrays = (solution.outcome._value, solution.end_time, solution.end_state, problem)
+    arrays = (code_of(solution.outcome), solution.end_time, solution.end_state, problem)
     if not all(is_concrete(leaf) for leaf in jtu.tree_leaves(arrays)):
         return solution
-    code = np.asarray(solution.outcome._value)
+    code = np.asarray(code_of(solution.outcome))
     if code.ndim != 0 or solution.end_state is None:
         return solution
     end = solution.end_time, solution.end_state

@@ -1,4 +1,4 @@
-"""What a user is told of a solve that failed."""
+"""The message of a solve that failed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import jax.tree_util as jtu
 
-from ..methods import ODE_METHODS
+from ..methods import ODE_METHODS, STIFF_SOLVERS
 from ..problems import Kind, SteadyState
 from ..solution import Outcome, Provenance
 
@@ -31,8 +31,8 @@ def failure_text(
     """How a solve failed, where, and what may help.
 
     **Arguments:** the name of its outcome and its origin; the time it reached and the
-    steps it took, where known; the solver's own words; the kind of the problem, whether
-    its span is infinite, and whether a steady state was to end it.
+    steps it took, where known; the solver's own message; the kind of the problem,
+    whether its span is infinite, and whether a steady state was to end it.
     """
     text = [f"solve: {Outcome[getattr(Outcome, name)]} ({name})."]
     reached = "" if end_time is None else f" at t = {end_time:.6g}"
@@ -53,9 +53,10 @@ def failure_text(
         info.on("julia"): info for info in ODE_METHODS
     }
     info = known.get(where.solver)
-    stiff_name = "Kvaerno5" if where.backend == "diffrax" else "Rodas5P"
+    stiff_name = STIFF_SOLVERS.get(where.backend)
     if (
         info is not None
+        and stiff_name is not None
         and not info.implicit
         and not known_cause
         and (name == "max_steps_reached" or (name == "unstable" and where.rtol is None))

@@ -24,15 +24,15 @@ def check_saveat(saveat: Any, problem: Problem, stack: Stack) -> Any:
         saveat = _plain_saveat(saveat)
     if saveat is None or (isinstance(saveat, str) and saveat in ("steps", "dense")):
         return saveat
-    wanted = '`saveat` must be None, an array of times, "steps", "dense"'
+    expected = '`saveat` must be None, an array of times, "steps", "dense"'
     if isinstance(saveat, str):
-        raise ValueError(f"solve: {wanted} or a diffrax.SaveAt, got {saveat!r}.")
+        raise ValueError(f"solve: {expected} or a diffrax.SaveAt, got {saveat!r}.")
     traced = not all(is_concrete(leaf) for leaf in jtu.tree_leaves(saveat))
     try:
         given = jnp.asarray(saveat) if traced else np.asarray(saveat)
     except (TypeError, ValueError) as error:
         raise TypeError(
-            f"solve: {wanted} or a diffrax.SaveAt, got {saveat!r}."
+            f"solve: {expected} or a diffrax.SaveAt, got {saveat!r}."
         ) from error
     if given.ndim != 1 or given.size == 0 or given.dtype.kind not in "fiu":
         raise ValueError(

@@ -23,7 +23,7 @@ _MOST = 200
 _FAR = 1e4
 
 
-def check_rest(solution: Solution, problem: Any, event: Any) -> None:
+def check_steady_state(solution: Solution, problem: Any, event: Any) -> None:
     """Refuse a steady state that is far from rest, by Newton's step from it.
 
     The criterion compares a rate with a state, so that in a long unit of time it holds

@@ -35,7 +35,7 @@ def examine() -> dict[str, Any]:
     """What the doctor finds, as plain data.
 
     **Returns:** `versions`, `jax` (devices, precision), `julia` (where, which), and
-    `checks`: name, status (`"works"`, `"absent"` or `"broken"`), words, remedy.
+    `checks`: name, status (`"works"`, `"absent"` or `"broken"`), message, remedy.
     """
     import jax
 
@@ -60,11 +60,12 @@ def examine() -> dict[str, Any]:
     return findings
 
 
-def _check(name: str, status: str, words: str, remedy: str = "") -> dict[str, str]:
-    return {"name": name, "status": status, "words": words, "remedy": remedy}
+def _check(name: str, status: str, message: str, remedy: str = "") -> dict[str, str]:
+    return {"name": name, "status": status, "message": message, "remedy": remedy}
 
 
 def _find_julia() -> tuple[dict[str, str] | None, dict[str, Any]]:
+    from .. import solver_names
     from ..runtime import (
         ConfigurationError,
         JuliaNotFoundError,
@@ -75,15 +76,15 @@ def _find_julia() -> tuple[dict[str, str] | None, dict[str, Any]]:
     )
 
     try:
-        place = discover()
+        julia = discover()
     except (JuliaNotFoundError, ConfigurationError) as error:
         status = "broken" if configured() else "absent"
         return _check("julia", status, str(error), how_to_get_julia()), {}
     found: dict[str, Any] = {
-        "source": place.source,
-        "exe": place.exe,
-        "project": place.project,
-        "threads": place.threads,
+        "source": julia.source,
+        "exe": julia.exe,
+        "project": julia.project,
+        "threads": julia.threads,
     }
     started = time.perf_counter()
     try:
@@ -93,6 +94,7 @@ def _find_julia() -> tuple[dict[str, str] | None, dict[str, Any]]:
         return _check("julia", "broken", str(error), remedy), found
     found["start_seconds"] = round(time.perf_counter() - started, 2)
     found["versions"] = dict(running.versions)
+    found["solvers"] = len(solver_names("julia", installed=True))
     return None, found
 
 
@@ -143,11 +145,16 @@ def _show(findings: dict[str, Any]) -> None:
             f"Julia: {where}, project {julia['project'] or 'of juliapkg'}, found "
             f"through {julia['source']}, {julia['threads']} thread(s)"
         )
+        if "solvers" in julia:
+            screen.print(
+                f"Solvers for ordinary problems on Julia: {julia['solvers']}, by "
+                'hybrid_nds.solver_names("julia", installed=True)'
+            )
     checks = Table(title="Self-test", show_header=False)
     colours = {"works": "green", "absent": "yellow", "broken": "red"}
     for check in findings["checks"]:
         status = Text(check["status"], style=colours[check["status"]])
-        checks.add_row(check["name"], status, check["words"])
+        checks.add_row(check["name"], status, check["message"])
     screen.print(checks)
     for check in findings["checks"]:
         if check["remedy"]:

@@ -13,20 +13,22 @@ from .._core import check_writable_folder
 from ._cache import Cache
 from ._problem import Problem, read_problem
 from ._report import check_output, fail
+from ._rungs import Rungs, chosen
 from ._streams import console
 
 
 def reconcile(
     problem: Problem,
-    rung: Annotated[
-        list[str] | None, typer.Option(help="L0, L1, L2 or L3; may be repeated.")
-    ] = None,
+    rung: Rungs = None,
     backend: Annotated[
         str,
         typer.Option(
             help="julia: demand a live Julia; auto: take it where one is configured."
         ),
     ] = "auto",
+    gradients: Annotated[
+        bool, typer.Option(help="Compare gradients by start and parameters, too.")
+    ] = False,
     output: Annotated[
         Path | None,
         typer.Option(help="A folder for report.html, report.md, report.json."),
@@ -37,10 +39,7 @@ def reconcile(
     from .. import reconcile as room
     from ._ladder_table import LadderTable
 
-    rungs = [r for r in room.RUNGS if r in rung] if rung else list(room.RUNGS)
-    for name in rung or []:
-        if name not in room.RUNGS:
-            fail(f"--rung must be one of {', '.join(room.RUNGS)}, got {name!r}.", 2)
+    rungs = chosen(rung)
     if backend not in ("auto", "julia"):
         fail(f"--backend must be auto or julia, got {backend!r}.", 2)
     if output is not None:
@@ -54,6 +53,7 @@ def reconcile(
             report = room.reconcile(
                 given.problem if given.fixture is None else given.fixture,
                 rungs=rungs,
+                gradients=gradients,
                 julia="live" if backend == "julia" else "auto",
                 progress=lambda one: table.notify(name, one, None),
                 finished=lambda result: table.notify(name, result.rung, result),
@@ -68,4 +68,4 @@ def reconcile(
     if report.verdict == "failed":
         fail("a rung failed.")
     if not report.passed:
-        fail("nothing independent was compared: a live Julia is wanted.")
+        fail("nothing independent was compared: a live Julia is needed.")

@@ -1,4 +1,4 @@
-"""Failing with words, not with a traceback."""
+"""Failing with a message, not with a traceback."""
 
 from __future__ import annotations
 

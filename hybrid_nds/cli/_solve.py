@@ -20,8 +20,6 @@ from ._streams import console
 _SHOWN = 8
 # Times in a figure where none are given.
 _DRAWN = 401
-# What a problem that its file calls stiff is solved with, as in `validate`.
-_STIFF = {"diffrax": "Kvaerno5", "julia": "Rodas5P"}
 
 
 def solve(
@@ -60,6 +58,7 @@ def solve(
     import numpy as np
 
     import hybrid_nds
+    from hybrid_nds.methods import STIFF_SOLVERS
 
     try:
         saveat = None if times is None else [float(t) for t in times.split(",")]
@@ -70,7 +69,7 @@ def solve(
         with hybrid_nds.double_precision():
             given = read_problem(problem)
             if solver is None and given.stiff:
-                solver = _STIFF.get(backend)
+                solver = STIFF_SOLVERS.get(backend)
             options: dict[str, Any] = {} if dt is None else {"dt": dt}
             if saveat is None and plot is not None:
                 ends = float(given.problem.t0), float(given.problem.t1)

@@ -11,6 +11,7 @@ import typer
 from .._core import check_writable_folder
 from ._cache import Cache
 from ._report import check_output, fail
+from ._rungs import Rungs, chosen
 from ._streams import console
 
 
@@ -20,9 +21,7 @@ def validate(
         typer.Option(help="A fixture; may be repeated. Seven telling ones by default."),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Take every fixture.")] = False,
-    rung: Annotated[
-        list[str] | None, typer.Option(help="L0, L1, L2 or L3; may be repeated.")
-    ] = None,
+    rung: Rungs = None,
     backend: Annotated[
         str,
         typer.Option(
@@ -41,7 +40,6 @@ def validate(
 ) -> None:
     """Take problems up the ladder of agreement and say which rungs hold."""
     from ..reconcile import (
-        RUNGS,
         TELLING,
         TITLES,
         Report,
@@ -57,13 +55,10 @@ def validate(
     if every and problem:
         fail("--all and --problem exclude each other.", 2)
     names = list(known) if every else list(dict.fromkeys(problem or TELLING))
-    rungs = [r for r in RUNGS if r in rung] if rung else list(RUNGS)
     for name in names:
         if name not in known:
             fail(f"--problem: no fixture {name!r}; there are {', '.join(known)}.", 2)
-    for name in rung or []:
-        if name not in RUNGS:
-            fail(f"--rung must be one of {', '.join(RUNGS)}, got {name!r}.", 2)
+    rungs = chosen(rung)
     modes = {"auto": "auto", "julia": "live", "diffrax": "recorded"}
     if backend not in modes:
         fail(f"--backend must be one of {', '.join(modes)}, got {backend!r}.", 2)

@@ -53,14 +53,14 @@ def propagation_of_chaos(
 
     **Raises:** `ValueError` or `TypeError`, naming the argument.
     """
-    owner = "propagation_of_chaos"
-    sizes = check_sizes(owner, "counts", counts)
+    caller = "propagation_of_chaos"
+    sizes = check_sizes(caller, "counts", counts)
     if draws < 2:
-        raise ValueError(f"{owner}: `draws` must be two or more, got {draws}.")
+        raise ValueError(f"{caller}: `draws` must be two or more, got {draws}.")
     if steps < 1:
-        raise ValueError(f"{owner}: `steps` must be one or more, got {steps}.")
+        raise ValueError(f"{caller}: `steps` must be one or more, got {steps}.")
     most = sizes[-1] * (1 if limit is not None else 8)
-    largest = _system(owner, "particles", particles, most)
+    largest = _system(caller, "particles", particles, most)
     motions = largest.noise_dimension // most
     with precision_of(largest):
         dw, areas = draw(largest, key, draws, steps, needs_area(solver, backend))
@@ -76,14 +76,14 @@ def propagation_of_chaos(
             truth = ends(largest, most)
         else:
             reference = "independent copies of the limit, on the same noise"
-            truth = ends(_system(owner, "limit", limit, most), most)
+            truth = ends(_system(caller, "limit", limit, most), most)
         errors = np.stack(
             [
                 np.sqrt(
                     np.mean(
                         np.sum(
                             (
-                                ends(_system(owner, "particles", particles, n), n)
+                                ends(_system(caller, "particles", particles, n), n)
                                 - truth[:, :n]
                             )
                             ** 2,
@@ -104,20 +104,20 @@ def propagation_of_chaos(
         dt=span / steps,
     )
     return scaling_of(
-        owner, "particles", sizes, errors, reference, level, settings, where
+        caller, "particles", sizes, errors, reference, level, settings, where
     )
 
 
 def _system(
-    owner: str, name: str, make: Callable[[int], SDEProblem], count: int
+    caller: str, name: str, make: Callable[[int], SDEProblem], count: int
 ) -> SDEProblem:
     problem = make(count)
-    check_kind(owner, problem, "sde", name=f"{name}({count})")
+    check_kind(caller, problem, "sde", name=f"{name}({count})")
     shape = getattr(problem.y0, "shape", None)
     if not shape or shape[0] != count or problem.noise_dimension % count:
         raise ValueError(
-            f"{owner}: `{name}({count})` must have a state of one array with a leading "
-            f"axis of {count} particles, and as many Brownian motions for each; got "
-            f"the shape {shape} and {problem.noise_dimension} motions."
+            f"{caller}: `{name}({count})` must have a state of one array with a "
+            f"leading axis of {count} particles, and as many Brownian motions for "
+            f"each; got the shape {shape} and {problem.noise_dimension} motions."
         )
     return problem

@@ -37,7 +37,7 @@ class OrderEstimate(DrawnResult):
     - `standard_errors`: of the errors, from the Monte Carlo sampling alone; zeros where
         nothing was sampled.
     - `paths`: how many independent paths the errors are means of; 1 for none.
-    - `reference`: what the errors are measured against, in words.
+    - `reference`: what the errors are measured against, as text.
     """
 
     kind: str
@@ -130,7 +130,7 @@ def fit_order(
     - `errors`: the error of each step on each independent path, shape
         `(steps, paths)`; one column for a deterministic problem. The error of a step is
         the absolute value of their mean.
-    - `kind`, `solver`, `backend`, `reference`: words for the report.
+    - `kind`, `solver`, `backend`, `reference`: text for the report.
     - `level`: of the interval, between 0 and 1.
 
     **Returns:** an [`OrderEstimate`][hybrid_nds.discretization.OrderEstimate]. Its

@@ -22,7 +22,9 @@ from ..solving import solve
 Exact = Callable[[Any], Any]
 
 
-def check_steps(owner: str, steps: Sequence[int], *, doubling: bool) -> tuple[int, ...]:
+def check_steps(
+    caller: str, steps: Sequence[int], *, doubling: bool
+) -> tuple[int, ...]:
     """Numbers of steps as integers, smallest first.
 
     **Raises:** `ValueError` for fewer than three, or where each must be twice the one
@@ -34,7 +36,7 @@ def check_steps(owner: str, steps: Sequence[int], *, doubling: bool) -> tuple[in
     )
     if len(counts) < 3 or counts[0] < 1 or len(set(counts)) < len(counts) or wrong:
         raise ValueError(
-            f"{owner}: `steps` must be three or more different numbers of steps"
+            f"{caller}: `steps` must be three or more different numbers of steps"
             + (", each twice the one before" if doubling else "")
             + f"; got {list(steps)}."
         )

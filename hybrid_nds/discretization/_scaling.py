@@ -40,7 +40,7 @@ class Scaling(AnalysisResult):
         mean squares over draws, in the unit of the output; `standard_errors` of them,
         from sampling alone.
     - `draws`: how many independent draws the errors are means of; 1 for none.
-    - `reference`: what the errors are measured against, in words.
+    - `reference`: what the errors are measured against, as text.
     - `settings`, `provenance`: see
         [`AnalysisResult`][hybrid_nds.analysis.AnalysisResult].
     """
@@ -150,7 +150,7 @@ def width_scaling(
 
 
 def _scaling(
-    owner: str,
+    caller: str,
     quantity: str,
     argument: str,
     network: Any,
@@ -162,12 +162,12 @@ def _scaling(
 ) -> Scaling:
     if not callable(network):
         raise TypeError(
-            f"{owner}: `network` must be a function, got {type(network).__name__}."
+            f"{caller}: `network` must be a function, got {type(network).__name__}."
         )
-    counts = check_sizes(owner, argument, sizes)
-    check_whole(owner, "draws", draws)
+    counts = check_sizes(caller, argument, sizes)
+    check_whole(caller, "draws", draws)
     if draws > 1 and key is None:
-        raise ValueError(f"{owner}: random networks need a JAX random `key`.")
+        raise ValueError(f"{caller}: random networks need a JAX random `key`.")
     reference = "the limit of the same draw"
     keys = (
         None
@@ -175,31 +175,31 @@ def _scaling(
         else jax.vmap(lambda j: jr.fold_in(key, j))(jnp.arange(draws))
     )
     if isinstance(limit, ODEProblem) or not callable(limit):
-        truth, reference = _limit(owner, limit)
+        truth, reference = _limit(caller, limit)
     elif keys is None:
         raise ValueError(
-            f"{owner}: a `limit` that depends on a key needs more than one of `draws`."
+            f"{caller}: a `limit` that depends on a key needs more than one of `draws`."
         )
     else:
-        truth = _flat(owner, over_draws(limit, keys), draws)
+        truth = _flat(caller, over_draws(limit, keys), draws)
     errors = np.empty((len(counts), draws))
     for i, count in enumerate(counts):
         if keys is None:
-            found = _flat(owner, network(count))
+            found = _flat(caller, network(count))
         else:
             drawn = functools.partial(network, count)
-            found = _flat(owner, over_draws(drawn, keys), draws)
+            found = _flat(caller, over_draws(drawn, keys), draws)
         if found.shape[-1] != truth.shape[-1]:
             raise ValueError(
-                f"{owner}: `network` must return as many numbers as `limit`, "
+                f"{caller}: `network` must return as many numbers as `limit`, "
                 f"{truth.shape[-1]}; got {found.shape[-1]} for a {quantity} of {count}."
             )
         errors[i] = np.linalg.norm(found - truth, axis=-1)
-    return scaling_of(owner, quantity, counts, errors, reference, level, {})
+    return scaling_of(caller, quantity, counts, errors, reference, level, {})
 
 
 def scaling_of(
-    owner: str,
+    caller: str,
     quantity: str,
     sizes: Sequence[int],
     errors: np.ndarray,
@@ -212,7 +212,7 @@ def scaling_of(
     draws = errors.shape[1]
     if not np.all(np.isfinite(errors)):
         bad = sizes[int(np.argmin(np.isfinite(errors).all(axis=1)))]
-        raise ValueError(f"{owner}: outputs are not finite for a {quantity} of {bad}.")
+        raise ValueError(f"{caller}: outputs are not finite for a {quantity} of {bad}.")
     power = 1 if draws == 1 else 2
     fit: OrderEstimate = fit_order(
         [1 / n for n in sizes], errors**power, kind="deterministic", level=level
@@ -231,24 +231,24 @@ def scaling_of(
         draws=draws,
         reference=reference,
         settings={"draws": draws, "level": level, **settings},
-        provenance=provenance or analysis_provenance("jax", owner),
+        provenance=provenance or analysis_provenance("jax", caller),
     )
 
 
-def check_sizes(owner: str, argument: str, sizes: Sequence[int]) -> tuple[int, ...]:
+def check_sizes(caller: str, argument: str, sizes: Sequence[int]) -> tuple[int, ...]:
     """Sizes, smallest first."""
     counts = tuple(sorted(int(size) for size in sizes))
     if len(counts) < 3 or counts[0] < 1 or len(set(counts)) < len(counts):
         raise ValueError(
-            f"{owner}: `{argument}` must be three or more different positive whole "
+            f"{caller}: `{argument}` must be three or more different positive whole "
             f"numbers, got {list(sizes)}."
         )
     return counts
 
 
-def _limit(owner: str, limit: Any) -> tuple[np.ndarray, str]:
+def _limit(caller: str, limit: Any) -> tuple[np.ndarray, str]:
     if not isinstance(limit, ODEProblem):
-        return _flat(owner, limit), "the limit given"
+        return _flat(caller, limit), "the limit given"
     with precision_of(limit):
         tolerance = _RTOL if limit.dtype == np.float64 else 1e-6
         absolute = tolerance * state_size(limit)
@@ -256,12 +256,12 @@ def _limit(owner: str, limit: Any) -> tuple[np.ndarray, str]:
         return flat_end(solution), f"its differential equation, solved to {tolerance:g}"
 
 
-def _flat(owner: str, output: Any, draws: int | None = None) -> np.ndarray:
+def _flat(caller: str, output: Any, draws: int | None = None) -> np.ndarray:
     """An output as one vector, or those of all draws as rows."""
     leaves = [np.asarray(leaf) for leaf in jtu.tree_leaves(output)]
     if not leaves or not all(np.issubdtype(x.dtype, np.number) for x in leaves):
         raise TypeError(
-            f"{owner}: outputs must be arrays of real numbers, got {output!r}."
+            f"{caller}: outputs must be arrays of real numbers, got {output!r}."
         )
     shape = (-1,) if draws is None else (draws, -1)
     return np.concatenate([x.reshape(shape) for x in leaves], axis=-1).astype(float)

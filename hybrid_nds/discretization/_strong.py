@@ -115,7 +115,7 @@ def strong_order(
 
 
 def draw_checked(
-    owner: str,
+    caller: str,
     problem: Problem,
     solver: str,
     backend: str,
@@ -128,7 +128,7 @@ def draw_checked(
     **Raises:** `ValueError` without a key, or for fewer than two paths.
     """
     if key is None:
-        raise ValueError(f"{owner}: a stochastic problem needs a JAX random `key`.")
+        raise ValueError(f"{caller}: a stochastic problem needs a JAX random `key`.")
     if paths < 2:
-        raise ValueError(f"{owner}: `paths` must be two or more, got {paths}.")
+        raise ValueError(f"{caller}: `paths` must be two or more, got {paths}.")
     return draw(problem, key, paths, steps, needs_area(solver, backend))

@@ -85,43 +85,45 @@ def work_precision(
     **Raises:** `ValueError` or `TypeError`, naming the argument; what `solve` raises
     for a solver that does not suit the problem.
     """
-    owner = "work_precision"
-    check_kind(owner, problem, "ode", "sde")
+    caller = "work_precision"
+    check_kind(caller, problem, "ode", "sde")
     stochastic = problem.kind.follows_path
     if methods is None:
         if stochastic:
             raise ValueError(
-                f"{owner}: a stochastic problem needs `methods`, names of solvers by "
+                f"{caller}: a stochastic problem needs `methods`, names of solvers by "
                 "backend that suit its noise."
             )
         methods = _METHODS
     pairs = [(backend, solver) for backend in methods for solver in methods[backend]]
     if not pairs or not set(methods) <= {"diffrax", "julia"}:
         raise ValueError(
-            f'{owner}: `methods` must name solvers of "diffrax" or "julia", got '
+            f'{caller}: `methods` must name solvers of "diffrax" or "julia", got '
             f"{dict(methods)!r}."
         )
     if repeats < 1:
-        raise ValueError(f"{owner}: `repeats` must be one or more, got {repeats}.")
+        raise ValueError(f"{caller}: `repeats` must be one or more, got {repeats}.")
     with precision_of(problem):
         if stochastic:
             counts = check_steps(
-                owner, (16, 32, 64, 128, 256) if steps is None else steps, doubling=True
+                caller,
+                (16, 32, 64, 128, 256) if steps is None else steps,
+                doubling=True,
             )
             rows, reference = _stochastic(
                 problem, pairs, counts, exact, paths, key, refine, repeats, progress
             )
         else:
             counts = (
-                None if steps is None else check_steps(owner, steps, doubling=False)
+                None if steps is None else check_steps(caller, steps, doubling=False)
             )
-            wanted = tuple(float(rtol) for rtol in rtols)
-            if counts is None and (not wanted or min(wanted) <= 0):
+            requested = tuple(float(rtol) for rtol in rtols)
+            if counts is None and (not requested or min(requested) <= 0):
                 raise ValueError(
-                    f"{owner}: `rtols` must be positive numbers, got {list(rtols)}."
+                    f"{caller}: `rtols` must be positive numbers, got {list(rtols)}."
                 )
             rows, reference = _ordinary(
-                problem, pairs, wanted, counts, exact, repeats, max_steps, progress
+                problem, pairs, requested, counts, exact, repeats, max_steps, progress
             )
     settings = {"repeats": repeats, "methods": [f"{s} on {b}" for b, s in pairs]}
     return WorkPrecision(
@@ -129,7 +131,7 @@ def work_precision(
         reference=reference,
         paths=paths if stochastic else 1,
         settings=settings,
-        provenance=analysis_provenance("/".join(methods), owner, field="jax/lowered"),
+        provenance=analysis_provenance("/".join(methods), caller, field="jax/lowered"),
     )
 
 
@@ -231,14 +233,14 @@ def _stochastic(
     repeats: int,
     progress: bool,
 ) -> tuple[list[WorkRow], str]:
-    owner = "work_precision"
+    caller = "work_precision"
     if key is None:
-        raise ValueError(f"{owner}: a stochastic problem needs a JAX random `key`.")
+        raise ValueError(f"{caller}: a stochastic problem needs a JAX random `key`.")
     if paths < 2:
-        raise ValueError(f"{owner}: `paths` must be two or more, got {paths}.")
+        raise ValueError(f"{caller}: `paths` must be two or more, got {paths}.")
     if refine < 2 or refine & (refine - 1):
         raise ValueError(
-            f"{owner}: `refine` must be a power of two above one, got {refine}."
+            f"{caller}: `refine` must be a power of two above one, got {refine}."
         )
     finest = counts[-1] * (1 if exact is not None else refine)
     area = any(needs_area(solver, backend) for backend, solver in pairs)

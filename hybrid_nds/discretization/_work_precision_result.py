@@ -33,12 +33,12 @@ class WorkRow:
 
     @property
     def method(self) -> str:
-        """Solver and backend in words."""
+        """Solver and backend as text."""
         return f"{self.solver} on {self.backend}"
 
     @property
     def setting(self) -> str:
-        """Tolerance or number of steps in words."""
+        """Tolerance or number of steps as text."""
         if self.tolerance is not None:
             return f"rtol {self.tolerance:.0e}"
         return f"{self.fixed_steps} steps"
@@ -49,7 +49,7 @@ class WorkPrecision(AnalysisResult):
     """What accuracy costs, by method and setting.
 
     **Fields:** `rows`, each a [`WorkRow`][hybrid_nds.discretization.WorkRow];
-    `reference`, what errors are measured against, in words; `paths`, how many Brownian
+    `reference`, what errors are measured against, as text; `paths`, how many Brownian
     paths errors are means over, 1 for an ordinary problem; `settings` and
     `provenance`.
     """

@@ -23,7 +23,7 @@ class Checkpoint:
     """A folder that holds the finished blocks of one ensemble.
 
     **Arguments:** the folder, made if it is missing; the fingerprint of the ensemble,
-    as plain data by what it covers; plain words about the ensemble for readers.
+    as plain data by what it covers; a description of the ensemble for readers.
 
     **Raises:** `ValueError` for a folder that holds another ensemble, or other things.
     """

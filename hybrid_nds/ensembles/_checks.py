@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import diffrax
 import equinox as eqx
@@ -14,7 +14,6 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from .._core import is_concrete
 from ..backends import check_options
-from ..methods import Stack
 from ..problems import Problem, check_kind
 from ._reduction import Reduction
 
@@ -64,7 +63,7 @@ def check_solve(
     max_steps = extra.pop("max_steps")
     checked = check_options(
         problem,
-        cast(Stack, backend),
+        backend,
         **named,
         key=key if problem.kind.follows_path else None,
         saveat=saveat,
@@ -85,7 +84,11 @@ def check_solve(
 
 
 def check_initial(
-    initial: Any, problem: Any, n: int, key: PRNGKeyArray, owner: str = "ensemble"
+    initial: Any,
+    problem: Any,
+    n: int,
+    key: PRNGKeyArray | None,
+    caller: str = "ensemble",
 ) -> Any:
     """A callable `key -> y0`, or arrays with a leading axis of `n`, or `None`.
 
@@ -94,18 +97,18 @@ def check_initial(
     if initial is None:
         if not problem.kind.follows_path and n > 1:
             raise ValueError(
-                f"{owner}: all trajectories of an ODEProblem are the same without "
+                f"{caller}: all trajectories of an ODEProblem are the same without "
                 "`initial`: pass a callable key -> y0, or the states of all as arrays "
                 f"with a leading axis of {n}."
             )
         return None
-    wanted = jtu.tree_structure(problem.y0)
+    expected = jtu.tree_structure(problem.y0)
     if callable(initial):
         try:
             states = eqx.filter_eval_shape(initial, key)
         except Exception as error:
             raise ValueError(
-                f"{owner}: `initial` could not be evaluated as initial(key): "
+                f"{caller}: `initial` could not be evaluated as initial(key): "
                 f"{type(error).__name__}: {error}"
             ) from error
         lead: tuple[int, ...] = ()
@@ -114,14 +117,14 @@ def check_initial(
             states = jtu.tree_map(np.asarray, initial)
         except (TypeError, ValueError) as error:
             raise TypeError(
-                f"{owner}: `initial` must be a callable key -> y0 or arrays, got "
+                f"{caller}: `initial` must be a callable key -> y0 or arrays, got "
                 f"{type(initial).__name__}."
             ) from error
         lead = (n,)
     found = jtu.tree_structure(states)
-    if found != wanted:
+    if found != expected:
         raise ValueError(
-            f"{owner}: `initial` must have the structure of `y0`, {wanted}, got "
+            f"{caller}: `initial` must have the structure of `y0`, {expected}, got "
             f"{found}."
         )
     for (path, y), state in zip(
@@ -130,13 +133,13 @@ def check_initial(
         shape = (*lead, *y.shape)
         if state.shape != shape or state.dtype != y.dtype:
             raise ValueError(
-                f"{owner}: `initial{jtu.keystr(path)}` must have shape {shape} and "
+                f"{caller}: `initial{jtu.keystr(path)}` must have shape {shape} and "
                 f"dtype {y.dtype}, got {state.shape} and {state.dtype}."
             )
         if lead and not np.all(np.isfinite(state)):
             bad = int(np.flatnonzero(~np.isfinite(state.reshape(n, -1)).all(axis=1))[0])
             raise ValueError(
-                f"{owner}: `initial{jtu.keystr(path)}` must be finite, but is not for "
+                f"{caller}: `initial{jtu.keystr(path)}` must be finite, but is not for "
                 f"trajectory {bad}."
             )
     return initial if callable(initial) else states

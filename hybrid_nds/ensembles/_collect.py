@@ -45,10 +45,10 @@ class Collector:
         self._seen[block.number] = True
         span = self.plan.span(block.number)
         self.outcomes[span.start : span.stop] = block.outcomes
-        for place in np.flatnonzero(~np.isin(block.outcomes, SUCCESSES)):
-            name = OUTCOME_NAMES[block.outcomes[place]]
-            time = float(block.ends[place])
-            self.failures.append(Failure(span.start + int(place), name, time))
+        for position in np.flatnonzero(~np.isin(block.outcomes, SUCCESSES)):
+            name = OUTCOME_NAMES[block.outcomes[position]]
+            time = float(block.ends[position])
+            self.failures.append(Failure(span.start + int(position), name, time))
         if self._values is not None:
             self._values[span.start : span.stop] = block.kept[""]["values"]
             return

@@ -16,7 +16,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import PyTree
 
 from ..problems import Problem
-from ..solution import Provenance
+from ..solution import Provenance, code_of
 from ..solving import solve
 from ._plan import BlockResult, Plan, Trajectories, initial_states, keep
 
@@ -75,7 +75,7 @@ def _program(
             solution = solve(moved, "diffrax", saveat=times, throw=False, **own)
             provenances.append(solution.provenance)
             return (
-                jnp.asarray(solution.outcome._value),
+                jnp.asarray(code_of(solution.outcome)),
                 jnp.asarray(solution.end_time, dtype),
                 problem.flat_state.flatten(solution.ys),
             )
@@ -121,7 +121,7 @@ class DiffraxBlocks:
         return f"vmap over blocks of {self.plan.block}"
 
     def run(self, blocks: range, given: PyTree) -> Iterator[BlockResult]:
-        """Solve some blocks, and keep what is wanted of them.
+        """Solve some blocks, and keep what is requested of them.
 
         **Arguments:** the blocks' numbers; initial states for all trajectories of
         these blocks, or `None`.
@@ -134,8 +134,8 @@ class DiffraxBlocks:
             width = self.together * plan.block
             # The last block is padded by the last trajectory, so that all are compiled
             # as one.
-            wanted = start * plan.block + np.arange(width)
-            indices = np.minimum(wanted, last)
+            requested = start * plan.block + np.arange(width)
+            indices = np.minimum(requested, last)
             own = (
                 None
                 if given is None
@@ -151,7 +151,7 @@ class DiffraxBlocks:
                 self._fixed,
             )
             parts = [np.asarray(x) for x in (outcomes, ends, values)]
-            for place in range(min(self.together, blocks.stop - start)):
-                rows = slice(place * plan.block, (place + 1) * plan.block)
+            for position in range(min(self.together, blocks.stop - start)):
+                rows = slice(position * plan.block, (position + 1) * plan.block)
                 found = Trajectories(*(part[rows] for part in parts))
-                yield keep(plan, start + place, found)
+                yield keep(plan, start + position, found)

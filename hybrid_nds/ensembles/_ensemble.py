@@ -29,7 +29,7 @@ from ._julia_blocks import why_not_together
 from ._plan import Plan, block_size
 from ._reduction import Reduction
 from ._result import Ensemble, EnsembleError
-from ._tasks import Batch, BatchResult, cut, make_blocks, pack, run_batch, run_parcel
+from ._tasks import Batch, BatchResult, cut, make_blocks, pack, run_batch, run_payload
 
 # Blocks in a batch by default: seconds of work, and files of moderate size.
 _BATCH = 8
@@ -224,7 +224,7 @@ def _run(
             else:
                 size = _blocks_in_batch(plan, batch_size, 1, executor)
                 batches = _batches(plan, given, missing, size)
-                task = functools.partial(run_parcel, pack(plan, threads))
+                task = functools.partial(run_payload, pack(plan, threads))
                 pairs = run_tasks("ensemble", executor, task, batches, _dying)
                 stack.enter_context(contextlib.closing(pairs))
                 incoming = (result for _, result in pairs)
@@ -296,13 +296,15 @@ def _batches(
     """Runs of missing blocks, at most `size` together."""
     found: list[Batch] = []
     start = 0
-    for place in range(1, len(missing) + 1):
-        follows = place < len(missing) and missing[place] == missing[place - 1] + 1
-        if follows and place - start < size:
+    for position in range(1, len(missing) + 1):
+        follows = (
+            position < len(missing) and missing[position] == missing[position - 1] + 1
+        )
+        if follows and position - start < size:
             continue
-        first, stop = missing[start], missing[place - 1] + 1
+        first, stop = missing[start], missing[position - 1] + 1
         found.append(Batch(first, stop, cut(given, plan, range(first, stop))))
-        start = place
+        start = position
     return found
 
 

@@ -45,9 +45,9 @@ def fingerprint(plan: Plan, given: PyTree) -> dict[str, str]:
 def _reductions(plan: Plan) -> str:
     if plan.reductions is None:
         return "all states"
-    words = []
+    lines = []
     for name in sorted(plan.reductions):
         one = plan.reductions[name]
         seen = "" if one.of is None else traced_text(one.of, plan.problem.y0)
-        words.append(f"{name}: {type(one).__name__} {one.describe()} {seen}")
-    return "\n".join(words)
+        lines.append(f"{name}: {type(one).__name__} {one.describe()} {seen}")
+    return "\n".join(lines)

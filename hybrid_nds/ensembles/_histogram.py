@@ -61,10 +61,10 @@ class Histogram:
     def update(self, state: State, values: np.ndarray) -> State:
         counts = state["counts"]
         bins = counts.shape[-1]
-        places = np.searchsorted(self.edges, values, side="right")
-        places[values == self.edges[-1]] = self.edges.size - 1
+        positions = np.searchsorted(self.edges, values, side="right")
+        positions[values == self.edges[-1]] = self.edges.size - 1
         entry = np.arange(counts.size // bins).reshape(counts.shape[:-1])
-        found = np.bincount((entry * bins + places).ravel(), minlength=counts.size)
+        found = np.bincount((entry * bins + positions).ravel(), minlength=counts.size)
         return {"counts": counts + found.reshape(counts.shape)}
 
     def merge(self, left: State, right: State) -> State:

@@ -18,7 +18,7 @@ from .. import runtime
 from ..methods import find_solver
 from ..noise import BrownianPath, LevyArea
 from ..problems import Problem
-from ..solution import Provenance, package_versions
+from ..solution import Provenance, code_of, package_versions
 from ..solving import solve
 from ._moments import Moments
 from ._plan import BlockResult, Plan, Trajectories, initial_states, keep
@@ -84,20 +84,20 @@ class JuliaBlocks:
         """Blocks reduced to moments in the loops that solve them."""
         from ..backends.julia import KernelMoments
 
-        plan, wanted = self.plan, self._moments
-        orders = [one.order for one in wanted.values()]
-        covariance = any(one.covariance for one in wanted.values())
+        plan, requested = self.plan, self._moments
+        orders = [one.order for one in requested.values()]
+        covariance = any(one.covariance for one in requested.values())
         reduce = KernelMoments(plan.block, max(orders), covariance)
         raw = self._run(indices, y0s, save=False, reduce=reduce)
         assert raw.moments is not None
         ends = np.full(len(indices), float(plan.problem.t1))
         ends[raw.failed - indices[0]] = raw.failed_times
         outcomes = raw.outcomes.astype(np.int8)
-        for place, number in enumerate(blocks):
+        for position, number in enumerate(blocks):
             span = plan.span(number)
             rows = slice(span.start - indices[0], span.stop - indices[0])
-            sums = raw.moments.block(place)
-            kept = {name: one.of_sums(*sums) for name, one in wanted.items()}
+            sums = raw.moments.block(position)
+            kept = {name: one.of_sums(*sums) for name, one in requested.items()}
             yield BlockResult(number, outcomes[rows], ends[rows], kept)
 
     def _run(self, indices: np.ndarray, y0s: PyTree, **more: Any) -> KernelResult:
@@ -122,7 +122,13 @@ class JuliaBlocks:
         if raw.interrupted:
             raise KeyboardInterrupt
         self.runner = raw.runner
-        self.provenance = _provenance(solver, dt)
+        self.provenance = Provenance(
+            "julia",
+            str(find_solver(solver, "julia", "sde").julia),
+            package_versions() + runtime.session().versions,
+            dt=dt,
+            field="lowered",
+        )
         return raw
 
     def _each(self, indices: np.ndarray, y0s: PyTree) -> Trajectories:
@@ -133,10 +139,10 @@ class JuliaBlocks:
             np.zeros(k),
             np.full((k, times, scalars), np.nan, plan.problem.dtype),
         )
-        for place, index in enumerate(indices):
+        for position, index in enumerate(indices):
             problem, own = plan.problem, dict(plan.options)
             if y0s is not None:
-                y0 = jtu.tree_map(lambda leaf, i=place: jnp.asarray(leaf[i]), y0s)
+                y0 = jtu.tree_map(lambda leaf, i=position: jnp.asarray(leaf[i]), y0s)
                 problem = eqx.tree_at(lambda p: p.y0, problem, y0)
             if problem.kind.follows_path:
                 own["key"] = jr.fold_in(plan.key, int(index))
@@ -144,9 +150,9 @@ class JuliaBlocks:
             self.provenance = solution.provenance
             # Times that were not reached are left out of a solution.
             states = np.asarray(problem.flat_state.flatten(solution.ys))
-            found.outcomes[place] = int(np.asarray(solution.outcome._value))
-            found.ends[place] = float(np.asarray(solution.end_time))
-            found.values[place, : len(states)] = states[:times]
+            found.outcomes[position] = int(np.asarray(code_of(solution.outcome)))
+            found.ends[position] = float(np.asarray(solution.end_time))
+            found.values[position, : len(states)] = states[:times]
         return found
 
     def _together(self, indices: np.ndarray, y0s: PyTree) -> Trajectories:
@@ -199,18 +205,6 @@ def _chunk(problem: Problem, dt: float, area: LevyArea) -> int:
     kinds = 1 if area == "none" else 2
     one = steps * problem.noise_dimension * problem.dtype.itemsize * kinds
     return max(1, int(_INCREMENTS / one))
-
-
-def _provenance(solver: str, dt: float) -> Provenance:
-    return Provenance(
-        backend="julia",
-        solver=str(find_solver(solver, "julia", "sde").julia),
-        versions=package_versions() + runtime.session().versions,
-        rtol=None,
-        atol=None,
-        dt=dt,
-        field="lowered",
-    )
 
 
 def shared_increments(

@@ -101,9 +101,9 @@ def block_size(n: int, accelerated: bool) -> int:
 class Trajectories:
     """The trajectories of one block, as a solver stack left them.
 
-    **Fields:** outcome codes (the places in `Outcome`), shape `(k,)`; where each solve
-    ended, shape `(k,)`; flat states, shape `(k, times, scalars)`, not finite where a
-    solve did not get.
+    **Fields:** outcome codes (the positions in `Outcome`), shape `(k,)`; where each
+    solve ended, shape `(k,)`; flat states, shape `(k, times, scalars)`, not finite
+    where a solve did not get.
     """
 
     outcomes: np.ndarray

@@ -141,9 +141,9 @@ class Quantiles:
         ordered = np.take_along_axis(values, order, axis=0)
         # The least value with at least a share p of the trajectories at or below it.
         total = ranks[-1].flat[0]
-        wanted = np.maximum(np.ceil(self.probabilities * total - 1e-9), 1)
-        places = np.stack([np.sum(ranks < rank, axis=0) for rank in wanted])
-        return np.moveaxis(np.take_along_axis(ordered, places, axis=0), 0, 1)
+        requested = np.maximum(np.ceil(self.probabilities * total - 1e-9), 1)
+        positions = np.stack([np.sum(ranks < rank, axis=0) for rank in requested])
+        return np.moveaxis(np.take_along_axis(ordered, positions, axis=0), 0, 1)
 
     def describe(self) -> dict[str, Any]:
         return {

@@ -66,12 +66,12 @@ def observed_layout(reduction: Reduction, layout: Layout) -> Layout:
     """
     if reduction.of is None:
         return layout
-    owner = type(reduction).__name__
+    caller = type(reduction).__name__
     try:
         shape = eqx.filter_eval_shape(reduction.of, layout.structure)
     except Exception as error:
         raise ValueError(
-            f"{owner}: its function could not be evaluated for one state: "
+            f"{caller}: its function could not be evaluated for one state: "
             f"{type(error).__name__}: {error}"
         ) from error
     leaves = jtu.tree_leaves(shape)
@@ -82,7 +82,7 @@ def observed_layout(reduction: Reduction, layout: Layout) -> Layout:
     )
     if not leaves or not real:
         raise ValueError(
-            f"{owner}: `of` must return real floating-point arrays (or booleans) for "
+            f"{caller}: `of` must return real floating-point arrays (or booleans) for "
             f"one state, got {shape}."
         )
     return Layout(layout.times, FlatState(shape).structure, layout.trajectories)
@@ -112,10 +112,10 @@ def observe(reduction: Reduction, layout: Layout, values: np.ndarray) -> np.ndar
     return np.asarray(values, np.float64)
 
 
-def check_observable(owner: str, of: Any) -> None:
+def check_observable(caller: str, of: Any) -> None:
     """Refuse what is not a function of the state."""
     if of is not None and not callable(of):
         raise TypeError(
-            f"{owner}: `of` must be None or a callable of one state, got "
+            f"{caller}: `of` must be None or a callable of one state, got "
             f"{type(of).__name__}."
         )

@@ -73,7 +73,7 @@ class Ensemble(Result):
         reduced.
     - `reduced`: what came of `reduce`: one result, or a dict of them; `None` without.
     - `n`: how many trajectories were solved.
-    - `outcomes`: codes of shape `(n,)`, the places of the outcomes in
+    - `outcomes`: codes of shape `(n,)`, the positions of the outcomes in
         [`Outcome`][hybrid_nds.Outcome].
     - `failures`: the trajectories that failed, in order.
     - `provenance`: a [`Provenance`][hybrid_nds.Provenance], that of each solve; `None`
@@ -183,7 +183,7 @@ class Ensemble(Result):
                 f"Ensemble.plot: `kind` must be one of {', '.join(kinds)}, got "
                 f"{kind!r}."
             )
-        # What is missing is told before an empty figure is there.
+        # What is missing is said before an empty figure is there.
         put = kinds[kind](component)
 
         def draw(panels: Panels) -> None:
@@ -227,12 +227,12 @@ class Ensemble(Result):
             density, edges = pick(found.density, component, 2)[-1], found.edges
         return lambda axes: draw_density(axes, edges, density)
 
-    def _reduction(self, kind: type, wanted: str) -> Any:
+    def _reduction(self, kind: type, needed: str) -> Any:
         many = self.reduced if isinstance(self.reduced, dict) else {"": self.reduced}
         found = [one for one in many.values() if isinstance(one, kind)]
         if not found:
             raise ValueError(
-                f"Ensemble.plot: this picture needs {wanted} among the reductions, or "
+                f"Ensemble.plot: this picture needs {needed} among the reductions, or "
                 "an ensemble without `reduce`."
             )
         return found[0]

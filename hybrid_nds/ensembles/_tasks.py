@@ -76,7 +76,7 @@ def run_batch(blocks: Blocks, batch: Batch) -> BatchResult:
 
 
 @dataclasses.dataclass(frozen=True)
-class Parcel:
+class Payload:
     """A plan on its way to other processes.
 
     **Fields:** the plan as bytes, their digest, whether JAX runs in 64 bits, whether
@@ -90,7 +90,7 @@ class Parcel:
     threads: int | None
 
 
-def pack(plan: Plan, threads: int | None) -> Parcel:
+def pack(plan: Plan, threads: int | None) -> Payload:
     """Make a plan ready to travel.
 
     Functions of scripts and notebooks travel as they are; those of modules by name.
@@ -108,28 +108,30 @@ def pack(plan: Plan, threads: int | None) -> Parcel:
         ) from error
     digest = hashlib.sha256(data).hexdigest()
     double = jnp.result_type(float) == np.float64
-    return Parcel(data, digest, double, plan.backend == "julia", threads)
+    return Payload(data, digest, double, plan.backend == "julia", threads)
 
 
 # One plan at a time: a worker that gets another is done with the last.
 _UNPACKED: dict[str, Blocks] = {}
 
 
-def run_parcel(parcel: Parcel, batch: Batch) -> BatchResult:
+def run_payload(payload: Payload, batch: Batch) -> BatchResult:
     """Solve a batch in a worker process.
 
     Julia runs in the main thread of a process. Dask's workers run tasks in others, and
     get a process for Julia beside them.
     """
     main = threading.current_thread() is threading.main_thread()
-    if parcel.julia and not main:
-        return julia_beside("ensemble", parcel.threads).call(run_parcel, parcel, batch)
-    with _precision(parcel.double):
-        if parcel.digest not in _UNPACKED:
-            plan: Plan = pickle.loads(parcel.data)
+    if payload.julia and not main:
+        return julia_beside("ensemble", payload.threads).call(
+            run_payload, payload, batch
+        )
+    with _precision(payload.double):
+        if payload.digest not in _UNPACKED:
+            plan: Plan = pickle.loads(payload.data)
             _UNPACKED.clear()
-            _UNPACKED[parcel.digest] = make_blocks(plan, threads=parcel.threads)
-        return run_batch(_UNPACKED[parcel.digest], batch)
+            _UNPACKED[payload.digest] = make_blocks(plan, threads=payload.threads)
+        return run_batch(_UNPACKED[payload.digest], batch)
 
 
 def cut(given: PyTree, plan: Plan, blocks: range) -> PyTree:

@@ -33,6 +33,7 @@ from ._rules import register_rule as register_rule
 from ._sparsity import Sparsity as Sparsity
 from ._stochastic import (
     LoweredStochasticProblem as LoweredStochasticProblem,
+    lower_stochastic_parts as lower_stochastic_parts,
     lower_stochastic_problem as lower_stochastic_problem,
     paired_fields as paired_fields,
 )

@@ -60,7 +60,7 @@ class Sparsity(DrawnResult):
         return self.nonzeros / self.states**2
 
     @property
-    def starts(self) -> np.ndarray:
+    def starts(self) -> Int[np.ndarray, " boundary"]:
         """Where each column begins among the entries, and where the last one ends."""
         counts = np.bincount(self.columns, minlength=self.states)
         return np.concatenate([[0], np.cumsum(counts)])

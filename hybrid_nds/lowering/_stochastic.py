@@ -69,6 +69,31 @@ def paired_fields(problem: SDEProblem) -> tuple[PairedDrift, PairedDiffusion]:
     return PairedDrift(fields), PairedDiffusion(fields, problem.matrix_noise)
 
 
+def lower_stochastic_parts(
+    problem: SDEProblem,
+) -> tuple[LoweredFunction, LoweredFunction, LoweredFunction]:
+    """A stochastic problem's drift, the drift's Jacobian and the diffusion as Julia
+    source; of the arrays of a problem that may be traced, the shapes alone count.
+
+    **Arguments:** the problem.
+
+    **Returns:** the three, in array form.
+
+    **Raises:** what [`lower`][hybrid_nds.lowering.lower] raises.
+    """
+    drift, diffusion = _paired(problem)
+    point = (problem.t0, problem.y0, problem.args)
+    jacobian = lower(drift, *point, part="jacobian")
+    return lower(drift, *point), jacobian, lower(diffusion, *point)
+
+
+def _paired(problem: SDEProblem) -> tuple[VectorField, VectorField]:
+    drift, diffusion = problem.drift, problem.diffusion
+    if isinstance(drift, LoweredField) and isinstance(diffusion, LoweredField):
+        return drift, diffusion
+    return paired_fields(problem)
+
+
 def lower_stochastic_problem(problem: SDEProblem) -> LoweredStochasticProblem:
     """Lower a stochastic problem's drift, drift Jacobian and diffusion, in array form.
 
@@ -79,15 +104,9 @@ def lower_stochastic_problem(problem: SDEProblem) -> LoweredStochasticProblem:
 
     **Raises:** what [`lower`][hybrid_nds.lowering.lower] raises.
     """
-    drift, diffusion = problem.drift, problem.diffusion
-    if not (isinstance(drift, LoweredField) and isinstance(diffusion, LoweredField)):
-        drift, diffusion = paired_fields(problem)
-    point = (problem.t0, problem.y0, problem.args)
     return LoweredStochasticProblem(
-        lower(drift, *point),
-        lower(drift, *point, part="jacobian"),
-        lower(diffusion, *point),
-        parameter_vector(drift, problem.args, problem.dtype),
+        *lower_stochastic_parts(problem),
+        parameter_vector(_paired(problem)[0], problem.args, problem.dtype),
         problem.dimension,
         problem.dtype,
     )

@@ -129,7 +129,7 @@ class LawComparison(DrawnResult):
 
     def summary(self) -> str:
         n, m = self.samples
-        words = [
+        lines = [
             f"The distributions are {self._verdict} at level {self.level:g} ({n} "
             f"against {m} "
             f"samples, {len(self.tests)} tests, Holm).",
@@ -138,17 +138,17 @@ class LawComparison(DrawnResult):
             f"{'moment':<24}{'first':>12}{'second':>12}{'difference':>13}  interval",
         ]
         for one in self.intervals:
-            words.append(
+            lines.append(
                 f"{one.name:<24}{one.first:>12.5g}{one.second:>12.5g}"
                 f"{one.difference:>13.3g}  [{one.low:.3g}, {one.high:.3g}]"
             )
-        words.append(f"{'test':<36}{'statistic':>12}{'p':>10}{'adjusted':>10}")
+        lines.append(f"{'test':<36}{'statistic':>12}{'p':>10}{'adjusted':>10}")
         for test in self.tests:
-            words.append(
+            lines.append(
                 f"{test.name:<36}{test.statistic:>12.4g}{test.p_value:>10.3g}"
                 f"{test.adjusted:>10.3g}"
             )
-        return "\n".join(words)
+        return "\n".join(lines)
 
     def draw(self, panels: Panels) -> None:
         rows = len(self.intervals)
@@ -205,16 +205,16 @@ def compare_laws(
     samples, numbers that are not finite, a component without variation in either
     sample, too few permutations to ever reject.
     """
-    owner = "compare_laws"
-    first, second = two_samples(owner, a, b, _LEAST)
-    check_level(owner, level)
+    caller = "compare_laws"
+    first, second = two_samples(caller, a, b, _LEAST)
+    check_level(caller, level)
     d = first.shape[1]
-    labels = _component_names(owner, names, d)
+    labels = _component_names(caller, names, d)
     for sample, name in ((first, "a"), (second, "b")):
         still = np.ptp(sample, axis=0) == 0
         if np.any(still):
             raise ValueError(
-                f"{owner}: `{name}` does not vary in {labels[int(np.argmax(still))]}; "
+                f"{caller}: `{name}` does not vary in {labels[int(np.argmax(still))]}; "
                 "a constant has no distribution to test: compare it as a number, "
                 "and leave the "
                 "component out."
@@ -231,7 +231,7 @@ def compare_laws(
         permutations = max(999, 2 * rejecting)
     elif not isinstance(permutations, int | np.integer) or permutations < rejecting:
         raise ValueError(
-            f"{owner}: `permutations` must be at least {rejecting} for {count} tests "
+            f"{caller}: `permutations` must be at least {rejecting} for {count} tests "
             f"at level {level:g}, or no permutation test could ever reject; got "
             f"{permutations!r}."
         )
@@ -257,11 +257,11 @@ def compare_laws(
     )
 
 
-def _component_names(owner: str, names: Sequence[str] | None, d: int) -> list[str]:
+def _component_names(caller: str, names: Sequence[str] | None, d: int) -> list[str]:
     if names is None:
         return [f"y[{j}]" for j in range(d)] if d > 1 else ["y"]
     if isinstance(names, str) or len(names) != d:
-        raise ValueError(f"{owner}: `names` must be {d} names, got {names!r}.")
+        raise ValueError(f"{caller}: `names` must be {d} names, got {names!r}.")
     return [str(name) for name in names]
 
 
@@ -403,9 +403,9 @@ def _two_sided_power(centre: float, freedom: int, level: float) -> float:
 
 
 def _shift_words(shift: LawShift) -> str:
-    words = []
+    lines = []
     if shift.mean:
-        words.append(f"{shift.mean:g} standard deviations in a mean")
+        lines.append(f"{shift.mean:g} standard deviations in a mean")
     if shift.variance:
-        words.append(f"{shift.variance:.0%} in a variance")
-    return " or of ".join(words)
+        lines.append(f"{shift.variance:.0%} in a variance")
+    return " or of ".join(lines)

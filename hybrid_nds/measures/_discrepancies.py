@@ -40,10 +40,10 @@ def energy_distance(
 
     **Raises:** `ValueError` or `TypeError`, naming the argument.
     """
-    owner = "energy_distance"
-    first, second, exponent = normalized(*two_samples(owner, a, b))
+    caller = "energy_distance"
+    first, second, exponent = normalized(*two_samples(caller, a, b))
     return _distance(
-        owner,
+        caller,
         first,
         second,
         exponent,
@@ -81,22 +81,22 @@ def maximum_mean_discrepancy(
 
     **Raises:** `ValueError` or `TypeError`, naming the argument.
     """
-    owner = "maximum_mean_discrepancy"
-    first, second = two_samples(owner, a, b)
+    caller = "maximum_mean_discrepancy"
+    first, second = two_samples(caller, a, b)
     x, y, exponent = normalized(first, second)
     if bandwidth is None:
         relative = median_distance(x, y)
-        width = in_unit(owner, relative, exponent)
+        width = in_unit(caller, relative, exponent)
     else:
         width = float(bandwidth)
         relative = float(np.ldexp(width, -exponent))
     if not (np.isfinite(width) and width > 0):
         raise ValueError(
-            f"{owner}: `bandwidth` must be positive and finite, got {width}"
+            f"{caller}: `bandwidth` must be positive and finite, got {width}"
             + ("; the samples are all alike." if bandwidth is None else ".")
         )
     return _distance(
-        owner,
+        caller,
         x,
         y,
         0,
@@ -136,7 +136,7 @@ def median_distance(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _distance(
-    owner: str,
+    caller: str,
     first: np.ndarray,
     second: np.ndarray,
     exponent: int,
@@ -147,15 +147,15 @@ def _distance(
     settings: dict[str, Any],
 ) -> Distance:
     n, m = len(first), len(second)
-    random = generator(owner, seed)
+    random = generator(caller, seed)
     if null:
-        check_permutations(owner, permutations)
+        check_permutations(caller, permutations)
         settings = settings | {"permutations": permutations, "seed": seed}
     labels = divisions(n, m, permutations if null else 0, random)
     statistics = pair_statistics(np.concatenate([first, second]), n, similarity, labels)
     return Distance(
-        name=owner.replace("_", " "),
-        value=in_unit(owner, float(statistics[0]), exponent),
+        name=caller.replace("_", " "),
+        value=in_unit(caller, float(statistics[0]), exponent),
         p_value=permutation_level(statistics) if null else None,
         samples=(n, m),
         settings=settings,

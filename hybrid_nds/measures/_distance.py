@@ -39,9 +39,9 @@ class Distance(DrawnResult):
             f"{k} = {v:.4g}" if isinstance(v, float) else f"{k} = {v}"
             for k, v in self.settings.items()
         )
-        words = f" ({settings})" if settings else ""
+        suffix = f" ({settings})" if settings else ""
         n, m = self.samples
-        return f"{self.name} = {self.value:.6g}{level}, {n} against {m} samples{words}"
+        return f"{self.name} = {self.value:.6g}{level}, {n} against {m} samples{suffix}"
 
     def draw(self, panels: Panels) -> None:
         axes = panels.subplots(size=(6.4, 1.6))

@@ -70,7 +70,7 @@ def permutation_level(statistics: np.ndarray) -> float:
     return float((1 + np.sum(others >= observed - slack)) / (1 + len(others)))
 
 
-def check_permutations(owner: str, permutations: int) -> None:
+def check_permutations(caller: str, permutations: int) -> None:
     """Refuse a number of permutations that says nothing.
 
     **Raises:** `ValueError`, naming the argument.
@@ -78,6 +78,6 @@ def check_permutations(owner: str, permutations: int) -> None:
     whole = isinstance(permutations, int | np.integer)
     if not whole or isinstance(permutations, bool) or permutations < 19:
         raise ValueError(
-            f"{owner}: `permutations` must be an integer of at least 19, which can "
+            f"{caller}: `permutations` must be an integer of at least 19, which can "
             f"show a level of 5 %; got {permutations!r}."
         )

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 
 def as_samples(
-    owner: str, name: str, values: Any, least: int = 2
+    caller: str, name: str, values: Any, least: int = 2
 ) -> Float[np.ndarray, "samples d"]:
     """Samples as a matrix in double precision.
 
@@ -23,39 +23,39 @@ def as_samples(
     array = np.asarray(values)
     if array.dtype.kind not in "fiu":
         raise TypeError(
-            f"{owner}: `{name}` must hold real numbers, got dtype {array.dtype}."
+            f"{caller}: `{name}` must hold real numbers, got dtype {array.dtype}."
         )
     if array.ndim not in (1, 2) or array.size == 0:
         raise ValueError(
-            f"{owner}: `{name}` must have shape (samples,) or (samples, d), got "
+            f"{caller}: `{name}` must have shape (samples,) or (samples, d), got "
             f"{array.shape}; bring states with more axes to one by reshape."
         )
     array = array.astype(np.float64)
     array = array[:, None] if array.ndim == 1 else array
     if len(array) < least:
         raise ValueError(
-            f"{owner}: `{name}` must hold at least {least} samples, got {len(array)}."
+            f"{caller}: `{name}` must hold at least {least} samples, got {len(array)}."
         )
     if not np.all(np.isfinite(array)):
         row = int(np.argmax(~np.all(np.isfinite(array), axis=1)))
         raise ValueError(
-            f"{owner}: `{name}` must be finite, but sample {row} is {array[row]}; "
+            f"{caller}: `{name}` must be finite, but sample {row} is {array[row]}; "
             "leave failed trajectories out and say how many there were."
         )
     return array
 
 
 def two_samples(
-    owner: str, a: Any, b: Any, least: int = 2
+    caller: str, a: Any, b: Any, least: int = 2
 ) -> tuple[np.ndarray, np.ndarray]:
     """Two samples in normal form, of distributions on one space.
 
     **Raises:** `ValueError` or `TypeError`, naming the argument.
     """
-    first, second = as_samples(owner, "a", a, least), as_samples(owner, "b", b, least)
+    first, second = as_samples(caller, "a", a, least), as_samples(caller, "b", b, least)
     if first.shape[1] != second.shape[1]:
         raise ValueError(
-            f"{owner}: `a` and `b` must have as many components, got "
+            f"{caller}: `a` and `b` must have as many components, got "
             f"{first.shape[1]} and {second.shape[1]}."
         )
     return first, second
@@ -80,7 +80,7 @@ def normalized(
     return np.ldexp(first, -exponent), np.ldexp(second, -exponent), exponent + 1
 
 
-def in_unit(owner: str, value: float, exponent: int) -> float:
+def in_unit(caller: str, value: float, exponent: int) -> float:
     """A distance of normalized samples in the unit that the samples came in.
 
     **Raises:** `ValueError` for one beyond double precision.
@@ -89,7 +89,7 @@ def in_unit(owner: str, value: float, exponent: int) -> float:
         found = float(np.ldexp(value, exponent))
     if not np.isfinite(found):
         raise ValueError(
-            f"{owner}: the distance of `a` and `b` must be a finite number of double "
+            f"{caller}: the distance of `a` and `b` must be a finite number of double "
             f"precision, got {value:.3g} * 2**{exponent}; give the samples in a larger "
             "unit."
         )
@@ -103,13 +103,13 @@ def thinned(samples: np.ndarray, most: int) -> np.ndarray:
     return samples[np.linspace(0, len(samples) - 1, most).astype(int)]
 
 
-def generator(owner: str, seed: Any) -> np.random.Generator:
+def generator(caller: str, seed: Any) -> np.random.Generator:
     """The random numbers of a test, the same for the same seed.
 
     **Raises:** `TypeError` for a seed that is no integer.
     """
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise TypeError(
-            f"{owner}: `seed` must be a non-negative integer, got {seed!r}."
+            f"{caller}: `seed` must be a non-negative integer, got {seed!r}."
         )
     return np.random.default_rng(int(seed))

@@ -195,17 +195,17 @@ def sinkhorn_divergence(
     **Raises:** `ValueError` or `TypeError`, naming the argument; `RuntimeError` where
     Sinkhorn's iteration does not converge.
     """
-    owner = "sinkhorn_divergence"
-    first, second = two_samples(owner, a, b)
+    caller = "sinkhorn_divergence"
+    first, second = two_samples(caller, a, b)
     if epsilon is not None and not (np.isfinite(epsilon) and epsilon > 0):
         raise ValueError(
-            f"{owner}: `epsilon` must be positive and finite, got {epsilon}."
+            f"{caller}: `epsilon` must be positive and finite, got {epsilon}."
         )
     with double_precision():
         x, y, exponent = normalized(first, second)
         if epsilon is None:
             relative = 0.05 * float(np.mean(cdist(x, y, "sqeuclidean")))
-            epsilon = in_unit(owner, relative, 2 * exponent)
+            epsilon = in_unit(caller, relative, 2 * exponent)
         else:
             relative = float(np.ldexp(epsilon, -2 * exponent))
 
@@ -220,14 +220,14 @@ def sinkhorn_divergence(
             value, converged = solved(jnp.asarray(x), jnp.asarray(y), relative)
             if not np.all(converged):
                 raise RuntimeError(
-                    f"{owner}: Sinkhorn's iteration did not converge at epsilon = "
+                    f"{caller}: Sinkhorn's iteration did not converge at epsilon = "
                     f"{epsilon:.3g}; pass a larger `epsilon`."
                 )
             return float(value)
 
         return _with_null(
             "Sinkhorn divergence",
-            owner,
+            caller,
             first,
             second,
             distance,
@@ -254,14 +254,14 @@ def line_distance(x: np.ndarray, y: np.ndarray, order: int) -> float:
     return float(np.sum(weights * gaps**order) ** (1 / order))
 
 
-def _check_order(owner: str, order: Any) -> None:
+def _check_order(caller: str, order: Any) -> None:
     if order not in (1, 2):
-        raise ValueError(f"{owner}: `order` must be 1 or 2, got {order!r}.")
+        raise ValueError(f"{caller}: `order` must be 1 or 2, got {order!r}.")
 
 
 def _with_null(
     name: str,
-    owner: str,
+    caller: str,
     first: np.ndarray,
     second: np.ndarray,
     distance: Callable[[np.ndarray, np.ndarray], float],
@@ -276,14 +276,14 @@ def _with_null(
     value, level = distance(first, second), None
     settings = settings or {}
     if null:
-        check_permutations(owner, permutations)
+        check_permutations(caller, permutations)
         pooled = np.concatenate([first, second])
         labels = divisions(
-            len(first), len(second), permutations, generator(owner, seed + 1)
+            len(first), len(second), permutations, generator(caller, seed + 1)
         )
         chosen = labels[:, 1:].astype(bool)
         others = [distance(pooled[one], pooled[~one]) for one in chosen.T]
         level = permutation_level(np.asarray([value, *others]))
         settings = settings | {"permutations": permutations, "seed": seed}
-    found = in_unit(owner, value, power * exponent)
+    found = in_unit(caller, value, power * exponent)
     return Distance(name, found, level, (len(first), len(second)), settings)

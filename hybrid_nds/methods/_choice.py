@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from ..problems import Kind
 from ._faults import Stack
 from ._method import Method
 from ._table import suitable
+
+STIFF_SOLVERS: Mapping[Stack, str] = MappingProxyType(
+    {"diffrax": "Kvaerno5", "julia": "Rodas5P"}
+)
+"""The method for stiff ordinary equations, by stack."""
+
+PRECISE_SOLVERS: Mapping[Stack, str] = MappingProxyType(
+    {"diffrax": "Dopri8", "julia": "Vern9"}
+)
+"""The method for tight tolerances, of order eight and more, by stack."""
 
 
 def check_suits(method: Method, kind: Kind, stack: Stack) -> None:
@@ -40,18 +53,22 @@ def default_method(kind: Kind, stack: Stack, *, adaptive: bool) -> Method:
     **Arguments:** the kind of the equation; the stack; whether the solve holds
     tolerances.
 
-    **Returns:** in fixed steps SRA1 for additive noise, Euler for an Itô and Heun for
-    a Stratonovich equation, which are twins on the two stacks; with tolerances a
-    method of the stack that estimates its error.
+    **Returns:** that with the alias `"default"`, else in fixed steps SRA1 for additive
+    noise, Euler for an Itô and Heun for a Stratonovich equation, which are twins on the
+    two stacks; with tolerances a method of the stack that estimates its error.
 
     **Raises:** `ValueError` where the stack has none.
     """
-    able = {one.name: one for one in suitable(kind, stack, adaptive=adaptive)}
+    able = {
+        name: one
+        for one in suitable(kind, stack, adaptive=adaptive)
+        for name in (one.name, *one.aliases)
+    }
     if adaptive:
         order = ("SRA1", "SOSRI", "RKMil", "SPaRK", "LambaEM", "LambaEulerHeun")
     else:
         order = ("SRA1", "Euler", "Heun")
-    for name in order:
+    for name in ("default", *order):
         if name in able:
             return able[name]
     other = "stratonovich" if kind.interpretation == "ito" else "ito"

@@ -7,9 +7,9 @@ warns of, so that the refusal goes when the fault does.
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
 
-Stack = Literal["diffrax", "julia"]
+Stack = str
+"""The name of a solver stack: `"diffrax"`, `"julia"`, or one that was installed."""
 
 
 @dataclasses.dataclass(frozen=True)

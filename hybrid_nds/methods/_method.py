@@ -24,6 +24,7 @@ class Method:
     - `diffrax`: the class in Diffrax, `None` if there is none.
     - `julia`: the constructor in Julia, `None` if there is none.
     - `julia_package`: the Julia package that exports it.
+    - `elsewhere`: its names in stacks that other packages install.
     - `aliases`: other names for the same method.
     - `order`: of convergence; the weak order, the lowest over its noise kinds, of a
         method for stochastic equations. `None` for variable order and for automatic
@@ -65,6 +66,9 @@ class Method:
     diffrax: str | None = None
     julia: str | None = None
     julia_package: str | None = None
+    elsewhere: Mapping[str, str] = dataclasses.field(
+        default_factory=lambda: MappingProxyType({})
+    )
     aliases: tuple[str, ...] = ()
     order: float | None = None
     implicit: bool = False
@@ -92,7 +96,8 @@ class Method:
 
     def on(self, stack: Stack) -> str | None:
         """Its name in one stack, `None` if that stack lacks it."""
-        return self.diffrax if stack == "diffrax" else self.julia
+        own = {"diffrax": self.diffrax, "julia": self.julia}
+        return own[stack] if stack in own else self.elsewhere.get(stack)
 
     def takes(self, kind: Kind) -> bool:
         """Whether it takes the noise of a kind of stochastic equations."""
@@ -105,7 +110,7 @@ class Method:
     def suits(self, kind: Kind, stack: Stack) -> str | None:
         """The reason why it does not solve equations of a kind, `None` if it does.
 
-        **Arguments:** the kind of an equation; the stack, `"diffrax"` or `"julia"`.
+        **Arguments:** the kind of an equation; the name of the stack.
 
         **Returns:** the reason, of which the method is the subject.
         """
@@ -113,7 +118,7 @@ class Method:
             return f"solves {self.kind.upper()}s alone"
         if self.on(stack) is None:
             return f"is not there on the {stack} backend"
-        if kind.mass_matrix and not (self.mass_matrix and stack == "julia"):
+        if kind.mass_matrix and (not self.mass_matrix or stack == "diffrax"):
             return "takes no `mass_matrix`"
         if not kind.follows_path:
             return None

@@ -38,6 +38,14 @@ def _orders(
     return MappingProxyType({k: v for k, v in given.items() if v is not None})
 
 
+# Methods whose steps are Runge–Kutta ones along the path: not those that draw numbers
+# of their own, nor stabilized ones, whose number of stages follows from the field.
+_DIFFERENTIATED = (
+    *("EM", "EulerHeun", "LambaEM", "RKMil", "RKMilCommute", "SRA1", "SOSRA", "SRIW1"),
+    *("ImplicitEM", "STrapezoid", "ISSEM", "ImplicitEulerHeun", "ISSEulerHeun"),
+    "ImplicitRKMil",
+)
+
 _HALF = _orders(1.0, 0.5, 0.5, 0.5)
 _MILSTEIN = _orders(1.0, 1.0, 1.0, 0.5)
 # The difference quotient is off by √h g''g²/2, which half of dW² does not average away.
@@ -59,6 +67,7 @@ def _method(
         strong_order=strong,
         order=weak,
         newton=columns.get("implicit", False),
+        derivatives=columns.get("julia") in _DIFFERENTIATED,
         scalar_as_matrix=known.SCALAR_NOISE in columns.get("faults", ()),
         **columns,
     )

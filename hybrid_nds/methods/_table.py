@@ -2,34 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+from .._core import check_choice
 from ..problems import Kind, KindName
 from ._faults import Stack
-from ._method import Method
+from ._method import BOTH, Method
 from ._ode import ODE_METHODS
 from ._sde import SDE_METHODS
+from ._stacks import catalogue_of, installed_stack, stack_names
 
 METHODS: tuple[Method, ...] = (*ODE_METHODS, *SDE_METHODS)
 
-_BY_NAME: dict[tuple[str, str], Method] = {
-    (one.kind, name.casefold()): one
-    for one in METHODS
-    for name in (one.name, *one.aliases)
-}
+
+def _by_name(methods: Iterable[Method]) -> dict[tuple[str, str], Method]:
+    return {
+        (one.kind, name.casefold()): one
+        for one in methods
+        for name in (one.name, *one.aliases)
+    }
+
+
+_BY_NAME = _by_name(METHODS)
+
+
+def _methods(stack: Stack) -> tuple[Method, ...]:
+    """The rows among which one stack finds its methods.
+
+    **Raises:** `ValueError` for a stack that there is not.
+    """
+    if stack in BOTH:
+        return METHODS
+    check_choice("solve", "backend", stack, stack_names())
+    return tuple(installed_stack(stack).methods)
 
 
 def solver_names(stack: Stack, kind: KindName = "ode") -> tuple[str, ...]:
     """The solvers one stack has, aliases included.
 
-    **Arguments:** `stack`, `"diffrax"` or `"julia"`; `kind` of equation, `"ode"` or
-    `"sde"`.
+    **Arguments:** `stack`, its name, as `backend=` takes it; `kind` of equation,
+    `"ode"` or `"sde"`.
 
     **Returns:** the names `solver=` takes there, in alphabetical order.
     """
     names = {
         name
-        for one in METHODS
+        for one in _methods(stack)
         if one.kind == kind and one.on(stack) is not None
         for name in (one.name, *one.aliases)
     }
@@ -42,8 +61,10 @@ def find_solver(solver: Any, stack: Stack, kind: KindName = "ode") -> Method:
     **Arguments:**
 
     - `solver`: a name; for an ODE `None` for the stack's default; or a Diffrax solver,
-        which stands for the method of its class's name.
-    - `stack`: `"diffrax"` or `"julia"`.
+        which stands for the method of its class's name. On Julia also that of an
+        algorithm of an installed package, with the package's before it, or one that
+        was made in Julia; both start Julia.
+    - `stack`: its name, as `backend=` takes it.
     - `kind`: of equation, `"ode"` or `"sde"`.
 
     **Returns:** a [`Method`][hybrid_nds.Method] that this stack has.
@@ -51,11 +72,15 @@ def find_solver(solver: Any, stack: Stack, kind: KindName = "ode") -> Method:
     **Raises:** `ValueError` for a name that does not exist, listing those of the
     stack, and for a method that only the other stack has, saying so.
     """
+    catalogue = catalogue_of(stack, solver)
+    if catalogue is not None:
+        return catalogue(solver, kind)
     if solver is None and kind == "ode":
         name = "default"
     else:
         name = solver if isinstance(solver, str) else type(solver).__name__
-    found = _BY_NAME.get((kind, name.casefold()))
+    table = _BY_NAME if stack in BOTH else _by_name(_methods(stack))
+    found = table.get((kind, name.casefold()))
     if found is not None and found.on(stack) is not None:
         return found
     listing = ", ".join(solver_names(stack, kind))
@@ -82,6 +107,6 @@ def suitable(kind: Kind, stack: Stack, *, adaptive: bool = False) -> tuple[Metho
     """
     return tuple(
         one
-        for one in METHODS
+        for one in _methods(stack)
         if one.suits(kind, stack) is None and (stack in one.adaptive or not adaptive)
     )

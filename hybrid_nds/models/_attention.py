@@ -60,18 +60,18 @@ class Attention(ContinuousModel):
         value: Float[Array, "dimension dimension"] | None = None,
         dtype: Any = None,
     ):
-        owner = "Attention"
-        n = check_whole(owner, "dimension", dimension)
+        caller = "Attention"
+        n = check_whole(caller, "dimension", dimension)
         given = {"query": query, "key": key, "value": value}
         self.query, self.key, self.value = (
             jnp.eye(n, dtype=dtype)
             if matrix is None
-            else check_array(owner, name, matrix, (n, n))
+            else check_array(caller, name, matrix, (n, n))
             for name, matrix in given.items()
         )
-        beta = check_array(owner, "inverse_temperature", inverse_temperature, ())
+        beta = check_array(caller, "inverse_temperature", inverse_temperature, ())
         self.inverse_temperature = beta.astype(self.query.dtype)
-        check_choice(owner, "normalization", normalization, get_args(Normalization))
+        check_choice(caller, "normalization", normalization, get_args(Normalization))
         self.normalization, self.causal = normalization, bool(causal)
 
     def weights(
@@ -176,10 +176,10 @@ class CircleAttention(StochasticModel):
         *,
         dtype: Any = None,
     ):
-        owner = "CircleAttention"
-        strength = check_array(owner, "coupling", coupling, ())
-        beta = check_array(owner, "inverse_temperature", inverse_temperature, ())
-        tau = check_temperature(owner, temperature)
+        caller = "CircleAttention"
+        strength = check_array(caller, "coupling", coupling, ())
+        beta = check_array(caller, "inverse_temperature", inverse_temperature, ())
+        tau = check_temperature(caller, temperature)
         self.coupling, self.inverse_temperature, self.temperature = (
             x if dtype is None else x.astype(dtype) for x in (strength, beta, tau)
         )

@@ -1,4 +1,4 @@
-"""Gaussian variational inference as a flow of laws."""
+"""Gaussian variational inference as a flow of distributions."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ class BuresWassersteinFlow(ContinuousModel):
         *,
         nodes: int = 5,
     ):
-        owner = "BuresWassersteinFlow"
-        self.potential = check_function(owner, "potential", potential)
-        size = check_whole(owner, "size", size)
-        nodes = check_whole(owner, "nodes", nodes)
+        caller = "BuresWassersteinFlow"
+        self.potential = check_function(caller, "potential", potential)
+        size = check_whole(caller, "size", size)
+        nodes = check_whole(caller, "nodes", nodes)
         if nodes**size > 100_000:
             raise ValueError(
-                f"{owner}: `nodes` ** `size` must be 100000 points at most, got "
+                f"{caller}: `nodes` ** `size` must be 100000 points at most, got "
                 f"{nodes} ** {size}; take fewer `nodes`."
             )
         self.size, self.nodes = size, nodes
@@ -75,7 +75,7 @@ class BuresWassersteinFlow(ContinuousModel):
 
 
 def _product_rule(size: int, nodes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points and weights of the rule for the standard normal law."""
+    """Points and weights of the rule for the standard normal distribution."""
     at, weights = np.polynomial.hermite_e.hermegauss(nodes)
     grid = np.meshgrid(*[at] * size, indexing="ij")
     shares = np.meshgrid(*[weights / weights.sum()] * size, indexing="ij")

@@ -12,20 +12,20 @@ from jaxtyping import Array
 from .._core import is_concrete
 
 
-def check_function(owner: str, name: str, value: Any) -> Callable:
+def check_function(caller: str, name: str, value: Any) -> Callable:
     """A callable.
 
     **Raises:** `TypeError` for anything else.
     """
     if not callable(value):
         raise TypeError(
-            f"{owner}: `{name}` must be a callable, got {type(value).__name__}."
+            f"{caller}: `{name}` must be a callable, got {type(value).__name__}."
         )
     return value
 
 
 def check_array(
-    owner: str, name: str, value: Any, shape: tuple[int | None, ...]
+    caller: str, name: str, value: Any, shape: tuple[int | None, ...]
 ) -> Array:
     """A real floating-point array of a shape, `None` where any length will do.
 
@@ -35,29 +35,29 @@ def check_array(
     if not jnp.issubdtype(array.dtype, jnp.floating):
         array = jnp.asarray(array, float)
     fits = array.ndim == len(shape) and all(
-        wanted is None or wanted == found
-        for wanted, found in zip(shape, array.shape, strict=True)
+        expected is None or expected == found
+        for expected, found in zip(shape, array.shape, strict=True)
     )
     if not fits:
-        wanted = ", ".join("any" if n is None else str(n) for n in shape)
+        expected = ", ".join("any" if n is None else str(n) for n in shape)
         raise ValueError(
-            f"{owner}: `{name}` must have shape ({wanted}), got {array.shape}."
+            f"{caller}: `{name}` must have shape ({expected}), got {array.shape}."
         )
     if is_concrete(array) and not np.all(np.isfinite(np.asarray(array))):
         raise ValueError(
-            f"{owner}: `{name}` must be finite, but contains NaN or infinity."
+            f"{caller}: `{name}` must be finite, but contains NaN or infinity."
         )
     return array
 
 
-def check_temperature(owner: str, value: Any) -> Array:
+def check_temperature(caller: str, value: Any) -> Array:
     """The strength of a noise, a number that is not negative.
 
     **Raises:** `ValueError` for another one.
     """
-    found = check_array(owner, "temperature", value, ())
+    found = check_array(caller, "temperature", value, ())
     if is_concrete(found) and found < 0:
         raise ValueError(
-            f"{owner}: `temperature` must not be negative, got {float(found):g}."
+            f"{caller}: `temperature` must not be negative, got {float(found):g}."
         )
     return found

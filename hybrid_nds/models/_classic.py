@@ -17,8 +17,8 @@ from ._base import ContinuousModel, StochasticModel
 from ._checks import check_array
 
 
-def _number(owner: str, name: str, value: ArrayLike, dtype: Any) -> Float[Array, ""]:
-    number = check_array(owner, name, value, ())
+def _number(caller: str, name: str, value: ArrayLike, dtype: Any) -> Float[Array, ""]:
+    number = check_array(caller, name, value, ())
     return number if dtype is None else number.astype(dtype)
 
 
@@ -132,11 +132,11 @@ class FitzHughNagumo(ContinuousModel):
         *,
         dtype: Any = None,
     ):
-        owner = "FitzHughNagumo"
-        self.current = _number(owner, "current", current, dtype)
-        self.rate = _number(owner, "rate", rate, dtype)
-        self.offset = _number(owner, "offset", offset, dtype)
-        self.damping = _number(owner, "damping", damping, dtype)
+        caller = "FitzHughNagumo"
+        self.current = _number(caller, "current", current, dtype)
+        self.rate = _number(caller, "rate", rate, dtype)
+        self.offset = _number(caller, "offset", offset, dtype)
+        self.damping = _number(caller, "damping", damping, dtype)
 
     def __call__(
         self, t: Any, y: Float[Array, " 2"], args: PyTree = None
@@ -249,12 +249,12 @@ class StochasticHopf(StochasticModel):
         *,
         dtype: Any = None,
     ):
-        owner = "StochasticHopf"
-        self.growth = _number(owner, "growth", growth, dtype)
-        self.rotation = _number(owner, "rotation", rotation, dtype)
-        self.saturation = _number(owner, "saturation", saturation, dtype)
-        self.shear = _number(owner, "shear", shear, dtype)
-        self.sigma = _number(owner, "sigma", sigma, dtype)
+        caller = "StochasticHopf"
+        self.growth = _number(caller, "growth", growth, dtype)
+        self.rotation = _number(caller, "rotation", rotation, dtype)
+        self.saturation = _number(caller, "saturation", saturation, dtype)
+        self.shear = _number(caller, "shear", shear, dtype)
+        self.sigma = _number(caller, "sigma", sigma, dtype)
         self.noise, self.interpretation = "additive", "ito"
 
     def drift(

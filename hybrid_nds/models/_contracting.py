@@ -64,12 +64,12 @@ class ContractingODE(ContinuousModel):
         key: PRNGKeyArray,
         dtype: Any = None,
     ):
-        owner = "ContractingODE"
-        size = check_whole(owner, "size", size)
-        inner = [check_whole(owner, "widths", width) for width in widths]
-        inputs = check_whole(owner, "inputs", inputs, 0)
-        self.rate = check_number(owner, "rate", rate, 0.0, 1.0)
-        check_choice(owner, "norm", norm, get_args(ContractionNorm))
+        caller = "ContractingODE"
+        size = check_whole(caller, "size", size)
+        inner = [check_whole(caller, "widths", width) for width in widths]
+        inputs = check_whole(caller, "inputs", inputs, 0)
+        self.rate = check_number(caller, "rate", rate, 0.0, 1.0)
+        check_choice(caller, "norm", norm, get_args(ContractionNorm))
         self.norm = norm
         sizes = [size, *inner, size]
         keys = jr.split(key, len(sizes) + 1)

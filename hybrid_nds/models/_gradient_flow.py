@@ -55,10 +55,10 @@ class NaturalGradientFlow(ContinuousModel):
     metric: Callable[[Array], Array] | None
 
     def __init__(self, loss: Loss, metric: Callable[[Array], Array] | None = None):
-        owner = "NaturalGradientFlow"
-        self.loss = check_function(owner, "loss", loss)
+        caller = "NaturalGradientFlow"
+        self.loss = check_function(caller, "loss", loss)
         if metric is not None:
-            check_function(owner, "metric", metric)
+            check_function(caller, "metric", metric)
         self.metric = metric
 
     def __call__(

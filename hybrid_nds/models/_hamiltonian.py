@@ -111,12 +111,12 @@ class PortHamiltonianODE(ContinuousModel):
         key: PRNGKeyArray,
         dtype: Any = None,
     ):
-        owner = "PortHamiltonianODE"
-        size = check_whole(owner, "size", size)
-        inputs = check_whole(owner, "inputs", inputs, 0)
+        caller = "PortHamiltonianODE"
+        size = check_whole(caller, "size", size)
+        inputs = check_whole(caller, "inputs", inputs, 0)
         keys = jr.split(key, 4)
         self.network = make_network(
-            owner,
+            caller,
             size,
             width,
             depth,
@@ -146,7 +146,7 @@ class PortHamiltonianODE(ContinuousModel):
         return moved + self.port @ input_at("PortHamiltonianODE", args, t)
 
 
-def input_at(owner: str, args: Any, t: Any) -> Array:
+def input_at(caller: str, args: Any, t: Any) -> Array:
     """What a function of time passed as `args` gives at `t`; of a Diffrax path its
     value.
 
@@ -155,7 +155,7 @@ def input_at(owner: str, args: Any, t: Any) -> Array:
     evaluate: Any = getattr(args, "evaluate", args)
     if not callable(evaluate):
         raise TypeError(
-            f"{owner}: `args` must be a function of time that returns the input, such "
+            f"{caller}: `args` must be a function of time that returns the input, such "
             f"as diffrax.LinearInterpolation, got {type(args).__name__}."
         )
     return cast(Callable[[Any], Array], evaluate)(t)

@@ -72,11 +72,11 @@ class NoisyKuramoto(StochasticModel):
         coupling: ArrayLike = 1.0,
         temperature: ArrayLike = 1.0,
     ):
-        owner = "NoisyKuramoto"
-        self.frequencies = check_array(owner, "frequencies", frequencies, (None,))
+        caller = "NoisyKuramoto"
+        self.frequencies = check_array(caller, "frequencies", frequencies, (None,))
         dtype = self.frequencies.dtype
-        self.coupling = check_array(owner, "coupling", coupling, ()).astype(dtype)
-        self.temperature = check_temperature(owner, temperature).astype(dtype)
+        self.coupling = check_array(caller, "coupling", coupling, ()).astype(dtype)
+        self.temperature = check_temperature(caller, temperature).astype(dtype)
         self.noise, self.interpretation = "additive", "ito"
 
     def drift(

@@ -75,18 +75,18 @@ class LatentODE(ContinuousModel):
         key: PRNGKeyArray,
         dtype: Any = None,
     ):
-        owner = "LatentODE"
-        observed = check_whole(owner, "observed", observed)
-        self.latent = check_whole(owner, "latent", latent)
+        caller = "LatentODE"
+        observed = check_whole(caller, "observed", observed)
+        self.latent = check_whole(caller, "latent", latent)
         keys = jr.split(key, 4)
         shared = (width, depth, activation, False)
-        self.network = make_network(owner, latent, *shared, keys[0], dtype)
+        self.network = make_network(caller, latent, *shared, keys[0], dtype)
         self.decoder = make_network(
-            owner, latent, *shared, keys[1], dtype, outputs=observed
+            caller, latent, *shared, keys[1], dtype, outputs=observed
         )
         self.encoder = Encoder(observed, width, key=keys[2], dtype=dtype)
         self.statistics = eqx.nn.Linear(width, 2 * latent, dtype=dtype, key=keys[3])
-        self.log_deviation = _log_deviation(owner, deviation, self.statistics)
+        self.log_deviation = _log_deviation(caller, deviation, self.statistics)
 
     def __call__(
         self, t: Any, y: Float[Array, " latent"], args: PyTree = None
@@ -178,15 +178,15 @@ class LatentSDE(StochasticModel):
         key: PRNGKeyArray,
         dtype: Any = None,
     ):
-        owner = "LatentSDE"
-        observed = check_whole(owner, "observed", observed)
-        self.latent = check_whole(owner, "latent", latent)
-        context = check_whole(owner, "context", context)
+        caller = "LatentSDE"
+        observed = check_whole(caller, "observed", observed)
+        self.latent = check_whole(caller, "latent", latent)
+        context = check_whole(caller, "context", context)
         keys = jr.split(key, 7)
 
         def network(size: int, time: bool, key: PRNGKeyArray, **more: Any) -> Any:
             return make_network(
-                owner, size, width, depth, activation, time, key, dtype, **more
+                caller, size, width, depth, activation, time, key, dtype, **more
             )
 
         self.prior = network(latent, True, keys[0])
@@ -198,7 +198,7 @@ class LatentSDE(StochasticModel):
         self.encoder = Encoder(observed, width, key=keys[4], dtype=dtype)
         self.context = eqx.nn.Linear(width, context, dtype=dtype, key=keys[5])
         self.statistics = eqx.nn.Linear(width, 2 * latent, dtype=dtype, key=keys[6])
-        self.log_deviation = _log_deviation(owner, deviation, self.statistics)
+        self.log_deviation = _log_deviation(caller, deviation, self.statistics)
         self.noise, self.interpretation = "diagonal", "ito"
 
     def drift(self, t: Any, y: Followed, args: PyTree = None) -> Followed:
@@ -347,8 +347,8 @@ def _places(ts: Array, steps: int) -> Array:
     return jnp.round((ts - ts[0]) / (ts[-1] - ts[0]) * steps).astype(int)
 
 
-def _log_deviation(owner: str, value: Any, like: eqx.nn.Linear) -> Array:
-    given = check_number(owner, "deviation", value, 0.0)
+def _log_deviation(caller: str, value: Any, like: eqx.nn.Linear) -> Array:
+    given = check_number(caller, "deviation", value, 0.0)
     return jnp.log(jnp.asarray(given, like.weight.dtype))
 
 
@@ -374,22 +374,22 @@ def _check_steps(ts: Any, steps: Any) -> None:
     if not is_concrete(ts):
         return
     times = np.asarray(ts, float)
-    places = (times - times[0]) / (times[-1] - times[0]) * steps
-    worst = int(np.argmax(np.abs(places - np.round(places))))
+    positions = (times - times[0]) / (times[-1] - times[0]) * steps
+    worst = int(np.argmax(np.abs(positions - np.round(positions))))
     # The times may be of single precision.
-    if abs(places[worst] - round(places[worst])) > 1e-4:
+    if abs(positions[worst] - round(positions[worst])) > 1e-4:
         raise ValueError(
             f"LatentSDE: `ts` must be whole steps after the first time, but "
-            f"{times[worst]:g} is {places[worst]:g} of {steps} steps after it; take "
+            f"{times[worst]:g} is {positions[worst]:g} of {steps} steps after it; take "
             "more `steps`."
         )
 
 
-def _check_series(owner: str, ts: Any, xs: Any, observed: Any) -> None:
+def _check_series(caller: str, ts: Any, xs: Any, observed: Any) -> None:
     times = jnp.shape(ts)
     if len(times) != 1 or times[0] < 2 or jnp.shape(xs) != (*times, observed):
         raise ValueError(
-            f"{owner}: `ts` and `xs` must have shapes (times,) and (times, {observed}) "
-            f"with two times or more, got {times} and {jnp.shape(xs)}; use jax.vmap "
-            "for several series."
+            f"{caller}: `ts` and `xs` must have shapes (times,) and (times, "
+            f"{observed}) with two times or more, got {times} and {jnp.shape(xs)}; use "
+            "jax.vmap for several series."
         )

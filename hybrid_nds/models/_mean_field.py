@@ -71,14 +71,14 @@ class MeanFieldLangevin(StochasticModel):
         decay: ArrayLike = 0.1,
         temperature: ArrayLike = 0.01,
     ):
-        owner = "MeanFieldLangevin"
-        self.inputs = check_array(owner, "inputs", inputs, (None, None))
+        caller = "MeanFieldLangevin"
+        self.inputs = check_array(caller, "inputs", inputs, (None, None))
         samples = self.inputs.shape[0]
-        self.targets = check_array(owner, "targets", targets, (samples,))
-        self.unit = check_function(owner, "unit", unit)
+        self.targets = check_array(caller, "targets", targets, (samples,))
+        self.unit = check_function(caller, "unit", unit)
         dtype = self.inputs.dtype
-        self.decay = check_array(owner, "decay", decay, ()).astype(dtype)
-        given = check_temperature(owner, temperature)
+        self.decay = check_array(caller, "decay", decay, ()).astype(dtype)
+        given = check_temperature(caller, temperature)
         self.temperature = given.astype(dtype)
         self.noise, self.interpretation = "additive", "ito"
 
@@ -107,7 +107,7 @@ class MeanFieldLangevin(StochasticModel):
 
 
 class MeanFieldODE(ContinuousModel):
-    """A residual network of infinite depth whose width is a law of units,
+    """A residual network of infinite depth whose width is a distribution of units,
     $\\dot x = \\tfrac1M\\sum_{j=1}^M u_j\\tanh\\langle v_j, x\\rangle$, the same at all
     depths (Chizat & Bach 2018; Lu, Ma, Lu, Lu & Ying 2020, A mean-field analysis of
     deep ResNet).
@@ -155,9 +155,9 @@ class MeanFieldResNet(eqx.Module):
         outer: Float[Array, "depth width size"],
         inner: Float[Array, "depth width size"],
     ):
-        owner = "MeanFieldResNet"
-        self.outer = check_array(owner, "outer", outer, (None, None, None))
-        self.inner = check_array(owner, "inner", inner, self.outer.shape)
+        caller = "MeanFieldResNet"
+        self.outer = check_array(caller, "outer", outer, (None, None, None))
+        self.inner = check_array(caller, "inner", inner, self.outer.shape)
 
     @classmethod
     def independent(
@@ -172,9 +172,9 @@ class MeanFieldResNet(eqx.Module):
     ) -> MeanFieldResNet:
         """Units that are independent of each other: $v$ and $\\xi$ standard normal and
         $u = cv + \\xi$, with $c$ the `correlation`."""
-        owner = "MeanFieldResNet.independent"
+        caller = "MeanFieldResNet.independent"
         sizes = {"depth": depth, "width": width, "size": size}
-        shape = tuple(check_whole(owner, name, n) for name, n in sizes.items())
+        shape = tuple(check_whole(caller, name, n) for name, n in sizes.items())
         first, second = jr.split(key)
         inner = jr.normal(first, shape, dtype)
         return cls(correlation * inner + jr.normal(second, shape, dtype), inner)
@@ -183,7 +183,9 @@ class MeanFieldResNet(eqx.Module):
         """The output of all layers."""
         return self.states(x)[-1]
 
-    def states(self, x: Float[Array, " size"]) -> Float[Array, "depth+1 size"]:
+    def states(
+        self, x: Float[Array, " size"]
+    ) -> Float[Array, "{len(self.outer)}+1 size"]:
         """The input and the output of every layer."""
         depth = self.outer.shape[0]
 

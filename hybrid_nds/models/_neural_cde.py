@@ -58,17 +58,17 @@ class NeuralCDE(ContinuousModel):
         key: PRNGKeyArray,
         dtype: Any = None,
     ):
-        owner = "NeuralCDE"
-        self.channels = check_whole(owner, "channels", channels)
-        self.size = check_whole(owner, "size", size)
-        outputs = check_whole(owner, "outputs", outputs)
+        caller = "NeuralCDE"
+        self.channels = check_whole(caller, "channels", channels)
+        self.size = check_whole(caller, "size", size)
+        outputs = check_whole(caller, "outputs", outputs)
         keys = jr.split(key, 3)
         shared = (width, depth, activation, False)
         self.initial = make_network(
-            owner, channels, *shared, keys[0], dtype, outputs=size
+            caller, channels, *shared, keys[0], dtype, outputs=size
         )
         self.network = make_network(
-            owner, size, *shared, keys[1], dtype, outputs=size * channels
+            caller, size, *shared, keys[1], dtype, outputs=size * channels
         )
         self.linear = eqx.nn.Linear(size, outputs, dtype=dtype, key=keys[2])
 

@@ -85,12 +85,12 @@ class AugmentedNeuralODE(ContinuousModel):
         key: PRNGKeyArray,
         dtype: Any = None,
     ):
-        owner = "AugmentedNeuralODE"
-        self.size = check_whole(owner, "size", size)
-        self.augmented = check_whole(owner, "augmented", augmented)
+        caller = "AugmentedNeuralODE"
+        self.size = check_whole(caller, "size", size)
+        self.augmented = check_whole(caller, "augmented", augmented)
         whole = self.size + self.augmented
         self.network = make_network(
-            owner, whole, width, depth, activation, False, key, dtype
+            caller, whole, width, depth, activation, False, key, dtype
         )
 
     def __call__(
@@ -114,7 +114,7 @@ class AugmentedNeuralODE(ContinuousModel):
 
 
 def make_network(
-    owner: str,
+    caller: str,
     size: int,
     width: int,
     depth: int,
@@ -129,10 +129,10 @@ def make_network(
 ) -> eqx.nn.MLP:
     """A network of a state of `size`, with the time and `inputs` more where it sees
     them, to `outputs` (by default as the state)."""
-    size = check_whole(owner, "size", size)
-    width = check_whole(owner, "width", width)
-    depth = check_whole(owner, "depth", depth, 0)
-    check_function(owner, "activation", activation)
+    size = check_whole(caller, "size", size)
+    width = check_whole(caller, "width", width)
+    depth = check_whole(caller, "depth", depth, 0)
+    check_function(caller, "activation", activation)
     return eqx.nn.MLP(
         size + int(bool(time)) + inputs,
         size if outputs is None else outputs,

@@ -72,28 +72,36 @@ class NeuralSDE(StochasticModel):
         key: PRNGKeyArray,
         dtype: Any = None,
     ):
-        owner = "NeuralSDE"
-        size = check_whole(owner, "size", size)
-        check_choice(owner, "noise", noise, get_args(NoiseKind))
-        check_choice(owner, "interpretation", interpretation, get_args(Interpretation))
+        caller = "NeuralSDE"
+        size = check_whole(caller, "size", size)
+        check_choice(caller, "noise", noise, get_args(NoiseKind))
+        check_choice(caller, "interpretation", interpretation, get_args(Interpretation))
         matrix = noise in ("commutative", "general")
         if motions is not None and not matrix:
             raise ValueError(
-                f"{owner}: `motions` is of commutative and general noise alone, got "
+                f"{caller}: `motions` is of commutative and general noise alone, got "
                 f"{motions!r} with noise={noise!r}."
             )
         self.motions = check_whole(
-            owner, "motions", size if motions is None else motions
+            caller, "motions", size if motions is None else motions
         )
         drift, outer, mixed = jr.split(key, 3)
         time = bool(time)
         self.network = make_network(
-            owner, size, width, depth, activation, time, drift, dtype
+            caller, size, width, depth, activation, time, drift, dtype
         )
 
         def network(size: int, key: PRNGKeyArray, outputs: Any = None) -> eqx.nn.MLP:
             return make_network(
-                owner, size, width, depth, activation, time, key, dtype, outputs=outputs
+                caller,
+                size,
+                width,
+                depth,
+                activation,
+                time,
+                key,
+                dtype,
+                outputs=outputs,
             )
 
         self.mixing = None
@@ -184,17 +192,17 @@ class CommonNoiseSDE(StochasticModel):
         key: PRNGKeyArray,
         dtype: Any = None,
     ):
-        owner = "CommonNoiseSDE"
+        caller = "CommonNoiseSDE"
         self.network = make_network(
-            owner, size, width, depth, activation, False, key, dtype, biases=False
+            caller, size, width, depth, activation, False, key, dtype, biases=False
         )
         if activation(jnp.zeros(())) != 0:
             raise ValueError(
-                f"{owner}: `activation` must be zero at zero, such as jnp.tanh or "
+                f"{caller}: `activation` must be zero at zero, such as jnp.tanh or "
                 f"jax.nn.silu, got {activation(jnp.zeros(()))} there."
             )
         kind = self.network.layers[0].weight.dtype
-        self.strength = check_array(owner, "strength", strength, ()).astype(kind)
+        self.strength = check_array(caller, "strength", strength, ()).astype(kind)
         self.noise, self.interpretation = "scalar", "ito"
 
     def drift(

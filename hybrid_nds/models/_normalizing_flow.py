@@ -55,10 +55,10 @@ class ContinuousNormalizingFlow(ContinuousModel):
         key: PRNGKeyArray,
         dtype: Any = None,
     ):
-        owner = "ContinuousNormalizingFlow"
-        self.size = check_whole(owner, "size", size)
+        caller = "ContinuousNormalizingFlow"
+        self.size = check_whole(caller, "size", size)
         self.network = make_network(
-            owner, size, width, depth, activation, True, key, dtype
+            caller, size, width, depth, activation, True, key, dtype
         )
 
     def velocity(self, t: Any, y: Float[Array, " size"]) -> Float[Array, " size"]:

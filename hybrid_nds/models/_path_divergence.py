@@ -47,10 +47,10 @@ class PathDivergence(StochasticModel):
         prior: Callable[[Any, Any, Any], Array],
         volatility: Callable[[Any, Any, Any], Array],
     ):
-        owner = "PathDivergence"
-        self.drift_of = check_function(owner, "drift_of", drift_of)
-        self.prior = check_function(owner, "prior", prior)
-        self.volatility = check_function(owner, "volatility", volatility)
+        caller = "PathDivergence"
+        self.drift_of = check_function(caller, "drift_of", drift_of)
+        self.prior = check_function(caller, "prior", prior)
+        self.volatility = check_function(caller, "volatility", volatility)
         self.noise, self.interpretation = "diagonal", "ito"
 
     def drift(self, t: Any, y: Followed, args: PyTree = None) -> Followed:

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from .._core import check_number, check_whole
 from ._base import ContinuousModel
@@ -58,12 +58,12 @@ class RecurrentODE(ContinuousModel):
         key: PRNGKeyArray,
         dtype: Any = None,
     ):
-        owner = "RecurrentODE"
-        size = check_whole(owner, "size", size)
-        inputs = check_whole(owner, "inputs", inputs, 0)
-        gain = check_number(owner, "gain", gain, 0.0)
-        tau = check_number(owner, "time_constant", time_constant, 0.0)
-        self.activation = check_function(owner, "activation", activation)
+        caller = "RecurrentODE"
+        size = check_whole(caller, "size", size)
+        inputs = check_whole(caller, "inputs", inputs, 0)
+        gain = check_number(caller, "gain", gain, 0.0)
+        tau = check_number(caller, "time_constant", time_constant, 0.0)
+        self.activation = check_function(caller, "activation", activation)
         inner, outer = jr.split(key)
         self.weight = gain / size**0.5 * jr.normal(inner, (size, size), dtype)
         self.port = jr.normal(outer, (size, inputs), dtype) / max(1, inputs) ** 0.5
@@ -113,13 +113,13 @@ class HopfieldODE(ContinuousModel):
         size: int,
         *,
         gain: float = 1.0,
-        patterns: Float[Array, "patterns size"] | None = None,
+        patterns: Float[ArrayLike, "patterns size"] | None = None,
         key: PRNGKeyArray,
         dtype: Any = None,
     ):
-        owner = "HopfieldODE"
-        size = check_whole(owner, "size", size)
-        beta = check_number(owner, "gain", gain, 0.0)
+        caller = "HopfieldODE"
+        size = check_whole(caller, "size", size)
+        beta = check_number(caller, "gain", gain, 0.0)
         weight = jr.normal(key, (size, size), dtype) / size**0.5
         if patterns is not None:
             given = jnp.asarray(patterns, weight.dtype)
@@ -129,7 +129,7 @@ class HopfieldODE(ContinuousModel):
                 or jnp.any(jnp.abs(given) != 1)
             ):
                 raise ValueError(
-                    f"{owner}: `patterns` must have shape (patterns, {size}) and "
+                    f"{caller}: `patterns` must have shape (patterns, {size}) and "
                     f"entries 1 or -1, got shape {given.shape}."
                 )
             weight = given.T @ given / size

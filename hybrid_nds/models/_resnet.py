@@ -49,12 +49,12 @@ class DepthVaryingODE(ContinuousModel):
         key: PRNGKeyArray,
         dtype: Any = None,
     ):
-        owner = "DepthVaryingODE"
-        knots = check_whole(owner, "knots", knots, 2)
-        self.spacing = check_number(owner, "duration", duration, 0.0) / (knots - 1)
+        caller = "DepthVaryingODE"
+        knots = check_whole(caller, "knots", knots, 2)
+        self.spacing = check_number(caller, "duration", duration, 0.0) / (knots - 1)
         self.networks = eqx.filter_vmap(
             lambda key: make_network(
-                owner, size, width, depth, activation, False, key, dtype
+                caller, size, width, depth, activation, False, key, dtype
             )
         )(jr.split(key, knots))
 
@@ -64,10 +64,12 @@ class DepthVaryingODE(ContinuousModel):
         knots = jax.tree.leaves(arrays)[0].shape[0]
 
         def between(values: Array) -> Array:
-            place = jnp.clip(jnp.asarray(t, values.dtype) / self.spacing, 0, knots - 1)
+            position = jnp.clip(
+                jnp.asarray(t, values.dtype) / self.spacing, 0, knots - 1
+            )
             # Hats over the knots: no indexing, so that the path is differentiable.
             index = jnp.arange(knots, dtype=values.dtype)
-            hats = jnp.maximum(0, 1 - jnp.abs(place - index))
+            hats = jnp.maximum(0, 1 - jnp.abs(position - index))
             return jnp.tensordot(hats, values, 1)
 
         return eqx.combine(jax.tree.map(between, arrays), rest)
@@ -154,7 +156,7 @@ class ResNet(eqx.Module):
         """The output of all blocks."""
         return self.states(x)[-1]
 
-    def states(self, x: Float[Array, " size"]) -> Float[Array, "blocks+1 size"]:
+    def states(self, x: Float[Array, " size"]) -> Float[Array, "{self.blocks}+1 size"]:
         """The input and the output of every block."""
         arrays, rest = eqx.partition(self.networks, eqx.is_array)
         step = self.duration / self.blocks

@@ -9,12 +9,11 @@ from typing import Any, Literal, NamedTuple
 
 import diffrax
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from .._core import is_concrete
+from .._core import concrete_array, is_concrete
 
 LevyArea = Literal["none", "space-time", "space-time-time"]
 """Which iterated integrals of a path are drawn along with its increments."""
@@ -105,11 +104,10 @@ def grid_times(t0: Array, t1: Array, steps: int) -> Array:
     start, end = np.asarray(t0).astype(real), np.asarray(t1).astype(real)
     grid = (start + (end - start) * parts).astype(t0.dtype)
     grid[-1] = t1
-    with jax.ensure_compile_time_eval():
-        return jnp.asarray(grid)
+    return concrete_array(grid, grid.dtype)
 
 
-def grid_steps(owner: str, t0: float, t1: float, dt: float) -> int:
+def grid_steps(caller: str, t0: float, t1: float, dt: float) -> int:
     """How many steps of length `dt` make the span.
 
     **Arguments:** who asks, the span and the step.
@@ -120,13 +118,13 @@ def grid_steps(owner: str, t0: float, t1: float, dt: float) -> int:
     span to within a millionth of a step.
     """
     if not (math.isfinite(dt) and dt > 0):
-        raise ValueError(f"{owner}: `dt` must be positive and finite, got {dt}.")
+        raise ValueError(f"{caller}: `dt` must be positive and finite, got {dt}.")
     count = (t1 - t0) / dt
     steps = round(count)
     if steps < 1 or abs(count - steps) > 1e-6 * max(1.0, count * 1e-3):
         fitting = (t1 - t0) / max(1, math.ceil(count))
         raise ValueError(
-            f"{owner}: `dt` must divide the span from {t0} to {t1} into whole steps, "
+            f"{caller}: `dt` must divide the span from {t0} to {t1} into whole steps, "
             f"got {dt}, which makes {count:.6g}; {fitting!r} does."
         )
     return steps

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray, UInt32
 
-from .._core import check_key, is_concrete
+from .._core import check_key, concrete_array
 from ._grid import AREAS, Blocks, GridPath, LevyArea
 from ._stored import StoredPath, blocks_of
 from ._threefry import (
@@ -80,9 +78,7 @@ class NativePath(GridPath):
                 f"{steps * dimension}; solve in several spans."
             )
         real = jnp.result_type(float) if dtype is None else jnp.dtype(dtype)
-        known = is_concrete(t0) and is_concrete(t1)
-        with jax.ensure_compile_time_eval() if known else contextlib.nullcontext():
-            self.t0, self.t1 = jnp.asarray(t0, real), jnp.asarray(t1, real)
+        self.t0, self.t1 = concrete_array(t0, real), concrete_array(t1, real)
         self.key, self.steps, self.dimension = key, int(steps), int(dimension)
         self.levy_area = AREAS[levy_area]
 

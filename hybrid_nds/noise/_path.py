@@ -9,13 +9,12 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._core import check_key, is_concrete, require_real_scalar
+from .._core import check_key, concrete_array, is_concrete, require_real_scalar
 from ._grid import AREAS, Blocks, GridPath, LevyArea, grid_steps
-from ._threefry import Words, is_counter_based, threefry_key, words_of
+from ._threefry import Words, bits, is_counter_based, threefry_key, words_of
 from ._tree import Intervals, halves, whole_span
 
 
@@ -54,6 +53,7 @@ class BrownianPath(GridPath):
     steps: int = eqx.field(static=True)
     dimension: int = eqx.field(static=True)
     levy_area: Any = eqx.field(static=True)
+    key: PRNGKeyArray
     tree: diffrax.VirtualBrownianTree
     tree_steps: Float[Array, ""]
 
@@ -68,7 +68,7 @@ class BrownianPath(GridPath):
         *,
         dtype: Any = None,
     ):
-        key = threefry_key(check_key("BrownianPath", key, traced=True))
+        self.key = threefry_key(check_key("BrownianPath", key, traced=True))
         for name, value in (("t0", t0), ("t1", t1), ("dt", dt)):
             require_real_scalar(f"BrownianPath: `{name}`", value)
             if not is_concrete(value):
@@ -104,16 +104,14 @@ class BrownianPath(GridPath):
             )
         # Whole steps are nodes of the tree when it spans a power of two of them.
         whole_steps = 2 ** math.ceil(math.log2(self.steps))
-        # Numbers stay numbers where the caller is traced.
-        with jax.ensure_compile_time_eval():
-            self.t0, self.t1 = jnp.asarray(start, real), jnp.asarray(end, real)
-            self.tree_steps = jnp.asarray(whole_steps, real)
+        self.t0, self.t1 = concrete_array(start, real), concrete_array(end, real)
+        self.tree_steps = concrete_array(whole_steps, real)
         self.tree = diffrax.VirtualBrownianTree(
-            jnp.zeros((), real),
-            jnp.asarray(1.0, real),
+            np.zeros((), real),
+            np.ones((), real),
             tol=0.5 / whole_steps,
             shape=jax.ShapeDtypeStruct((self.dimension,), real),
-            key=key,
+            key=self.key,
             levy_area=AREAS[levy_area],
         )
 
@@ -222,11 +220,13 @@ class BrownianPath(GridPath):
     @property
     def _by_levels(self) -> bool:
         """Whether the tree's numbers can be drawn many at once."""
-        return is_counter_based(jtu.tree_leaves(self.tree.key)[0])
+        return is_counter_based(self.key)
 
     @property
     def _key(self) -> Words:
-        return words_of(jtu.tree_leaves(self.tree.key)[0])
+        """The tree's key, the first child of the path's. Not taken from the tree, which
+        splits by JAX's function: in a caller's program that is slow to compile."""
+        return bits(words_of(self.key), np.array(0, np.uint32))
 
     def _steps(self, values: tuple[Array, ...]) -> Any:
         """Steps from what the tree has in its intervals."""
@@ -248,12 +248,12 @@ class BrownianPath(GridPath):
         return jax.vmap(step)(index.astype(self.dtype))
 
     def _node(self, t: Any) -> Array:
-        """The place of a time in the tree, from 0 to 1."""
+        """The position of a time in the tree, from 0 to 1."""
         t = jnp.asarray(t, self.dtype)
-        place = (t - self.t0) / (self.t1 - self.t0) * self.steps
-        nearest = jnp.round(place)
-        near = jnp.abs(place - nearest) < math.sqrt(float(jnp.finfo(self.dtype).eps))
-        return jnp.where(near, nearest, place) / self.tree_steps
+        position = (t - self.t0) / (self.t1 - self.t0) * self.steps
+        nearest = jnp.round(position)
+        near = jnp.abs(position - nearest) < math.sqrt(float(jnp.finfo(self.dtype).eps))
+        return jnp.where(near, nearest, position) / self.tree_steps
 
     def _scaled(self, increment: Any, use_levy: bool) -> Any:
         """From the tree's unit span to the span that it stands for."""

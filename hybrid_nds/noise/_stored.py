@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from typing import Any
 
 import diffrax
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from .._core import is_concrete, require_precision, require_real_scalar
+from .._core import (
+    concrete_array,
+    is_concrete,
+    require_precision,
+    require_real_scalar,
+)
 from ._grid import Blocks, GridPath
 
 
@@ -75,11 +78,8 @@ class StoredPath(GridPath):
                 f"{self.dW.shape} of {self.dW.dtype}, got {self.H.shape} of "
                 f"{self.H.dtype}."
             )
-        known = is_concrete(t0) and is_concrete(t1)
-        # Known times stay known where the caller is traced.
-        with jax.ensure_compile_time_eval() if known else contextlib.nullcontext():
-            self.t0 = jnp.asarray(t0, self.dW.dtype)
-            self.t1 = jnp.asarray(t1, self.dW.dtype)
+        self.t0 = concrete_array(t0, self.dW.dtype)
+        self.t1 = concrete_array(t1, self.dW.dtype)
         self.levy_area = (
             diffrax.BrownianIncrement if areas is None else diffrax.SpaceTimeLevyArea
         )
@@ -152,10 +152,10 @@ class StoredPath(GridPath):
         **Raises:** at run time, for other times.
         """
         if t1 is None:
-            place = self._place(t0)
+            position = self._position(t0)
             w = jnp.concatenate([jnp.zeros_like(self.dW[:1]), self.dW])
-            return jnp.sum(jnp.where(jnp.arange(len(w))[:, None] <= place, w, 0), 0)
-        start, end = self._place(t0), self._place(t1)
+            return jnp.sum(jnp.where(jnp.arange(len(w))[:, None] <= position, w, 0), 0)
+        start, end = self._position(t0), self._position(t1)
         # A solver that has finished may ask for an empty step, and use none of it.
         start = eqx.error_if(
             start,
@@ -173,12 +173,12 @@ class StoredPath(GridPath):
             return self.levy_area(dt=dt, W=dw)
         return self.levy_area(dt=dt, W=dw, H=jnp.where(empty, 0, self.H[row]))
 
-    def _place(self, t: Any) -> Array:
+    def _position(self, t: Any) -> Array:
         """The index of a grid time."""
         t = jnp.asarray(t, self.dtype)
-        place = (t - self.t0) / (self.t1 - self.t0) * self.steps
-        nearest = jnp.round(place)
-        far = jnp.abs(place - nearest) > math.sqrt(float(jnp.finfo(self.dtype).eps))
+        position = (t - self.t0) / (self.t1 - self.t0) * self.steps
+        nearest = jnp.round(position)
+        far = jnp.abs(position - nearest) > math.sqrt(float(jnp.finfo(self.dtype).eps))
         nearest = eqx.error_if(
             nearest, far, "A StoredPath is known at its grid times alone."
         )

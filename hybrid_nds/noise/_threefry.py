@@ -58,8 +58,8 @@ def threefry_key(key: PRNGKeyArray) -> PRNGKeyArray:
         return key
     data = jr.key_data(key)
     made = jr.wrap_key_data(data[..., :2], impl="threefry2x32")
-    for place in range(2, data.shape[-1]):
-        made = jr.fold_in(made, data[..., place])
+    for position in range(2, data.shape[-1]):
+        made = jr.fold_in(made, data[..., position])
     return made
 
 

@@ -198,14 +198,15 @@ def _halved(
     integrals over both halves (Foster 2020, theorem 6.1.6; Jelinčič et al. 2024).
     """
     begin = 0
+    # One array for all, and for both halves: XLA compiles a loop for each.
+    stacked = jnp.stack(values)
     for k, nodes in enumerate(_counts(depth, count)):
         drawn = list(z[..., begin : begin + nodes])
         begin += nodes
-        length = 2.0 ** -(level + k)
-        now = tuple(value[:, :nodes] for value in values)
-        pairs = _of_halves(now, drawn, length)
-        values = tuple(jnp.stack(pair, axis=2).reshape(-1, 2 * nodes) for pair in pairs)
-    return tuple(value[:, :count].T for value in values)
+        pairs = _of_halves(tuple(stacked[..., :nodes]), drawn, 2.0 ** -(level + k))
+        both = jnp.stack([jnp.stack(pair, axis=2) for pair in pairs])
+        stacked = both.reshape(len(values), -1, 2 * nodes)
+    return tuple(jnp.swapaxes(stacked[..., :count], 1, 2))
 
 
 def _of_halves(

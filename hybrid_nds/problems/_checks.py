@@ -23,14 +23,14 @@ VectorField = Callable[[Any, Any, Any], Any]
 """`field(t, y, args) -> dy/dt`, with `dy/dt` of the structure of `y`."""
 
 
-def check_state(owner: str, y0: PyTree) -> PyTree:
+def check_state(caller: str, y0: PyTree) -> PyTree:
     """The state as JAX arrays of one real floating-point dtype, finite throughout."""
     paths, treedef = jtu.tree_flatten_with_path(y0)
     if not paths:
-        raise ValueError(f"{owner}: `y0` holds no arrays; give at least one scalar.")
+        raise ValueError(f"{caller}: `y0` holds no arrays; give at least one scalar.")
     leaves, dtypes = [], {}
     for path, leaf in paths:
-        where = f"{owner}: `y0{jtu.keystr(path)}`"
+        where = f"{caller}: `y0{jtu.keystr(path)}`"
         require_precision(where, leaf)
         try:
             array = concrete_array(leaf)
@@ -60,43 +60,43 @@ def check_state(owner: str, y0: PyTree) -> PyTree:
     if len(set(dtypes.values())) > 1:
         listing = ", ".join(f"y0{path}: {dtype}" for path, dtype in dtypes.items())
         raise TypeError(
-            f"{owner}: `y0` must have one dtype throughout, got {listing}. "
+            f"{caller}: `y0` must have one dtype throughout, got {listing}. "
             "Cast the state to float32 or float64."
         )
     return jtu.tree_unflatten(treedef, leaves)
 
 
-def check_parameters(owner: str, name: str, tree: PyTree) -> None:
+def check_parameters(caller: str, name: str, tree: PyTree) -> None:
     """Refuse float64 parameters that JAX would cut to float32."""
     for path, leaf in jtu.tree_flatten_with_path(tree)[0]:
-        require_precision(f"{owner}: `{name}{jtu.keystr(path)}`", leaf)
+        require_precision(f"{caller}: `{name}{jtu.keystr(path)}`", leaf)
 
 
 def check_time(
-    owner: str, name: str, t: ArrayLike, dtype: Any, *, finite: bool
+    caller: str, name: str, t: ArrayLike, dtype: Any, *, finite: bool
 ) -> Array:
     """An end of the span, in the dtype of the state."""
-    require_real_scalar(f"{owner}: `{name}`", t)
+    require_real_scalar(f"{caller}: `{name}`", t)
     if is_concrete(t):
         value = float(np.asarray(t))
         if np.isnan(value) or (finite and np.isinf(value)):
-            raise ValueError(f"{owner}: `{name}` must be finite, got {value}.")
+            raise ValueError(f"{caller}: `{name}` must be finite, got {value}.")
     return concrete_array(t, dtype)
 
 
-def check_span(owner: str, t0: ArrayLike, t1: ArrayLike, dtype: Any) -> None:
+def check_span(caller: str, t0: ArrayLike, t1: ArrayLike, dtype: Any) -> None:
     """Refuse a span that is empty in the dtype of the state."""
     if not (is_concrete(t0) and is_concrete(t1)):
         return
     if np.asarray(t0, dtype) == np.asarray(t1, dtype):
         raise ValueError(
-            f"{owner}: `t1` must differ from `t0` in {np.dtype(dtype)}, got "
+            f"{caller}: `t1` must differ from `t0` in {np.dtype(dtype)}, got "
             f"t0={t0} and t1={t1}."
         )
 
 
 def check_field(
-    owner: str, name: str, field: VectorField, t0: Array, y0: PyTree, args: PyTree
+    caller: str, name: str, field: VectorField, t0: Array, y0: PyTree, args: PyTree
 ) -> None:
     """Refuse a field that does not return the structure, shapes and dtype of `y0`."""
     try:
@@ -105,13 +105,13 @@ def check_field(
         raise
     except Exception as error:
         raise ValueError(
-            f"{owner}: `{name}` could not be evaluated as {name}(t, y, args) at the "
+            f"{caller}: `{name}` could not be evaluated as {name}(t, y, args) at the "
             f"initial state: {type(error).__name__}: {error}"
         ) from error
     expected, given = jtu.tree_structure(y0), jtu.tree_structure(dy)
     if expected != given:
         raise ValueError(
-            f"{owner}: `{name}` must return the structure of `y0`, expected "
+            f"{caller}: `{name}` must return the structure of `y0`, expected "
             f"{expected}, got {given}."
         )
     for (path, y), f in zip(
@@ -120,7 +120,7 @@ def check_field(
         shape, dtype = getattr(f, "shape", None), getattr(f, "dtype", None)
         if shape != y.shape or dtype != y.dtype:
             raise ValueError(
-                f"{owner}: `{name}` must return the shapes and dtypes of `y0`; at "
+                f"{caller}: `{name}` must return the shapes and dtypes of `y0`; at "
                 f"y0{jtu.keystr(path)} expected {y.dtype}{list(y.shape)}, got "
                 f"{dtype}{list(shape) if shape is not None else ''}."
             )

@@ -97,7 +97,7 @@ def _leaves(tree: PyTree) -> list[tuple[str, str]]:
 
 
 def check_kind(
-    owner: str, problem: Any, *kinds: KindName, name: str = "problem"
+    caller: str, problem: Any, *kinds: KindName, name: str = "problem"
 ) -> None:
     """Refuse what is no problem of one of some kinds of equations.
 
@@ -108,7 +108,7 @@ def check_kind(
     """
     if isinstance(problem, Problem) and problem.kind.name in kinds:
         return
-    wanted = " or ".join(f"an {kind.upper()}Problem" for kind in kinds)
+    expected = " or ".join(f"an {kind.upper()}Problem" for kind in kinds)
     raise TypeError(
-        f"{owner}: `{name}` must be {wanted}, got {type(problem).__name__}."
+        f"{caller}: `{name}` must be {expected}, got {type(problem).__name__}."
     )

@@ -300,13 +300,13 @@ def _noise_shape(
     vector_kinds = ("scalar", "diagonal", "additive")
     matrix_kinds = ("general", "commutative", "additive")
     if not ((same and noise in vector_kinds) or (extended and noise in matrix_kinds)):
-        wanted = {
+        expected = {
             "vector": "the shape of `y0`",
             "matrix": "the shape of `y0` with one more axis, of one entry a Brownian "
             "motion and of the same length in every leaf",
         }
-        words = [
-            wanted[form]
+        able = [
+            expected[form]
             for form, kinds in (("vector", vector_kinds), ("matrix", matrix_kinds))
             if noise in kinds
         ]
@@ -317,7 +317,7 @@ def _noise_shape(
         )
         raise ValueError(
             f"SDEProblem: with {noise!r} noise `diffusion` must return "
-            f"{' or '.join(words)}; got {lines}."
+            f"{' or '.join(able)}; got {lines}."
         )
     for (path, y), part in zip(states, parts, strict=True):
         if part.dtype != y.dtype:
@@ -336,11 +336,11 @@ def _check_claim(problem: SDEProblem) -> None:
         return
     # Also where the caller is traced: the problem itself is not.
     with jax.ensure_compile_time_eval():
-        u0 = ravel_pytree(problem.y0)[0]
+        u0 = np.asarray(ravel_pytree(problem.y0)[0])
         # One point alone may be special: every linear diffusion commutes at zero.
-        waves = jnp.cos(1.0 + jnp.arange(u0.size, dtype=u0.dtype))
-        beside = u0 + 0.1 * (1 + jnp.abs(u0)) * waves
-        points = jnp.stack([u0, beside.astype(u0.dtype)])
+        waves = np.cos(1.0 + np.arange(u0.size))
+        beside = u0 + 0.1 * (1 + np.abs(u0)) * waves
+        points = np.stack([u0, beside.astype(u0.dtype)])
         largest, asymmetry = np.asarray(_brackets(problem, points)).astype(float)
     limit = np.sqrt(np.finfo(problem.dtype).eps)
     if problem.noise == "additive":
@@ -372,7 +372,7 @@ def _check_claim(problem: SDEProblem) -> None:
 
 
 @eqx.filter_jit
-def _brackets(problem: SDEProblem, points: Array) -> Array:
+def _brackets(problem: SDEProblem, points: Any) -> Array:
     """At its largest over the points: for additive noise the derivative of the
     diffusion, else $Dg_j g_k$ and its asymmetry in $j, k$."""
     t, diffusion = problem.t0, problem.diffusion
@@ -382,13 +382,18 @@ def _brackets(problem: SDEProblem, points: Array) -> Array:
     flat = problem.flat_diffusion()
 
     def at(u: Array) -> Array:
-        derivative = jax.jacfwd(flat, 1)(t, u)
+        # Columns by NumPy: JAX would compute them here, each operation a program.
+        columns = np.eye(u.size, dtype=u.dtype)
+        push = lambda column: jax.jvp(lambda u: flat(t, u), (u,), (column,))[1]
+        derivative = jax.vmap(push, out_axes=-1)(columns)
         if problem.noise == "additive":
             largest = jnp.max(jnp.abs(derivative))
             return jnp.stack([largest, jnp.zeros_like(largest)])
         g = flat(t, u)
         if not problem.matrix_noise:
-            g, derivative = jnp.diag(g), jax.vmap(jnp.diag, 1, 2)(derivative)
+            own = columns.astype(bool)
+            g = jnp.where(own, g, 0)
+            derivative = jnp.where(own[:, :, None], derivative[:, None], 0)
         products = jnp.einsum("ijl,lk->ijk", derivative, g)
         asymmetry = products - jnp.swapaxes(products, 1, 2)
         return jnp.stack([jnp.max(jnp.abs(products)), jnp.max(jnp.abs(asymmetry))])

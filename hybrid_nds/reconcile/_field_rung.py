@@ -50,14 +50,14 @@ def _field_figures(label: str, field: FieldPoints, a: Stack, b: Stack) -> list[F
         # An expression that is zero by structure must be zero.
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.where(difference == 0, 0.0, difference / allowed)
-        place = np.unravel_index(
+        position = np.unravel_index(
             np.argmax(np.nan_to_num(ratio, nan=np.inf)), ratio.shape
         )
         figures.append(
             Figure(
                 f"{prefix}{part}, {a.name} against {b.name}",
-                float(difference[place]),
-                float(allowed[place]),
+                float(difference[position]),
+                float(allowed[position]),
                 derivation,
             )
         )

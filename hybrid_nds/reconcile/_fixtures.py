@@ -38,7 +38,7 @@ class Reference:
 
     **Fields:** the times, shape `(times,)`; the states, shape `(times, n)` with each
     state flat in the order of `jax.flatten_util.ravel_pytree`; the kind
-    (`"published"`, `"closed form"` or `"computed"`); the source in words; and the
+    (`"published"`, `"closed form"` or `"computed"`); the source; and the
     accuracy, a bound on the relative error of every component.
     """
 
@@ -90,7 +90,8 @@ class Fixture(PortableResult):
 
     **Fields:** the name, title and folder; the problem, in double precision; the
     reference; the settings; the parameters as plain numbers; the sources; what to
-    beware of; whether the problem is stiff; and analyses of it.
+    beware of; whether the problem is stiff; analyses of it; and whether gradients are
+    compared.
     """
 
     name: str
@@ -104,6 +105,7 @@ class Fixture(PortableResult):
     notes: tuple[str, ...]
     stiff: bool
     analyses: tuple[PlannedAnalysis, ...]
+    gradients: bool = False
 
 
 def read_fixture(folder: Path, spec: Table, parameters: Mapping[str, Any]) -> Fixture:
@@ -120,7 +122,7 @@ def read_fixture(folder: Path, spec: Table, parameters: Mapping[str, Any]) -> Fi
     state = _initial_state(spec)
     if "components" in spec and len(spec.texts("components")) != state.size:
         raise spec.wrong("components", f"the names of {state.size} components")
-    words = (spec.text("name"), spec.text("title"), spec.texts("sources"))
+    texts = (spec.text("name"), spec.text("title"), spec.texts("sources"))
     settings = _settings(spec, state.size)
     reference = _reference(folder, spec, state.size)
     notes, analyses = spec.texts("notes", ()), read_analyses(spec)
@@ -131,17 +133,18 @@ def read_fixture(folder: Path, spec: Table, parameters: Mapping[str, Any]) -> Fi
         for entry in spec.tables("observables")
     )
     return Fixture(
-        name=words[0],
-        title=words[1],
+        name=texts[0],
+        title=texts[1],
         path=folder,
         problem=problem,
         reference=reference,
         settings=dataclasses.replace(settings, observables=observables),
         parameters=parameters,
-        sources=words[2],
+        sources=texts[2],
         notes=notes,
         analyses=analyses,
         stiff=spec.flag("stiff"),
+        gradients=spec.flag("gradients", False),
     )
 
 
@@ -271,9 +274,9 @@ def blamed(spec: Table, *keys: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        words = error.args[0] if error.args else type(error).__name__
+        message = error.args[0] if error.args else type(error).__name__
         more = f" (with {spec.entries['weights']})" if "weights" in spec else ""
         named = ", ".join(f"`{key}`" for key in keys)
         raise ValueError(
-            f"{spec.file}{more}: {named} do not make a problem: {words}"
+            f"{spec.file}{more}: {named} do not make a problem: {message}"
         ) from error

@@ -37,6 +37,7 @@ def reconcile(
     rungs: Sequence[str] = RUNGS,
     observables: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] | None = None,
     analyses: Mapping[str, Callable[[Any, Any], AnalysisResult]] | None = None,
+    gradients: bool = False,
     scale: Any = None,
     julia: str = "auto",
     progress: Callable[[str], None] | None = None,
@@ -65,6 +66,10 @@ def reconcile(
         [`lyapunov_spectrum`][hybrid_nds.stability.lyapunov_spectrum]: L3 then holds the
         stacks' results to their intervals, which should be wide enough for every one of
         them to hold (`level=0.999`).
+    - `gradients`: for a problem of your own, whether to compare gradients by start and
+        parameters, too: on L1 those of twins, and for an ordinary problem on L2 those
+        of the states at all times and on L3 those of the observables. It takes some
+        seconds more, most of them to compile Diffrax's.
     - `scale`: for a problem of your own, the scale of each component, a positive number
         or shape `(n,)`: errors are relative to `|y| + scale`. By default the largest
         size of each component on the way, so that units change no verdict.
@@ -99,13 +104,21 @@ def reconcile(
             "reconcile: `observables` are for ordinary problems; of a stochastic one "
             "the distribution is compared."
         )
-    for name, given in (("observables", observables), ("analyses", analyses)):
+    if not isinstance(gradients, bool):
+        raise TypeError(
+            f"reconcile: `gradients` must be True or False, got {gradients!r}."
+        )
+    for name, given in (
+        ("observables", observables),
+        ("analyses", analyses),
+        ("gradients", gradients or None),
+    ):
         if fixture is not None and given is not None:
             raise ValueError(f"reconcile: a fixture names its own `{name}`.")
     with double_precision():
         state, stack = _julia_side(fixture, julia)
         plan = (
-            _plan_own(posed, observables or {}, scale, analyses or {})
+            _plan_own(posed, observables or {}, scale, analyses or {}, gradients)
             if fixture is None
             else plan_fixture(fixture)
         )
@@ -150,12 +163,14 @@ def _plan_own(
     observables: Mapping[str, Callable[[np.ndarray, np.ndarray], float]],
     scale: Any,
     analyses: Mapping[str, Callable[[Any, Any], AnalysisResult]],
+    gradients: bool,
 ) -> Plan:
     problem = forward_problem(_in_double(problem))
     planned = [PlannedAnalysis(name, run) for name, run in analyses.items()]
     if problem.kind.name == "sde":
-        return plan_sde_problem(problem, scale, planned)
-    return plan_ode_problem(problem, observables, scale, planned)
+        return plan_sde_problem(problem, scale, planned, gradients=gradients)
+    gradients = gradients and not problem.kind.mass_matrix
+    return plan_ode_problem(problem, observables, scale, planned, gradients=gradients)
 
 
 def _julia_side(

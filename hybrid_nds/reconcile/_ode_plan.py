@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from ..solving import solve
 from ._analyses import PlannedAnalysis
 from ._field_rung import UNIT, part_depths, part_magnitudes
 from ._fixtures import Fixture, NamedObservable
+from ._gradients import Gradients
 from ._observables import own_observable
 from ._parts import FieldPoints, disturbed
 from ._plan import Plan
@@ -44,6 +46,8 @@ STAGES = {
 NEWTON = 2.0 * float(np.finfo(np.float64).eps) ** 0.57
 _POINTS = 6
 _SCHEME_TIMES = 5
+# Steps of a solve whose gradient is compared.
+_GRADIENT_STEPS = 2**13
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -129,6 +133,61 @@ class ODEPlan(Plan):
             "the tolerance of Newton's iteration, 2·s·G·N·η."
         )
 
+    @property
+    def gradient_twins(self) -> tuple[str, ...]:
+        if not (self.gradients and self.twins):
+            return ()
+        return ("Kvaerno5",) if self.stiff else ("Tsit5",)
+
+    def scheme_end(self, twin: str) -> Callable[[Any, str, Any], Any]:
+        _, step = self._steps
+
+        def end(problem: Any, backend: str, at: Any) -> Any:
+            short = _span(problem, self.scheme_t1)
+            solution = solve(short, backend, solver=twin, dt=step, throw=False)
+            return problem.flat_state.flatten(solution.ys)
+
+        return end
+
+    @functools.cached_property
+    def solution_gradients(self) -> Gradients:
+        """Gradients by each stack's best adaptive solver, down to a tolerance."""
+
+        def states(problem: Any, backend: str, rtol: Any) -> Any:
+            scaled = scaled_problem(problem, self.scale)
+            own: dict[str, Any] = {}
+            if backend == "julia":
+                own["recorded_steps"] = _GRADIENT_STEPS
+            solution = solve(
+                _span(scaled, self.times[-1]),
+                backend,
+                saveat=self.times,
+                solver=self.best_solver(backend),
+                rtol=rtol,
+                atol=rtol,
+                max_steps=_GRADIENT_STEPS,
+                step_to_saveat=True,
+                throw=False,
+                **own,
+            )
+            return problem.flat_state.flatten(solution.ys) * self.scale
+
+        return Gradients(self.problem, self.scale, states)
+
+    def gradient(self, kind: str, label: str, weights: np.ndarray) -> Question:
+        """Gradients by each stack's best adaptive solver.
+
+        **Arguments:** the kind of the question; the label, of a tolerance where it is
+        one, of the tightest elsewhere; and the weights of the states.
+        """
+
+        def gradient(backend: str) -> list[np.ndarray]:
+            by_label = {f"{rtol:.0e}": rtol for rtol in self.rtols}
+            rtol = by_label.get(label, self.rtols[-1])
+            return [self.solution_gradients(backend, weights, rtol)[None]]
+
+        return Question(kind, (label,), gradient)
+
     def solution(self, rtol: float) -> Question:
         """The best adaptive solver's states at the plan's times; NaN if it failed."""
 
@@ -175,6 +234,7 @@ def plan_ode_fixture(fixture: Fixture) -> ODEPlan:
         stiff=fixture.stiff,
         observables=s.observables,
         analyses=fixture.analyses,
+        gradients=fixture.gradients,
     )
 
 
@@ -183,6 +243,8 @@ def plan_ode_problem(
     observables: Mapping[str, Callable[[np.ndarray, np.ndarray], float]],
     scale: Any,
     analyses: Sequence[PlannedAnalysis] = (),
+    *,
+    gradients: bool = False,
 ) -> ODEPlan:
     """A plan for a problem of one's own: nothing known but the problem.
 
@@ -250,15 +312,16 @@ def plan_ode_problem(
             for name, function in observables.items()
         ),
         analyses=tuple(analyses),
+        gradients=gradients,
     )
 
 
 def _field(problem: ODEProblem, ts: np.ndarray, ys: np.ndarray) -> FieldPoints:
     """The field at the start and along the way, and at each of these disturbed."""
     u0 = np.asarray(ravel_pytree(problem.y0)[0])
-    places = np.unique(np.linspace(0, len(ts) - 1, _POINTS // 2).astype(int))
-    states = np.concatenate([u0[None], ys[places]])
-    times = np.concatenate([[float(problem.t0)], ts[places]])
+    positions = np.unique(np.linspace(0, len(ts) - 1, _POINTS // 2).astype(int))
+    states = np.concatenate([u0[None], ys[positions]])
+    times = np.concatenate([[float(problem.t0)], ts[positions]])
     return FieldPoints(problem, disturbed(states), np.tile(times, 2))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from ._analyses import analysis_figures
 from ._field_rung import UNIT
+from ._gradients import gradient_figure, observable_weights, wave_weights
 from ._observables import sensitivity
 from ._ode_plan import ODEPlan
 from ._report import Figure, RungResult, alone
@@ -60,6 +61,8 @@ def solution_rung(plan: ODEPlan, stacks: tuple[Stack, ...]) -> RungResult:
             )
         figures += ladder
         figures.append(_falls(ladder, stack.name, plan, accuracy))
+    if plan.gradients:
+        figures += _gradient_ladder(plan, stacks)
     if len(stacks) == 2:
         one, two = (solved[stack.name] for stack in stacks)
         for rtol in plan.rtols:
@@ -76,6 +79,49 @@ def solution_rung(plan: ODEPlan, stacks: tuple[Stack, ...]) -> RungResult:
                 )
             )
     return RungResult("L2", tuple(figures), alone(figures))
+
+
+_GRADIENT_DERIVATION = (
+    "A gradient moves with the states as it does with the start, and its cotangents "
+    "run through the same steps: (1 + K) times the limit of the states, on either "
+    "side, with K measured by relative moves of the start, here {:.3g}."
+)
+
+
+def _gradient_ladder(plan: ODEPlan, stacks: tuple[Stack, ...]) -> list[Figure]:
+    """The gradient by each stack's best solver against the other's tightest one."""
+    weights = wave_weights(len(plan.times), plan.scale)
+    tight = plan.rtols[-1]
+    found = {
+        stack.name: {
+            rtol: stack.ask(plan.gradient("solution gradient", f"{rtol:.0e}", weights))[
+                0
+            ]
+            for rtol in plan.rtols
+        }
+        for stack in stacks
+    }
+    condition = plan.solution_gradients.condition(weights, tight)
+    part = (1 + condition) * STEPS_OF_ERROR * plan.growth
+    figures = []
+    for stack in stacks:
+        other = next((s for s in stacks if s.name != stack.name), stack)
+        ladder = [
+            gradient_figure(
+                f"gradient by {stack.name} {plan.best_solver(stack.name)} against "
+                f"{other.name} at rtol {tight:.0e}",
+                found[stack.name][rtol],
+                found[other.name][tight],
+                part * (rtol + tight),
+                _GRADIENT_DERIVATION.format(condition),
+                at=rtol,
+                independent=other is not stack,
+            )
+            for rtol in plan.rtols
+        ]
+        name = f"gradient by {stack.name}"
+        figures += [*ladder, _falls(ladder, name, plan, part * tight)]
+    return figures
 
 
 def _falls(ladder: list[Figure], name: str, plan: ODEPlan, accuracy: float) -> Figure:
@@ -150,5 +196,43 @@ def observable_rung(plan: ODEPlan, stacks: tuple[Stack, ...]) -> RungResult:
                     derivation,
                 )
             )
+    if plan.gradients and "julia" in states:
+        figures += _observable_gradients(plan, stacks, shape)
     figures += analysis_figures(plan.analyses, stacks, plan.analysis)
     return RungResult("L3", tuple(figures), alone(figures))
+
+
+def _observable_gradients(
+    plan: ODEPlan, stacks: tuple[Stack, ...], shape: tuple[int, ...]
+) -> list[Figure]:
+    """The gradient of each observable, on one stack against the other."""
+    rtol, figures = plan.rtols[-1], []
+    ys = plan.reference
+    if ys is None:
+        ys = stacks[0].ask(plan.solution(rtol))[0]
+    for observable in plan.observables:
+        weights = observable_weights(
+            observable.function,
+            plan.times,
+            ys.reshape(len(plan.times), *shape),
+            plan.scale,
+        )
+        question = plan.gradient("observable gradient", observable.name, weights)
+        first, *others = [stack.ask(question)[0] for stack in stacks]
+        if not others:
+            continue
+        condition = plan.solution_gradients.condition(weights, rtol)
+        # Of an invariant the gradient is small beside the states' part in it.
+        least = float(np.sum(np.abs(weights) * (np.abs(ys) + plan.scale)))
+        figures.append(
+            gradient_figure(
+                f"gradient of {observable.name}, {stacks[0].name} against "
+                f"{stacks[1].name}",
+                first,
+                others[0],
+                2 * (1 + condition) * STEPS_OF_ERROR * plan.growth * rtol,
+                _GRADIENT_DERIVATION.format(condition),
+                least=least,
+            )
+        )
+    return figures

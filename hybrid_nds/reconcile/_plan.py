@@ -5,13 +5,14 @@ from __future__ import annotations
 import abc
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from ..problems import Problem
 from ._analyses import PlannedAnalysis
+from ._gradients import Gradients, wave_weights
 from ._parts import FieldPoints
 from ._stacks import Question
 
@@ -22,7 +23,8 @@ class Plan(abc.ABC):
 
     **Fields:** its name; the problem; its vector fields by label, and where they are
     compared; the backends and rungs that apply; the times of solutions, shape
-    `(times,)`; the scale of each component, shape `(n,)`; and analyses.
+    `(times,)`; the scale of each component, shape `(n,)`; analyses; and whether
+    gradients are compared, too.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Plan(abc.ABC):
     times: np.ndarray
     scale: np.ndarray
     analyses: tuple[PlannedAnalysis, ...] = ()
+    gradients: bool = False
 
     @property
     @abc.abstractmethod
@@ -55,6 +58,33 @@ class Plan(abc.ABC):
     @abc.abstractmethod
     def scheme_limits(self) -> tuple[Mapping[str, float], str]:
         """How far each twin may be off as a part of |y| + scale, and why."""
+
+    @property
+    @abc.abstractmethod
+    def gradient_twins(self) -> tuple[str, ...]:
+        """The twins whose gradients are compared."""
+
+    @functools.cached_property
+    def scheme_gradients(self) -> Mapping[str, Gradients]:
+        """Gradients of the state at the end of fixed steps, by twin."""
+        return {
+            twin: Gradients(self.problem, self.scale, self.scheme_end(twin))
+            for twin in self.gradient_twins
+        }
+
+    @abc.abstractmethod
+    def scheme_end(self, twin: str) -> Callable[[Any, str, Any], Any]:
+        """What solves a problem on a backend in a twin's fixed steps, and gives its
+        flat state at their end."""
+
+    def scheme_gradient(self, twin: str) -> Question:
+        """The gradient of a twin in fixed steps, shape `(1, n + 2)`."""
+
+        def gradient(backend: str) -> list[np.ndarray]:
+            weights = wave_weights(1, self.scale)
+            return [self.scheme_gradients[twin](backend, weights, 0.0)[None]]
+
+        return Question("scheme gradient", (twin,), gradient)
 
     def analysis(self, planned: PlannedAnalysis) -> Question:
         """The values of an analysis and half the widths of their intervals."""

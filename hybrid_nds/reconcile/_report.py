@@ -35,7 +35,7 @@ Verdict = Literal["passed", "failed", "not compared", "not applicable"]
 class Figure:
     """One comparison: what was compared, how far it is off, how far it may be.
 
-    **Fields:** the claim in words; the measured value; the limit; how the limit was
+    **Fields:** the claim; the measured value; the limit; how the limit was
     derived; an abscissa for ladders (the tolerance), `None` elsewhere; whether what it
     is held to is independent of it, as another stack, a reference or a value of theory
     are, and a stack's own result is not; and the size of the quantity, |y| + scale for
@@ -201,7 +201,7 @@ class Report(DrawnResult):
                 f"{'yes' if f.holds else '**no**'} |"
                 for f in r.figures
             ]
-            lines += [""] + [f"- {words}" for words in _derivations(r.figures)]
+            lines += [""] + [f"- {text}" for text in _derivations(r.figures)]
         return "\n".join(lines) + "\n"
 
     def draw(self, panels: Panels) -> None:
@@ -238,8 +238,8 @@ class Report(DrawnResult):
 
 def _claim(result: RungResult) -> str:
     """The closest claim, and why it is no comparison."""
-    words = "" if result.worst is None else result.worst.claim
-    return f"{words} ({result.reason})" if result.reason else words
+    claim = "" if result.worst is None else result.worst.claim
+    return f"{claim} ({result.reason})" if result.reason else claim
 
 
 def _derivations(figures: Sequence[Figure]) -> list[str]:

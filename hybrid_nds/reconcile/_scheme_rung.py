@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ._gradients import gradient_figure, wave_weights
 from ._plan import Plan
 from ._report import Figure, RungResult
 from ._stacks import Stack
@@ -31,7 +32,31 @@ def scheme_rung(plan: Plan, a: Stack, b: Stack) -> RungResult:
                 derivation,
             )
         )
-    return RungResult("L1", tuple(figures))
+    return RungResult("L1", (*figures, *_gradient_figures(plan, a, b)))
+
+
+def _gradient_figures(plan: Plan, a: Stack, b: Stack) -> list[Figure]:
+    """Gradients of twins: of the same steps they are the same to round-off."""
+    figures = []
+    limits, _ = plan.scheme_limits()
+    for twin in plan.gradient_twins:
+        question = plan.scheme_gradient(twin)
+        (first,), (second,) = a.ask(question), b.ask(question)
+        weights = wave_weights(1, plan.scale)
+        condition = plan.scheme_gradients[twin].condition(weights, 0.0)
+        figures.append(
+            gradient_figure(
+                f"gradient through {plan.scheme_claim(twin)}",
+                first,
+                second,
+                (1 + condition) * limits[twin],
+                "What rounding makes of a state it makes of its cotangent, and the "
+                "gradient moves with the states as it does with the start: (1 + K) "
+                "times the limit of the states, with K measured by relative moves of "
+                f"the start, here {condition:.3g}.",
+            )
+        )
+    return figures
 
 
 def state_figure(
@@ -54,8 +79,8 @@ def state_figure(
     part = error / size
     if not np.all(np.isfinite(part)):
         return Figure(claim, math.inf, limit, derivation, **fields)
-    place = np.unravel_index(np.argmax(part), part.shape)
-    unit = float(size[place])
+    position = np.unravel_index(np.argmax(part), part.shape)
+    unit = float(size[position])
     return Figure(
-        claim, float(error[place]), limit * unit, derivation, size=unit, **fields
+        claim, float(error[position]), limit * unit, derivation, size=unit, **fields
     )

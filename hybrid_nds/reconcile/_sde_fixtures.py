@@ -41,7 +41,7 @@ class StrongSolution:
     **Fields:** the increments over equal steps of the span and their space-time Lévy
     areas, shapes `(paths, steps, m)`; times, shape `(times,)`, and the states there,
     shape `(paths, times, n)`, flat as `jax.flatten_util.ravel_pytree` orders them; the
-    kind (`"closed form"` or `"computed"`) and the source in words; the accuracy (for a
+    kind (`"closed form"` or `"computed"`) and the source; the accuracy (for a
     closed form a bound on the error of every component relative to `|y| + scale`, else
     its root mean square); the scale, shape `(n,)`; the numbers of steps, each twice the
     one before, over which strong orders are measured; orders that methods have on this
@@ -107,7 +107,8 @@ class StochasticFixture(PortableResult):
 
     **Fields:** the name, title and folder; the problem, in double precision; the strong
     solution; the distribution; the backends and rungs that apply; the parameters as
-    plain numbers; the sources; what to beware of; and analyses of it.
+    plain numbers; the sources; what to beware of; analyses of it; and whether gradients
+    are compared.
     """
 
     name: str
@@ -122,6 +123,7 @@ class StochasticFixture(PortableResult):
     sources: tuple[str, ...]
     notes: tuple[str, ...]
     analyses: tuple[PlannedAnalysis, ...]
+    gradients: bool = False
 
     def stored_path(self, index: int, steps: int | None = None) -> StoredPath:
         """One of the stored Brownian paths, to be solved along.
@@ -155,7 +157,7 @@ def read_stochastic_fixture(
     spec.choice("field", tuple(STOCHASTIC_FIELDS))
     spec.choice("noise", get_args(NoiseKind))
     spec.choice("interpretation", get_args(Interpretation))
-    words = (spec.text("name"), spec.text("title"), spec.texts("sources"))
+    texts = (spec.text("name"), spec.text("title"), spec.texts("sources"))
     backends = spec.choices("backends", BACKENDS)
     rungs = spec.choices("rungs", RUNGS)
     notes, analyses = spec.texts("notes", ()), read_analyses(spec)
@@ -164,8 +166,8 @@ def read_stochastic_fixture(
     given = _given(spec, n)
     problem = _problem(spec, parameters)
     return StochasticFixture(
-        name=words[0],
-        title=words[1],
+        name=texts[0],
+        title=texts[1],
         path=folder,
         problem=problem,
         strong=_strong(folder, spec, given, problem),
@@ -173,9 +175,10 @@ def read_stochastic_fixture(
         backends=backends,
         rungs=rungs,
         parameters=parameters,
-        sources=words[2],
+        sources=texts[2],
         notes=notes,
         analyses=analyses,
+        gradients=spec.flag("gradients", False),
     )
 
 

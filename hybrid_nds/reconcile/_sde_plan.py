@@ -15,8 +15,9 @@ from jax.flatten_util import ravel_pytree
 
 from ..discretization import end_states
 from ..methods import SDE_METHODS, Method, find_solver
-from ..noise import coarsened
+from ..noise import StoredPath, coarsened
 from ..problems import ODEProblem, SDEProblem
+from ..solving import solve
 from ._analyses import PlannedAnalysis
 from ._parts import FieldPoints, disturbed
 from ._plan import Plan
@@ -119,6 +120,21 @@ class SDEPlan(Plan):
             derivation += " Not compared, being near-twins: "
             derivation += "; ".join(self.near_twins) + "."
         return dict.fromkeys(self.twins, TWIN_LIMIT), derivation
+
+    @property
+    def gradient_twins(self) -> tuple[str, ...]:
+        return self.twins if self.gradients else ()
+
+    def scheme_end(self, twin: str) -> Callable[[Any, str, Any], Any]:
+        span = {"t0": float(self.problem.t0), "t1": float(self.problem.t1)}
+        dw, h = coarsened(self.increments[:1], self.areas[:1], self.steps[-1])
+        path = StoredPath(dw[0], h[0], **span)
+
+        def end(problem: Any, backend: str, at: Any) -> Any:
+            solution = solve(problem, backend, solver=twin, path=path)
+            return problem.flat_state.flatten(solution.ys)
+
+        return end
 
     def strong(self, solver: str, steps: int) -> Question:
         """States along all paths in so many steps, shape `(paths · times, n)`."""
@@ -229,11 +245,16 @@ def plan_sde_fixture(fixture: StochasticFixture) -> SDEPlan:
         backends=fixture.backends,
         rungs=fixture.rungs,
         analyses=fixture.analyses,
+        gradients=fixture.gradients,
     )
 
 
 def plan_sde_problem(
-    problem: SDEProblem, scale: Any, analyses: Sequence[PlannedAnalysis] = ()
+    problem: SDEProblem,
+    scale: Any,
+    analyses: Sequence[PlannedAnalysis] = (),
+    *,
+    gradients: bool = False,
 ) -> SDEPlan:
     """A plan for a problem of one's own: nothing known but the problem.
 
@@ -272,6 +293,7 @@ def plan_sde_problem(
         backends=("diffrax", "julia"),
         rungs=("L0", "L1", "L2", "L3"),
         analyses=tuple(analyses),
+        gradients=gradients,
     )
 
 
@@ -338,8 +360,8 @@ def _fields(
     for column in columns:
         label = "diffusion" + ("" if column is None else f" {column + 1}")
         fields[label] = _Column(problem.diffusion, column)
-    places = np.unique(np.linspace(0, len(times) - 1, _POINTS).astype(int))
-    points, at = disturbed(states[places]), np.tile(times[places], 2)
+    positions = np.unique(np.linspace(0, len(times) - 1, _POINTS).astype(int))
+    points, at = disturbed(states[positions]), np.tile(times[positions], 2)
     return {
         label: FieldPoints(
             ODEProblem(field, problem.y0, problem.t0, problem.t1, problem.args),

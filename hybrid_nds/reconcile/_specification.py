@@ -128,9 +128,9 @@ class Table:
             raise self.wrong(key, f"a list of one or more of {', '.join(choices)}")
         return tuple(value)
 
-    def flag(self, key: str) -> bool:
+    def flag(self, key: str, default: Any = ...) -> bool:
         """True or false."""
-        value = self._entry(key, ...)
+        value = self._entry(key, default)
         if not isinstance(value, bool):
             raise self.wrong(key, "true or false")
         return value
@@ -154,7 +154,7 @@ class Table:
             raise self.wrong(key, "a positive, finite number")
         return float(value)
 
-    def numbers(self, key: str, default: Any = ...) -> Float[np.ndarray, " n"]:
+    def numbers(self, key: str, default: Any = ...) -> Float[np.ndarray, " n"] | Any:
         """A flat list of finite numbers, one at least."""
         value = self._entry(key, default)
         if key not in self.entries:

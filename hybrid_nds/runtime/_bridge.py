@@ -84,14 +84,18 @@ class Bridge:
         """
         return Reference(self._run(name, arguments)[0], self._released)
 
+    def adopt(self, number: int) -> Reference:
+        """A reference to what Julia refers to by a number, which nobody else holds."""
+        return Reference(number, self._released)
+
     def number(self, name: str, *arguments: Any) -> int:
         """Call a Julia function as `make` does, which returns an integer or nothing."""
         return self._run(name, arguments)[0]
 
     def text(self, name: str, *arguments: Any) -> str:
         """Call a Julia function as `make` does, which returns a string."""
-        length, words = self._run(name, arguments)
-        return words.raw[:length].decode(errors="replace")
+        length, buffer = self._run(name, arguments)
+        return buffer.raw[:length].decode(errors="replace")
 
     def _run(self, name: str, arguments: tuple[Any, ...]) -> tuple[int, Any]:
         while self._released:
@@ -103,26 +107,26 @@ class Bridge:
         kept: list[Any] = []
         given = (_Argument * len(arguments))(*(_argument(a, kept) for a in arguments))
         result = ctypes.c_int64()
-        words = ctypes.create_string_buffer(_ROOM)
+        buffer = ctypes.create_string_buffer(_ROOM)
         failed = self._call(
             name.encode(),
             ctypes.addressof(given),
             len(arguments),
             ctypes.addressof(result),
-            ctypes.addressof(words),
+            ctypes.addressof(buffer),
             _ROOM,
         )
         if failed:
-            text = words.raw[: result.value].decode(errors="replace")
+            text = buffer.raw[: result.value].decode(errors="replace")
             raise execution_error(text)
-        return result.value, words
+        return result.value, buffer
 
 
 def execution_error(text: str) -> JuliaExecutionError:
-    """The exception that Julia reports as its kind, a line break, and its words."""
-    kind, words = text.split("\n", 1)
+    """The exception that Julia reports as its kind, a line break, and its message."""
+    kind, message = text.split("\n", 1)
     # Julia's longest messages list every candidate method: the first lines say it.
-    return JuliaExecutionError(kind, "\n".join(words.splitlines()[:6]))
+    return JuliaExecutionError(kind, "\n".join(message.splitlines()[:6]))
 
 
 def _argument(value: Any, kept: list[Any]) -> _Argument:

@@ -197,24 +197,24 @@ def check_julia(exe: str, project: str, where: str) -> str:
             "of a Julia environment with `hybrid-nds julia configure`."
         )
     try:
-        words = subprocess.run(
+        version = subprocess.run(
             [path, "--version"], capture_output=True, text=True, timeout=60, check=False
         ).stdout
     except (OSError, subprocess.TimeoutExpired) as error:
         raise JuliaNotFoundError(
             f"`exe` from {where} could not be run: {path}: {error}."
         ) from error
-    match = re.search(r"julia version (\d+)\.(\d+)\.(\d+)", words)
+    match = re.search(r"julia version (\d+)\.(\d+)\.(\d+)", version)
     if match is None:
         raise JuliaNotFoundError(
-            f"`exe` from {where} is not Julia: `{path} --version` says {words!r}."
+            f"`exe` from {where} is not Julia: `{path} --version` says {version!r}."
         )
     version = tuple(int(part) for part in match.groups())
     if not MINIMUM_VERSION <= version < (2, 0, 0):
-        wanted = ".".join(map(str, MINIMUM_VERSION))
+        expected = ".".join(map(str, MINIMUM_VERSION))
         raise JuliaNotFoundError(
             f"Julia {'.'.join(match.groups())} from {where} is of the wrong version; "
-            f"{wanted} or a later 1.x is needed. Install one with `hybrid-nds julia "
+            f"{expected} or a later 1.x is needed. Install one with `hybrid-nds julia "
             "install`, or name one with `hybrid-nds julia configure`."
         )
     return ".".join(match.groups())

@@ -31,9 +31,9 @@ class JuliaExecutionError(PortableError, RuntimeError):
     itself is the cause.
     """
 
-    def __init__(self, kind: str, words: str):
+    def __init__(self, kind: str, message: str):
         hint = _HINTS.get(kind)
-        super().__init__(f"{words.strip()}" + (f" ({hint})" if hint else ""))
+        super().__init__(f"{message.strip()}" + (f" ({hint})" if hint else ""))
         self.kind = kind
 
 
@@ -60,7 +60,7 @@ def julia_errors() -> Iterator[None]:
     except juliacall.JuliaError as error:
         base = juliacall.Base
         kind = str(base.nameof(base.typeof(error.exception)))
-        words = str(base.sprint(base.showerror, error.exception))
+        message = str(base.sprint(base.showerror, error.exception))
         # Julia's longest messages list every candidate method: the first lines say it.
-        short = "\n".join(words.splitlines()[:6])
+        short = "\n".join(message.splitlines()[:6])
         raise JuliaExecutionError(kind, short) from error

@@ -7,6 +7,7 @@ from ._outcome import (
     SUCCESSES as SUCCESSES,
     UNSTABLE as UNSTABLE,
     Outcome as Outcome,
+    code_of as code_of,
     outcome_name as outcome_name,
     outcome_of as outcome_of,
 )

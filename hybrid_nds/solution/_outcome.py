@@ -70,6 +70,12 @@ def outcome_of(code: Any) -> Any:
 _ITEMS: tuple[Any, ...] = tuple(getattr(Outcome, name) for name in OUTCOME_NAMES)
 
 
+def code_of(outcome: Any) -> Any:
+    """The code of an item of [`Outcome`][hybrid_nds.Outcome], or an array of the codes
+    of a batch: known or traced."""
+    return outcome._value
+
+
 def outcome_name(outcome: Any) -> str:
     """The name of an outcome.
 
@@ -77,4 +83,4 @@ def outcome_name(outcome: Any) -> str:
 
     **Returns:** its name, such as `"max_steps_reached"`.
     """
-    return OUTCOME_NAMES[int(np.asarray(outcome._value))]
+    return OUTCOME_NAMES[int(np.asarray(code_of(outcome)))]

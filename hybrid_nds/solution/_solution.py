@@ -28,7 +28,7 @@ from .._core import (
     drawn,
     require_concrete,
 )
-from ._outcome import EVENT, OUTCOME_NAMES, SUCCESS, Outcome, outcome_name
+from ._outcome import EVENT, OUTCOME_NAMES, SUCCESS, Outcome, code_of, outcome_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,10 +51,10 @@ class Provenance:
     backend: str
     solver: str
     versions: tuple[tuple[str, str], ...]
-    rtol: float | None
-    atol: float | tuple[float, ...] | None
-    dt: float | None
-    field: str
+    rtol: float | None = None
+    atol: float | tuple[float, ...] | None = None
+    dt: float | None = None
+    field: str = "jax"
     jacobian: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -114,18 +114,18 @@ class Solution(Result, eqx.Module):
     - `interpolation`: the dense output behind `evaluate`, `None` if none was kept.
     - `end_time`, `end_state`: where the solve ended, whatever was saved: at the end
         of its span, at an event, or where it failed.
-    - `message`: the backend's own words on a failure, empty if it has none.
+    - `message`: the backend's own message on a failure, empty if it has none.
     """
 
-    ts: Axis[Float[Array, " time"]]
-    ys: PyTree[Float[Array, "time ..."]]
+    ts: Axis[Float[Array | np.ndarray, " time"]]
+    ys: PyTree[Float[Array | np.ndarray, "time ..."]]
     stats: Mapping[str, Any]
     outcome: Any
     event_index: Annotated[Any, Along("")]
     provenance: Provenance = eqx.field(static=True)
     interpolation: Callable[[Any], Any] | None = None
     end_time: Annotated[Any, Along("")] = None
-    end_state: PyTree[Float[Array, "*_"]] = None
+    end_state: PyTree[Float[Array | np.ndarray, "*_"]] = None
     message: str = eqx.field(static=True, default="")
 
     @property
@@ -136,10 +136,10 @@ class Solution(Result, eqx.Module):
     @property
     def succeeded(self) -> Any:
         """Whether the solve ended as planned: at the end or at an event."""
-        if isinstance(self.outcome._value, jax.core.Tracer):
+        if isinstance(code_of(self.outcome), jax.core.Tracer):
             return (self.outcome == Outcome.success) | (self.outcome == Outcome.event)
         # In NumPy: two JAX operations would cost more than a small solve.
-        code = np.asarray(self.outcome._value)
+        code = np.asarray(code_of(self.outcome))
         return (code == SUCCESS) | (code == EVENT)
 
     def evaluate(self, t: Any) -> PyTree[Array]:
@@ -191,7 +191,7 @@ class Solution(Result, eqx.Module):
     @property
     def _outcomes(self) -> np.ndarray:
         """The name of the outcome, of a batch one each."""
-        return np.array(OUTCOME_NAMES)[np.asarray(self.outcome._value)]
+        return np.array(OUTCOME_NAMES)[np.asarray(code_of(self.outcome))]
 
     def summary(self) -> str:
         """A few lines for people: how it ended, where, and how it was solved."""

@@ -11,7 +11,7 @@ import numpy as np
 from .._core import is_concrete
 from ..backends import check_options
 from ..backends.diffrax import (
-    AtRest,
+    AtSteadyState,
     Crossing,
     DiffeqsolveArguments,
     no_drift,
@@ -163,7 +163,7 @@ def _plain_event(event: Any) -> Any:
     conditions = event.cond_fn
     if not (
         isinstance(conditions, list)
-        and all(isinstance(one, Crossing | AtRest) for one in conditions)
+        and all(isinstance(one, Crossing | AtSteadyState) for one in conditions)
     ):
         return event
     directions = jtu.tree_leaves(event.direction, is_leaf=lambda x: x is None)
@@ -171,7 +171,7 @@ def _plain_event(event: Any) -> Any:
     rest = list(zip(conditions, directions, strict=True))
     while rest:
         condition, way = rest.pop(0)
-        if isinstance(condition, AtRest):
+        if isinstance(condition, AtSteadyState):
             found.append(SteadyState(condition.rtol, condition.atol))
             continue
         both = False

@@ -73,11 +73,11 @@ class Repeats:
             return
         double = bool(jax.config.jax_enable_x64)  # pyright: ignore
         repeat = _Repeat(frozen, double, tuple(modules), leaves, plan)
-        place, known = id(problem), self._known.get(id(problem))
+        identity, known = id(problem), self._known.get(id(problem))
         if known is None:
             # With the problem goes what is known of it: its number is another's then.
-            weakref.finalize(problem, self._known.pop, place, None)
-        self._known[place] = (repeat, *(known or ()))[:_MOST_OPTIONS]
+            weakref.finalize(problem, self._known.pop, identity, None)
+        self._known[identity] = (repeat, *(known or ()))[:_MOST_OPTIONS]
 
 
 class _CanChange(Exception):

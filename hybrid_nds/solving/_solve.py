@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from .._core import is_concrete
+from .._core import check_choice, is_concrete
 from ..backends import (
     Backend,
     Options,
     PlanningBackend,
     check_options,
-    check_rest,
+    check_steady_state,
     diagnosed,
     failure_text,
     has_steady_state,
 )
-from ..methods import Stack
+from ..methods import installed_stack, stack_names
 from ..noise import BrownianPath, NativePath, StoredPath
 from ..problems import (
     Event,
@@ -30,36 +31,33 @@ from ..problems import (
     check_kind,
     forward_mode_named,
 )
-from ..solution import SUCCESS, Solution, SolveError, outcome_name, outcome_of
+from ..solution import SUCCESS, Solution, SolveError, code_of, outcome_name, outcome_of
 from ._repeats import Repeats
 
 # A backend is imported when it is first asked for: importing hybrid_nds never
 # touches Julia.
-_BACKENDS = {
-    "diffrax": ("hybrid_nds.backends.diffrax", "DiffraxBackend"),
-    "julia": ("hybrid_nds.backends.julia", "JuliaBackend"),
-}
-_MADE: dict[str, Backend] = {}
+_OWN = {"diffrax": "DiffraxBackend", "julia": "JuliaBackend"}
 
 
 def get_backend(name: str) -> Backend:
     """A solver stack by name.
 
-    **Arguments:** `name`, `"diffrax"` or `"julia"`.
+    **Arguments:** `name`, `"diffrax"`, `"julia"` or that of an installed package.
 
     **Returns:** the backend, made on the first call and kept.
 
     **Raises:** `ValueError` for another name.
     """
-    if not isinstance(name, str) or name not in _BACKENDS:
-        raise ValueError(
-            f"solve: `backend` must be one of {', '.join(sorted(_BACKENDS))}, got "
-            f"{name!r}."
-        )
-    if name not in _MADE:
-        module, attribute = _BACKENDS[name]
-        _MADE[name] = getattr(importlib.import_module(module), attribute)()
-    return _MADE[name]
+    check_choice("solve", "backend", name, stack_names())
+    return _backend(name)
+
+
+@functools.cache
+def _backend(name: str) -> Backend:
+    if name not in _OWN:
+        return installed_stack(name)
+    module = importlib.import_module(f"hybrid_nds.backends.{name}")
+    return getattr(module, _OWN[name])()
 
 
 def solve(
@@ -96,14 +94,14 @@ def solve(
 
     - `problem`: an [`ODEProblem`][hybrid_nds.ODEProblem] or an
         [`SDEProblem`][hybrid_nds.SDEProblem].
-    - `backend`: `"diffrax"` or `"julia"`.
-    - `solver`: a name (see [`solver_names`][hybrid_nds.solver_names], and for a
-        stochastic problem
-        [`solver_names`][hybrid_nds.solver_names]), or a Diffrax
-        solver; `None` takes Tsit5 on Diffrax and the automatic choice on Julia, and
-        for a stochastic problem SRA1 (additive noise), Euler (Itô) or Heun
-        (Stratonovich), or with tolerances one that estimates its error. A solver that
-        would converge to the other interpretation is refused.
+    - `backend`: `"diffrax"`, `"julia"`, or that of another package.
+    - `solver`: a name (see [`solver_names`][hybrid_nds.solver_names]), or a Diffrax
+        solver; on Julia also `"Package.Name"`, any algorithm for ordinary problems of a
+        package that is installed there, or an algorithm made there. `None` takes Tsit5
+        on Diffrax and the automatic choice on Julia, and for a stochastic problem SRA1
+        (additive noise), Euler (Itô) or Heun (Stratonovich), or with tolerances one
+        that estimates its error. A solver that would converge to the other
+        interpretation is refused.
     - `rtol`, `atol`: relative and absolute tolerance of the local error. `rtol` is a
         number; so is `atol`, or it gives one for each component, in the structure of
         `y0` and shapes that broadcast to it (on Diffrax for a state of one array);
@@ -193,14 +191,13 @@ def solve(
         "extra": extra,
         "throw": throw,
     }
-    name = cast(Stack, stack.name)
+    name = stack.name
     # Fixed steps are one scan, which has derivatives in both modes.
     adaptive = dt is None or rtol is not None or atol is not None
     with forward_mode_named(problem, name, adjoint, adaptive):
         options = check_options(problem, name, **shared)
         if not isinstance(stack, PlanningBackend):
-            solution = stack.solve(problem, options)
-            raised = stack.raises_when_run(problem, options)
+            solution, raised = stack.solve(problem, options), False
         else:
             plan = stack.plan(problem, options)
             solution = plan(problem)
@@ -221,7 +218,7 @@ def _finished(
     if solution.outcome is _SUCCESS and options.event is None:
         return solution
     solution = diagnosed(solution, problem)
-    check_rest(solution, problem, options.event)
+    check_steady_state(solution, problem, options.event)
     if not options.throw:
         return solution
     return raise_on_failure(solution, problem, options.event, raised=raised)
@@ -244,7 +241,7 @@ def raise_on_failure(
         for one in (event if isinstance(event, tuple) else ())
     )
     missed = solution.event_index == -1 if required else False
-    if not is_concrete(solution.outcome._value):
+    if not is_concrete(code_of(solution.outcome)):
         ys = solution.ys
         if not raised:
             ys = solution.outcome.error_if(ys, jnp.logical_not(solution.succeeded))

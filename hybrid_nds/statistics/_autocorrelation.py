@@ -25,9 +25,9 @@ class Decay:
 
     **Fields:** `correlation` and its standard errors by lag; `rate` and its error,
     `amplitude` of the exponential at lag zero; the lags `first` to `last` it was fitted
-    on; `time`, the integrated autocorrelation time; what was found wanting: `"coarse"`,
-    `"oscillates"`, `"bent"`, `"still"`, or nothing; the rates without each chain,
-    `None` where there is no fit.
+    on; `time`, the integrated autocorrelation time; the fault, `"undersampled"`,
+    `"oscillates"`, `"not exponential"`, `"constant"` or none; the rates without each
+    chain, `None` where there is no fit.
     """
 
     correlation: Float[np.ndarray, " lags"]
@@ -61,7 +61,7 @@ def fit_decay(series: Float[np.ndarray, "chains samples"]) -> Decay:
     if total[0] <= (64 * np.finfo(float).eps * scale) ** 2:
         nothing = np.full(lags, np.nan)
         none = math.nan
-        return Decay(nothing, nothing, none, none, none, 0, 0, none, "still")
+        return Decay(nothing, nothing, none, none, none, 0, 0, none, "constant")
     without = (total * chains - each) / (chains - 1)
     rho, replicates = total / total[0], without / without[:, :1]
     errors = jackknife_error(replicates)
@@ -70,12 +70,12 @@ def fit_decay(series: Float[np.ndarray, "chains samples"]) -> Decay:
     time = 2 * float(rho[:last].sum()) - 1
     oscillates = bool(np.any(rho[: 3 * last] < -low[: 3 * last]))
     if last < _LEAST:
-        none, fault = math.nan, "oscillates" if oscillates else "coarse"
+        none, fault = math.nan, "oscillates" if oscillates else "undersampled"
         return Decay(rho, errors, none, none, none, 0, last, time, fault)
     weights = np.zeros(lags)
     weights[1:last] = (rho[1:last] / np.maximum(errors[1:last], 1e-300)) ** 2
     logs = np.log(np.maximum(np.vstack([rho, replicates])[:, :last], 1e-300))
-    first, fault = 1, "bent"
+    first, fault = 1, "not exponential"
     while last - first >= _SPLIT:
         middle = (first + last) // 2
         apart = (

@@ -12,6 +12,7 @@ import numpy as np
 import scipy.integrate
 from jaxtyping import Array, Float
 
+from ..methods import PRECISE_SOLVERS
 from ..models import Attention
 from ..problems import Event, ODEProblem
 from ..solving import solve
@@ -30,7 +31,6 @@ _SOURCE = (
     "self-attention model; Hairer & Wanner 1996, Solving Ordinary Differential "
     "Equations II"
 )
-PRECISE = {"diffrax": "Dopri8", "julia": "Vern9"}
 METHODS = {
     "diffrax": {"explicit": "Tsit5", "implicit": "Kvaerno5"},
     "julia": {"explicit": "Tsit5", "implicit": "Rodas5P"},
@@ -151,7 +151,7 @@ def _meeting(point: tuple[float, float, str]) -> float:
     found = solve(
         problem,
         backend,
-        solver=PRECISE[backend],
+        solver=PRECISE_SOLVERS[backend],
         rtol=1e-11,
         atol=1e-13,
         event=Event(met),
@@ -211,9 +211,9 @@ def draw(figure: Figure, config: Config, findings: Mapping[str, Findings]) -> No
                 **mark(backend),
             )
     names = []
-    for place, (backend, found) in enumerate(findings.items()):
+    for position, (backend, found) in enumerate(findings.items()):
         for number, value in enumerate(found.data["evaluations"]):
-            right.bar(2 * place + number, value, color=f"C{number + 2}")
+            right.bar(2 * position + number, value, color=f"C{number + 2}")
         names += [f"{solver}\n({backend})" for solver in METHODS[backend].values()]
     right.set_yscale("log")
     right.set_xticks(range(len(names)), names)

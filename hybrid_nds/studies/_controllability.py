@@ -197,7 +197,7 @@ def controllability(config: Config, backend: str, sweep: Sweep) -> Findings:
                 "minus the logarithm of the sampled twin's density, but for its "
                 "constant, over the energy, less one",
                 expected=0.0,
-                source="the density of a Gaussian law",
+                source="the density of a Gaussian distribution",
                 measured=off,
                 error=spread,
                 tolerance=together * spread + max(bias),

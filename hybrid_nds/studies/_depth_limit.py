@@ -199,8 +199,8 @@ def draw(figure: Figure, config: Config, findings: Mapping[str, Findings]) -> No
             if name not in found.data:
                 continue
             depths, values = found.data["depth"], found.data[name]
-            told = f"{label} ({backend})"
-            axes.loglog(depths, values, color=colour, label=told, **mark(backend))
+            shown = f"{label} ({backend})"
+            axes.loglog(depths, values, color=colour, label=shown, **mark(backend))
             line = values[-1] * (depths / depths[-1]) ** slope
             axes.loglog(depths, line, "--", color=colour)
         axes.plot([], [], "--", color=colour, label=f"slope {slope:g}")

@@ -171,8 +171,8 @@ def linear_stochastic_stability(config: Config, backend: Any, sweep: Sweep) -> F
     s = noises**2
     stable = 2 * z + s + (1 - 2 * theta) * z**2 < 0
     scores = np.abs(factor - theta_factor(z, s, theta)) / error
-    told = np.abs(factor - 1) > normal_quantile(len(steps)) * error
-    wrong = int(np.sum(told & ((factor < 1) != stable)))
+    significant = np.abs(factor - 1) > normal_quantile(len(steps)) * error
+    wrong = int(np.sum(significant & ((factor < 1) != stable)))
     return Findings(
         claims=(
             Claim(

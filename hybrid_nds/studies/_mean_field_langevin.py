@@ -73,7 +73,7 @@ def output(y: Float[Array, "n one"]) -> Float[Array, ""]:
 
 
 def free_energy(mean: Any, variance: Any, decay: float, temperature: float) -> Any:
-    """$F + \\tau\\int\\mu\\log\\mu$ of a Gaussian law."""
+    """$F + \\tau\\int\\mu\\log\\mu$ of a Gaussian distribution."""
     fit = 0.5 * (INPUT * mean - TARGET) ** 2
     entropy = 0.5 * np.log(2 * math.pi * math.e * variance)
     return fit + decay / 2 * (mean**2 + variance) - temperature * entropy
@@ -162,7 +162,7 @@ def mean_field_langevin(config: Config, backend: Any, sweep: Sweep) -> Findings:
                 "the free energy's gap is below its start times exp(−2αt), the most it "
                 "is above",
                 expected=0.0,
-                source="Chizat 2022, theorem 3.2, with a Gaussian law's α",
+                source="Chizat 2022, theorem 3.2, with a Gaussian distribution's α",
                 measured=float(over.max()),
                 tolerance=float(gap[0]) * alpha * h + 4 * tau / config.many,
                 reason="sampling errors of mean and variance are taken off; Euler's "

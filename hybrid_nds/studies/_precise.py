@@ -8,11 +8,9 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from ..methods import PRECISE_SOLVERS
 from ..problems import ODEProblem
 from ..solving import solve
-
-# Of order eight and more on either backend.
-_SOLVERS = {"diffrax": "Dopri8", "julia": "Vern9"}
 
 
 def precise_states(
@@ -24,7 +22,7 @@ def precise_states(
 
     **Returns:** the states as NumPy arrays with a leading axis of times.
     """
-    solver = _SOLVERS[backend]
+    solver = PRECISE_SOLVERS[backend]
     found = solve(
         problem, backend, solver=solver, saveat=saveat, rtol=1e-12, atol=1e-13
     )

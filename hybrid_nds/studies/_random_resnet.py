@@ -70,8 +70,8 @@ def mean_logarithm(width: int, depth: int) -> tuple[float, float]:
     """Mean and variance of $\\log|h_L|^2$ for $q = \\tfrac12$, by quadrature.
 
     In each layer $|h|^2$ is multiplied by $|e + g/\\sqrt L|^2$ with
-    $g \\sim N(0, I/d)$: by a variable of the noncentral chi-squared law of $d$ degrees
-    of freedom and noncentrality $Ld$, over $Ld$.
+    $g \\sim N(0, I/d)$: by a variable of the noncentral chi-squared distribution of $d$
+    degrees of freedom and noncentrality $Ld$, over $Ld$.
     """
     size = depth * width
     middle, deviation = width + size, math.sqrt(2 * (width + 2 * size))
@@ -172,7 +172,7 @@ def random_resnet(config: Config, backend: Any, sweep: Sweep) -> Findings:
                 error=mean_error,
                 tolerance=four * mean_error + abs(finite_mean - (1 - 2 / d)),
                 reason="normal quantile, and what a finite depth is off by, from "
-                "quadrature of the noncentral chi-squared law",
+                "quadrature of the noncentral chi-squared distribution",
                 level=LEVEL,
             ),
             Claim(
@@ -183,7 +183,7 @@ def random_resnet(config: Config, backend: Any, sweep: Sweep) -> Findings:
                 error=spread_error,
                 tolerance=four * spread_error + abs(finite_spread - 4 / d),
                 reason="normal quantile, and what a finite depth is off by, from "
-                "quadrature of the noncentral chi-squared law",
+                "quadrature of the noncentral chi-squared distribution",
                 level=LEVEL,
             ),
             Claim(

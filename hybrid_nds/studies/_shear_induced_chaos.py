@@ -106,7 +106,7 @@ def shear_induced_chaos(config: Config, backend: Any, sweep: Sweep) -> Findings:
             "the exponents' sum does not depend on shear, the most one is outside of "
             f"its interval about {theory:.4f}",
             expected=0.0,
-            source="the mean divergence, by a truncated normal law",
+            source="the mean divergence, by a truncated normal distribution",
             measured=float(outside[worst]),
             error=float(total_error[worst]),
             tolerance=config.step * (4 + max(config.shears)),

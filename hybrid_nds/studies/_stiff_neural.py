@@ -14,6 +14,7 @@ import scipy.integrate
 from jaxtyping import Array, Float
 
 from ..ensembles import Moments, ensemble
+from ..methods import STIFF_SOLVERS
 from ..models import Robertson
 from ..problems import ODEProblem, SDEProblem
 from ..solving import solve
@@ -32,7 +33,6 @@ _SOURCE = (
     "Ji & Deng 2021, Autonomous discovery of unknown reaction pathways; Kim et al. "
     "2021, Stiff neural ordinary differential equations"
 )
-IMPLICIT = {"diffrax": "Kvaerno5", "julia": "Rodas5P"}
 # Each column a reaction: A -> B, B + B -> C + B, B + C -> A + C.
 STOICHIOMETRY = np.array([[-1.0, 0.0, 1.0], [1.0, -1.0, -1.0], [0.0, 1.0, 0.0]])
 RATES = np.array([0.04, 3e7, 1e4])
@@ -147,7 +147,7 @@ def stiff_neural(config: Config, backend: str, sweep: Sweep) -> Findings:
     start = jnp.array([1.0, 0.0, 0.0])
     model = Robertson(dtype=float)
     options = {
-        "solver": IMPLICIT[backend],
+        "solver": STIFF_SOLVERS[backend],
         "rtol": config.tolerance,
         "atol": 1e-8 * config.tolerance,
     }
@@ -161,9 +161,9 @@ def stiff_neural(config: Config, backend: str, sweep: Sweep) -> Findings:
     surrogate = ODEProblem(network, states[0], float(kept[0]), 1e5, args=args)
     copied = np.asarray(solve(surrogate, backend, saveat=kept[1:], **options).ys)
     middle = int(np.searchsorted(kept, 40.0))
-    wanted = np.stack([reference(40.0), PUBLISHED])
+    expected = np.stack([reference(40.0), PUBLISHED])
     errors = [
-        float(np.max(np.abs(np.stack([found[at], found[-1]]) / wanted - 1)))
+        float(np.max(np.abs(np.stack([found[at], found[-1]]) / expected - 1)))
         for found, at in ((states, middle), (copied, middle - 1))
     ]
     jacobian = jax.jacfwd(lambda y: network(0.0, y, args))(jnp.asarray(copied[-1]))
@@ -290,12 +290,12 @@ def draw(figure: Figure, config: Config, findings: Mapping[str, Findings]) -> No
     for backend, found in findings.items():
         data = found.data
         for number, (name, unit) in enumerate(zip("ABC", units, strict=True)):
-            told = f"{name}/3e-5" if unit < 1 else name
+            label = f"{name}/3e-5" if unit < 1 else name
             left.semilogx(
                 data["times"][1:],
                 data["copied"][:, number] / unit,
                 color=f"C{number}",
-                label=f"{told}, network ({backend})",
+                label=f"{label}, network ({backend})",
                 **mark(backend),
             )
         right.loglog(

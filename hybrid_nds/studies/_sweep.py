@@ -33,7 +33,7 @@ class Sweep:
 
     **Arguments:**
 
-    - `owner`: the study, for messages and file names.
+    - `study`: its name, for messages and file names.
     - `backend`: the backend that its points use.
     - `executor`: any `concurrent.futures.Executor`, a number of worker processes, or
         `None` to run in this process.
@@ -44,14 +44,14 @@ class Sweep:
     **Raises:** `TypeError` or `ValueError` for an executor that cannot run them.
     """
 
-    owner: str
+    study: str
     backend: str
     executor: Executor | int | None = None
     folder: str | os.PathLike[str] | None = None
     progress: bool = False
 
     def __post_init__(self):
-        check_executor(f"study {self.owner!r}", self.executor, self.backend)
+        check_executor(f"study {self.study!r}", self.executor, self.backend)
 
     def __call__(
         self, function: Callable[[Any], Any], points: Sequence[Any]
@@ -81,7 +81,7 @@ class Sweep:
             if (kept := file.read()) is not None:
                 found[number] = kept
         missing = [number for number in range(len(points)) if number not in found]
-        title = f"{self.owner}, {self.backend}"
+        title = f"{self.study}, {self.backend}"
         bar = progress_bar(self.progress, title, len(points), len(found))
         with (
             bar as advance,
@@ -98,22 +98,22 @@ class Sweep:
     ) -> Generator[tuple[int, Numbers]]:
         if self.executor is None:
             for number in missing:
-                yield number, run_point(function, self.owner, points[number])
+                yield number, run_point(function, self.study, points[number])
             return
         try:
             packed = cloudpickle.dumps(function)
         except Exception as error:
             raise TypeError(
-                f"study {self.owner!r}: the function of its sweep cannot travel to the "
+                f"study {self.study!r}: the function of its sweep cannot travel to the "
                 f"workers of `executor`: {type(error).__name__}: {error}. Make it a "
                 "function of a module, and put what it needs into the points."
             ) from error
         task = functools.partial(
-            run_packed, packed, self.owner, self.backend == "julia"
+            run_packed, packed, self.study, self.backend == "julia"
         )
         tasks = [(number, points[number]) for number in missing]
         for (number, _), values in run_tasks(
-            f"study {self.owner!r}", self.executor, task, tasks, _dying
+            f"study {self.study!r}", self.executor, task, tasks, _dying
         ):
             yield number, values
 
@@ -128,8 +128,8 @@ class Sweep:
         path = None
         if self.folder is not None:
             key = hashlib.sha256("\n".join(fingerprint.values()).encode()).hexdigest()
-            path = Path(self.folder) / f"{self.owner}-{self.backend}-{key[:20]}.npz"
-        return SavedProgress(f"study {self.owner!r}", path, fingerprint)
+            path = Path(self.folder) / f"{self.study}-{self.backend}-{key[:20]}.npz"
+        return SavedProgress(f"study {self.study!r}", path, fingerprint)
 
 
 def code_fingerprint(module: str) -> dict[str, str]:
@@ -152,7 +152,7 @@ def _package_digest() -> str:
     return digest.hexdigest()
 
 
-def run_point(function: Callable, owner: str, point: Any) -> Numbers:
+def run_point(function: Callable, study: str, point: Any) -> Numbers:
     """The value at one point as a dictionary of arrays, in double precision."""
     with double_precision():
         value = function(point)
@@ -161,7 +161,7 @@ def run_point(function: Callable, owner: str, point: Any) -> Numbers:
     for name, array in arrays.items():
         if not isinstance(name, str) or array.dtype == object:
             raise TypeError(
-                f"study {owner!r}: the function of its sweep must give an array, a "
+                f"study {study!r}: the function of its sweep must give an array, a "
                 f"number or a dictionary of them, got {name!r} = {given[name]!r} at "
                 f"the point {point!r}."
             )
@@ -169,14 +169,14 @@ def run_point(function: Callable, owner: str, point: Any) -> Numbers:
 
 
 def run_packed(
-    packed: bytes, owner: str, julia: bool, task: tuple[int, Any]
+    packed: bytes, study: str, julia: bool, task: tuple[int, Any]
 ) -> Numbers:
     """The value at one point in a worker process, beside which Julia may run."""
     main = threading.current_thread() is threading.main_thread()
     if julia and not main:
-        worker = julia_beside(f"study {owner!r}", None)
-        return worker.call(run_packed, packed, owner, julia, task)
-    return run_point(cloudpickle.loads(packed), owner, task[1])
+        worker = julia_beside(f"study {study!r}", None)
+        return worker.call(run_packed, packed, study, julia, task)
+    return run_point(cloudpickle.loads(packed), study, task[1])
 
 
 def _dying(task: tuple[int, Any]) -> str:

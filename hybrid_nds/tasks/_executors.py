@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 _ATTEMPTS = 3
 
 
-def check_executor(owner: str, executor: Any, backend: str) -> None:
+def check_executor(caller: str, executor: Any, backend: str) -> None:
     """Refuse executors that cannot run tasks of JAX and Julia.
 
     **Arguments:** who asks, for messages; the executor, or a number of worker
@@ -44,7 +44,7 @@ def check_executor(owner: str, executor: Any, backend: str) -> None:
     if isinstance(executor, int) and not isinstance(executor, bool):
         if executor < 1:
             raise ValueError(
-                f"{owner}: `executor` must be at least 1 worker process, got "
+                f"{caller}: `executor` must be at least 1 worker process, got "
                 f"{executor}."
             )
         return
@@ -53,19 +53,19 @@ def check_executor(owner: str, executor: Any, backend: str) -> None:
         if hasattr(executor, "get_executor"):
             hint = " Pass client.get_executor() for a Dask client."
         raise TypeError(
-            f"{owner}: `executor` must be None, a number of worker processes or a "
+            f"{caller}: `executor` must be None, a number of worker processes or a "
             f"concurrent.futures.Executor, got {type(executor).__name__}.{hint}"
         )
     if isinstance(executor, ThreadPoolExecutor) and backend == "julia":
         raise ValueError(
-            f"{owner}: Julia runs in the main thread of a process, so `executor` must "
+            f"{caller}: Julia runs in the main thread of a process, so `executor` must "
             "not be a ThreadPoolExecutor. Leave it out, or pass a number of worker "
             "processes."
         )
     context = getattr(executor, "_mp_context", None)
     if context is not None and context.get_start_method() == "fork":
         raise ValueError(
-            f"{owner}: the processes of `executor` are forked, which neither JAX nor "
+            f"{caller}: the processes of `executor` are forked, which neither JAX nor "
             "Julia survives. Make it with "
             'ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")).'
         )
@@ -86,7 +86,7 @@ def workers_of(executor: Any) -> int:
 
 
 def run_tasks(
-    owner: str,
+    caller: str,
     executor: Executor | int,
     function: Callable[[Task], Result],
     tasks: Sequence[Task],
@@ -133,7 +133,7 @@ def run_tasks(
                 running.clear()
                 if deaths == _ATTEMPTS:
                     raise RuntimeError(
-                        f"{owner}: {_ATTEMPTS} times in a row worker processes died "
+                        f"{caller}: {_ATTEMPTS} times in a row worker processes died "
                         f"before {dying(tasks[waiting[-1]])}"
                     ) from error
                 if isinstance(error, WorkerDiedError):
@@ -141,7 +141,7 @@ def run_tasks(
                     continue
                 if own is None:
                     warnings.warn(
-                        f"{owner}: a worker of `executor` died and broke it; what was "
+                        f"{caller}: a worker of `executor` died and broke it; what was "
                         f"lost is run again by {workers} processes of their own.",
                         RuntimeWarning,
                         stacklevel=2,
@@ -178,14 +178,14 @@ def guarded_result(future: Future[Result]) -> Result:
     return future.result()
 
 
-def julia_beside(owner: str, threads: int | None) -> JuliaWorker:
+def julia_beside(caller: str, threads: int | None) -> JuliaWorker:
     """A process for Julia beside a worker that runs its tasks in other threads.
 
     **Raises:** `RuntimeError` in a process that may not start one.
     """
     if multiprocessing.current_process().daemon:
         raise RuntimeError(
-            f"{owner}: Julia needs a process of its own beside this worker's threads, "
+            f"{caller}: Julia needs a process of its own beside this worker's threads, "
             "which a daemonic process may not start. Configure Dask's workers with "
             'dask.config.set({"distributed.worker.daemon": False}) before the cluster '
             "starts."

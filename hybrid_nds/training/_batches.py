@@ -12,7 +12,7 @@ import jax.tree_util as jtu
 from jaxtyping import PyTree
 
 
-def check_times(owner: str, times: Any, least: int = 2) -> tuple[float, ...]:
+def check_times(caller: str, times: Any, least: int = 2) -> tuple[float, ...]:
     """Times as plain numbers, in order, forward or backward.
 
     **Raises:** `ValueError` for anything else.
@@ -21,19 +21,19 @@ def check_times(owner: str, times: Any, least: int = 2) -> tuple[float, ...]:
         values = tuple(float(t) for t in times)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"{owner}: `times` must be numbers, in order, got {times!r}."
+            f"{caller}: `times` must be numbers, in order, got {times!r}."
         ) from error
     steps = [b - a for a, b in itertools.pairwise(values)]
     ordered = all(s > 0 for s in steps) or all(s < 0 for s in steps)
     if len(values) < least or not all(map(math.isfinite, values)) or not ordered:
         raise ValueError(
-            f"{owner}: `times` must be at least {least} finite numbers, each later (or "
-            f"each earlier) than the one before, got {_few(values)}."
+            f"{caller}: `times` must be at least {least} finite numbers, each later "
+            f"(or each earlier) than the one before, got {_few(values)}."
         )
     return values
 
 
-def check_trajectories(owner: str, ys: PyTree, times: int) -> int:
+def check_trajectories(caller: str, ys: PyTree, times: int) -> int:
     """See that the leaves have axes of samples and of times; how many samples."""
     leaves = jtu.tree_leaves(ys)
     shapes = [jnp.shape(leaf) for leaf in leaves]
@@ -43,7 +43,7 @@ def check_trajectories(owner: str, ys: PyTree, times: int) -> int:
         or len({shape[0] for shape in shapes}) > 1
     ):
         raise ValueError(
-            f"{owner}: `batch` must hold trajectories, arrays of shape (samples, "
+            f"{caller}: `batch` must hold trajectories, arrays of shape (samples, "
             f"{times}, …) for {times} times, got "
             f"{_few(shapes) if shapes else 'no arrays'}."
         )

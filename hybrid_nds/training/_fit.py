@@ -131,10 +131,10 @@ def fit(
     optimizer_state = placement.everywhere(optimizer.init(parts.parameters))
     store = None
     if checkpoint is not None:
-        words = fingerprint(
+        identity = fingerprint(
             parts, optimizer, optimizer_state, source, key, texts, validation
         )
-        store = Checkpoints(checkpoint, words)
+        store = Checkpoints(checkpoint, identity)
     if isinstance(source, ArrayBatches):
         source.arrays = placement.everywhere(source.arrays)
     training = Training(

@@ -19,11 +19,12 @@ from ..measures import (
     energy_statistic,
     sinkhorn_statistic,
 )
+from ..methods import Stack
 from ..problems import FlatState
 from ..solving import solve
 from ._batches import check_times, check_trajectories
 from ._losses import Loss, Value
-from ._trajectories import Times, timed
+from ._trajectories import Times, check_backend, timed
 
 LawDistance = Literal["energy", "mmd", "sinkhorn"]
 
@@ -50,7 +51,9 @@ class LawLoss(Loss):
     - `repeats`: how many solutions from each first observation.
     - `bandwidth`: of `"mmd"`; by default the median distance of each comparison.
     - `epsilon`: of `"sinkhorn"`; by default a twentieth of the mean squared distance.
-    - `solver`, `dt`, `adjoint`: as of [`solve`][hybrid_nds.solve].
+    - `backend`, `solver`, `dt`, `adjoint`: as of [`solve`][hybrid_nds.solve]; on
+        `"julia"` the solutions are shared among Julia's threads, and `solver` must be
+        one that has derivatives there, such as `"ImplicitEM"`.
     - `args`: of the model.
     - `options`: others of [`solve`][hybrid_nds.solve], by name.
 
@@ -74,35 +77,37 @@ class LawLoss(Loss):
         repeats: int = 1,
         bandwidth: float | None = None,
         epsilon: float | None = None,
+        backend: Stack = "diffrax",
         solver: Any = None,
         dt: Any = None,
         adjoint: Any = None,
         args: PyTree = None,
         options: Mapping[str, Any] | None = None,
     ):
-        owner = "LawLoss"
-        self.times = check_times(owner, times)
+        caller = "LawLoss"
+        self.times = check_times(caller, times)
         if distance not in get_args(LawDistance):
             raise ValueError(
-                f"{owner}: `distance` must be one of "
+                f"{caller}: `distance` must be one of "
                 f"{', '.join(get_args(LawDistance))}, got {distance!r}."
             )
         self.distance, self.joint = distance, bool(joint)
-        self.repeats = check_whole(owner, "repeats", repeats)
+        self.repeats = check_whole(caller, "repeats", repeats)
         scales = {"mmd": ("bandwidth", bandwidth), "sinkhorn": ("epsilon", epsilon)}
         for kind, (name, value) in scales.items():
             if value is None:
                 continue
             if kind != distance:
                 raise ValueError(
-                    f"{owner}: `{name}` is for the distance {kind!r}, got {distance!r}."
+                    f"{caller}: `{name}` is of the distance {kind!r}, got {distance!r}."
                 )
             if not (jnp.isfinite(value) and value > 0):
                 raise ValueError(
-                    f"{owner}: `{name}` must be positive and finite, got {value}."
+                    f"{caller}: `{name}` must be positive and finite, got {value}."
                 )
         self.scale = scales.get(distance, ("", None))[1]
-        given = {"solver": solver, "dt": dt, "adjoint": adjoint, **(options or {})}
+        given: dict[str, Any] = {"backend": check_backend(owner, backend)}
+        given |= {"solver": solver, "dt": dt, "adjoint": adjoint, **(options or {})}
         self.options = {name: x for name, x in given.items() if x is not None}
         self.args = args
 
@@ -111,16 +116,16 @@ class LawLoss(Loss):
         return self.distance
 
     def __call__(self, model: PyTree, batch: PyTree, key: PRNGKeyArray) -> Value:
-        owner = "LawLoss"
-        samples = check_trajectories(owner, batch, len(self.times))
+        caller = "LawLoss"
+        samples = check_trajectories(caller, batch, len(self.times))
         if samples < 2:
             raise ValueError(
-                f"{owner}: `batch` must hold at least 2 samples to be of a "
+                f"{caller}: `batch` must hold at least 2 samples to be of a "
                 "distribution, got 1."
             )
         if not hasattr(model, "problem"):
             raise TypeError(
-                f"{owner}: `model` must have a method `problem`, as StochasticModel "
+                f"{caller}: `model` must have a method `problem`, as StochasticModel "
                 f"has, got {type(model).__name__}."
             )
         starts = jtu.tree_map(
@@ -219,11 +224,11 @@ class EvidenceLoss(Loss):
     options: dict[str, Any]
 
     def __init__(self, times: Times | None = None, *, warmup: int = 0, **options: Any):
-        owner = "EvidenceLoss"
-        self.times = None if times is None else check_times(owner, times)
+        caller = "EvidenceLoss"
+        self.times = None if times is None else check_times(caller, times)
         if isinstance(warmup, bool) or not isinstance(warmup, int) or warmup < 0:
             raise ValueError(
-                f"{owner}: `warmup` must be a number of steps, got {warmup!r}."
+                f"{caller}: `warmup` must be a number of steps, got {warmup!r}."
             )
         self.warmup, self.options = warmup, options
         self.weight = jnp.ones(())
@@ -240,13 +245,13 @@ class EvidenceLoss(Loss):
         return eqx.tree_at(lambda loss: loss.weight, self, weight)
 
     def __call__(self, model: PyTree, batch: PyTree, key: PRNGKeyArray) -> Value:
-        owner = "EvidenceLoss"
-        require_method(owner, model, "evidence")
+        caller = "EvidenceLoss"
+        require_method(caller, model, "evidence")
         if self.times is None:
-            ts, xs = timed(owner, batch)
+            ts, xs = timed(caller, batch)
         else:
             xs = jnp.asarray(batch)
-            samples = check_trajectories(owner, xs, len(self.times))
+            samples = check_trajectories(caller, xs, len(self.times))
             row = jnp.asarray(self.times, xs.dtype)
             ts = jnp.broadcast_to(row, (samples, len(self.times)))
         keys = jr.split(key, ts.shape[0])
@@ -261,10 +266,10 @@ class EvidenceLoss(Loss):
         return weight * (initial + path) - seen, parts
 
 
-def require_method(owner: str, model: Any, name: str) -> None:
+def require_method(caller: str, model: Any, name: str) -> None:
     """Refuse a model without a method."""
     if not callable(getattr(model, name, None)):
         raise TypeError(
-            f"{owner}: `model` must have a method `{name}`, but "
+            f"{caller}: `model` must have a method `{name}`, but "
             f"{type(model).__name__} has none."
         )

@@ -190,7 +190,7 @@ def _weight(value: Any) -> float | Array:
 
 
 def field_problem(
-    owner: str, model: Any, y0: PyTree, t0: Any, t1: Any, args: PyTree
+    caller: str, model: Any, y0: PyTree, t0: Any, t1: Any, args: PyTree
 ) -> ODEProblem:
     """The problem of a model, or of a function `field(t, y, args)`."""
     if hasattr(model, "problem"):
@@ -199,12 +199,12 @@ def field_problem(
         problem = ODEProblem(model, y0, t0, t1, args)
     else:
         raise TypeError(
-            f"{owner}: `model` must be a model with a method `problem`, or a field "
+            f"{caller}: `model` must be a model with a method `problem`, or a field "
             f"(t, y, args), got {type(model).__name__}."
         )
     if problem.kind.name != "ode":
         raise TypeError(
-            f"{owner}: `model` must be one of an ordinary equation, got "
+            f"{caller}: `model` must be one of an ordinary equation, got "
             f"{type(model).__name__}; for a stochastic one take LawLoss."
         )
     return problem

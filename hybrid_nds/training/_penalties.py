@@ -75,13 +75,13 @@ class ContractionPenalty(Loss):
         times: float | tuple[float, float] = 0.0,
         args: PyTree = None,
     ):
-        owner = "ContractionPenalty"
-        self.region = None if region is None else _box(owner, region)
-        self.rate = _not_negative(owner, "rate", rate)
-        check_norm(owner, norm)
+        caller = "ContractionPenalty"
+        self.region = None if region is None else _box(caller, region)
+        self.rate = _not_negative(caller, "rate", rate)
+        check_norm(caller, norm)
         self.norm = norm
         self.weight = None if weight is None else jnp.asarray(weight)
-        self.samples = check_whole(owner, "samples", samples)
+        self.samples = check_whole(caller, "samples", samples)
         first, last = times if isinstance(times, tuple | list) else (times, times)
         self.times = (float(first), float(last))
         self.args = args
@@ -91,14 +91,14 @@ class ContractionPenalty(Loss):
         return "contraction"
 
     def __call__(self, model: PyTree, batch: PyTree, key: PRNGKeyArray) -> Value:
-        owner = "ContractionPenalty"
+        caller = "ContractionPenalty"
         point_key, time_key = jr.split(key)
         states = self._states(batch, point_key)
         example = jtu.tree_map(lambda leaf: leaf[0], states)
-        field = flat_field(owner, model, example, self.args)
+        field = flat_field(caller, model, example, self.args)
         points = FlatState(example).flatten(states)
         dtype, n = points.dtype, points.shape[1]
-        P = check_weight(owner, self.weight, n, dtype)
+        P = check_weight(caller, self.weight, n, dtype)
         first, last = (jnp.asarray(t, dtype) for t in self.times)
         ts = first + (last - first) * jr.uniform(time_key, (self.samples,), dtype)
         shift = jnp.asarray(self.rate, dtype) * jnp.eye(n, dtype=dtype)
@@ -180,19 +180,19 @@ class SpectralAbscissaPenalty(Loss):
         t: float = 0.0,
         args: PyTree = None,
     ):
-        owner = "SpectralAbscissaPenalty"
+        caller = "SpectralAbscissaPenalty"
         self.states = jtu.tree_map(_floating, states)
         counts = {x.shape[:1] for x in jtu.tree_leaves(self.states)}
         if len(counts) != 1 or counts & {(), (0,)}:
             raise ValueError(
-                f"{owner}: `states` must be states stacked along a first axis, got "
+                f"{caller}: `states` must be states stacked along a first axis, got "
                 f"shapes {[x.shape for x in jtu.tree_leaves(self.states)]}."
             )
         self.equilibria = bool(equilibria)
-        self.margin = _not_negative(owner, "margin", margin)
-        self.smoothing = _not_negative(owner, "smoothing", smoothing)
+        self.margin = _not_negative(caller, "margin", margin)
+        self.smoothing = _not_negative(caller, "smoothing", smoothing)
         if not self.smoothing:
-            raise ValueError(f"{owner}: `smoothing` must be above zero.")
+            raise ValueError(f"{caller}: `smoothing` must be above zero.")
         self.t, self.args = float(t), args
 
     @property
@@ -200,12 +200,12 @@ class SpectralAbscissaPenalty(Loss):
         return "abscissa"
 
     def __call__(self, model: PyTree, batch: PyTree, key: PRNGKeyArray) -> Value:
-        owner = "SpectralAbscissaPenalty"
+        caller = "SpectralAbscissaPenalty"
         example = jtu.tree_map(lambda leaf: leaf[0], self.states)
         points = FlatState(example).flatten(self.states)
         dtype = points.dtype
-        timed_field = flat_field(owner, model, example, self.args)
-        fixed_field = flat_field(owner, _fixed(model), example, self.args)
+        timed_field = flat_field(caller, model, example, self.args)
+        fixed_field = flat_field(caller, _fixed(model), example, self.args)
         t, smoothing = jnp.asarray(self.t, dtype), jnp.asarray(self.smoothing, dtype)
 
         def field(u: Array) -> Array:
@@ -258,13 +258,13 @@ def _equilibrium(
     return near - jnp.where(good, step, 0), good
 
 
-def flat_field(owner: str, model: Any, example: PyTree, args: PyTree) -> Field:
+def flat_field(caller: str, model: Any, example: PyTree, args: PyTree) -> Field:
     """The field of a model, or the drift of a stochastic one, on flat states. A tangent
     can be pushed through it, also where the field itself has a reverse rule only."""
     field = getattr(model, "drift", model)
     if not callable(field):
         raise TypeError(
-            f"{owner}: `model` must be a field (t, y, args), or have a `drift`, got "
+            f"{caller}: `model` must be a field (t, y, args), or have a `drift`, got "
             f"{type(model).__name__}."
         )
     unravel = ravel_pytree(example)[1]
@@ -290,19 +290,19 @@ def _weighted(A: Array, P: Array | None) -> Array:
     return P @ A @ jnp.linalg.inv(P)
 
 
-def _box(owner: str, region: Any) -> tuple[PyTree[Array], PyTree[Array]]:
+def _box(caller: str, region: Any) -> tuple[PyTree[Array], PyTree[Array]]:
     if not isinstance(region, tuple | list) or len(region) != 2:
-        raise ValueError(f"{owner}: `region` must be a pair (low, high).")
+        raise ValueError(f"{caller}: `region` must be a pair (low, high).")
     low, high = (jtu.tree_map(_floating, x) for x in region)
     shapes = [[x.shape for x in jtu.tree_leaves(end)] for end in (low, high)]
     if jtu.tree_structure(low) != jtu.tree_structure(high) or shapes[0] != shapes[1]:
         raise ValueError(
-            f"{owner}: `region` must be a pair (low, high), both in the structure and "
+            f"{caller}: `region` must be a pair (low, high), both in the structure and "
             f"shapes of a state, got shapes {shapes[0]} and {shapes[1]}."
         )
     less = jtu.tree_map(lambda a, b: bool(jnp.all(a < b)), low, high)
     if not all(jtu.tree_leaves(less)):
-        raise ValueError(f"{owner}: `region` must have low < high everywhere.")
+        raise ValueError(f"{caller}: `region` must have low < high everywhere.")
     return low, high
 
 
@@ -311,10 +311,10 @@ def _floating(x: ArrayLike) -> Array:
     return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
 
 
-def _not_negative(owner: str, name: str, value: Any) -> float:
+def _not_negative(caller: str, name: str, value: Any) -> float:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not 0 <= value < math.inf:
         raise ValueError(
-            f"{owner}: `{name}` must be a finite number, 0 or more, got {value!r}."
+            f"{caller}: `{name}` must be a finite number, 0 or more, got {value!r}."
         )
     return float(value)

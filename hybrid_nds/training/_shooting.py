@@ -12,10 +12,11 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from ..methods import Stack
+from .._core import check_choice
+from ..methods import Stack, stack_names
 from ._batches import check_times, check_trajectories
 from ._losses import Loss, Value
-from ._trajectories import Times, check_backend, mean_square, solved_at
+from ._trajectories import Times, mean_square, solved_at
 
 
 class ShootingModel(eqx.Module):
@@ -84,23 +85,24 @@ class MultipleShooting(Loss):
         args: PyTree = None,
         options: Mapping[str, Any] | None = None,
     ):
-        owner = "MultipleShooting"
-        self.times = check_times(owner, times)
+        caller = "MultipleShooting"
+        self.times = check_times(caller, times)
         intervals = len(self.times) - 1
         whole = isinstance(segments, int) and not isinstance(segments, bool)
         if not whole or segments < 1 or intervals % segments:
             raise ValueError(
-                f"{owner}: `segments` must divide the {intervals} intervals between "
+                f"{caller}: `segments` must divide the {intervals} intervals between "
                 f"`times`, got {segments!r}."
             )
         self.segments = segments
         if not 0 <= continuity < math.inf:
             raise ValueError(
-                f"{owner}: `continuity` must be a finite number, 0 or more, got "
+                f"{caller}: `continuity` must be a finite number, 0 or more, got "
                 f"{continuity!r}."
             )
         self.continuity = continuity
-        given: dict[str, Any] = {"backend": check_backend(owner, backend)}
+        check_choice(caller, "backend", backend, stack_names())
+        given: dict[str, Any] = {"backend": backend}
         given |= {"solver": solver, "rtol": rtol, "atol": atol, "dt": dt}
         given |= {"adjoint": adjoint, "max_steps": max_steps, **(options or {})}
         self.options = {name: x for name, x in given.items() if x is not None}
@@ -123,14 +125,14 @@ class MultipleShooting(Loss):
         return ShootingModel(model, self._pieces(data, first=True))
 
     def __call__(self, model: PyTree, batch: PyTree, key: PRNGKeyArray) -> Value:
-        owner = "MultipleShooting"
+        caller = "MultipleShooting"
         free = isinstance(model, ShootingModel)
         if free:
-            indices, data = _indexed(owner, batch, len(self.times))
+            indices, data = _indexed(caller, batch, len(self.times))
             starts = jtu.tree_map(lambda x: x[indices], model.starts)
             field = model.model
         else:
-            check_trajectories(owner, batch, len(self.times))
+            check_trajectories(caller, batch, len(self.times))
             data, field = batch, model
             starts = self._pieces(data, first=True)
         pieces = self._pieces(data)
@@ -141,7 +143,7 @@ class MultipleShooting(Loss):
         ts = rows[begin[:, None] + jnp.arange(length + 1)[None]]
 
         def solved(ts: Array, y0: PyTree) -> PyTree[Array]:
-            return solved_at(field, ts, y0, self.args, self.options, owner)
+            return solved_at(field, ts, y0, self.args, self.options, caller)
 
         found = jax.vmap(jax.vmap(solved), (None, 0))(ts, starts)
         ends = jtu.tree_map(lambda x: x[:, :-1, -1], found)
@@ -153,10 +155,10 @@ class MultipleShooting(Loss):
             )
         else:
             pieces = jtu.tree_map(lambda x: x[:, :, 1:], pieces)
-        miss = mean_square(owner, found, pieces)
+        miss = mean_square(caller, found, pieces)
         gap = jnp.zeros_like(miss)
         if self.segments > 1:
-            gap = mean_square(owner, ends, nexts)
+            gap = mean_square(caller, ends, nexts)
         weight = jnp.asarray(self.continuity, miss.dtype)
         return miss + weight * gap, {"miss": miss, "gap": gap}
 
@@ -164,8 +166,8 @@ class MultipleShooting(Loss):
         """The data of each segment, both ends included, or its first point alone."""
         length = (len(self.times) - 1) // self.segments
         begin = jnp.arange(self.segments) * length
-        places = begin if first else begin[:, None] + jnp.arange(length + 1)[None]
-        return jtu.tree_map(lambda x: jnp.asarray(x)[:, places], data)
+        positions = begin if first else begin[:, None] + jnp.arange(length + 1)[None]
+        return jtu.tree_map(lambda x: jnp.asarray(x)[:, positions], data)
 
 
 class GrowingHorizon(Loss):
@@ -190,17 +192,17 @@ class GrowingHorizon(Loss):
     stages: tuple[Any, ...]
 
     def __init__(self, loss: Any, horizons: Mapping[int, float | None]):
-        owner = "GrowingHorizon"
+        caller = "GrowingHorizon"
         if not callable(getattr(loss, "within", None)):
             raise TypeError(
-                f"{owner}: `loss` must have a method `within`, as TrajectoryLoss has, "
+                f"{caller}: `loss` must have a method `within`, as TrajectoryLoss has, "
                 f"got {type(loss).__name__}."
             )
         steps = tuple(sorted(horizons))
         whole = all(isinstance(k, int) and not isinstance(k, bool) for k in steps)
         if not steps or not whole or steps[0] != 0:
             raise ValueError(
-                f"{owner}: `horizons` must map steps to times, step 0 among them, got "
+                f"{caller}: `horizons` must map steps to times, step 0 among them, got "
                 f"{dict(horizons)!r}."
             )
         self.loss, self.steps = loss, steps
@@ -221,19 +223,19 @@ class GrowingHorizon(Loss):
         return self.loss(model, batch, key)
 
 
-def _indexed(owner: str, batch: Any, times: int) -> tuple[Array, PyTree]:
+def _indexed(caller: str, batch: Any, times: int) -> tuple[Array, PyTree]:
     """A batch that is a pair of indices and trajectories."""
     if not isinstance(batch, tuple | list) or len(batch) != 2:
         raise ValueError(
-            f"{owner}: `batch` must be a pair (indices, trajectories) for a "
+            f"{caller}: `batch` must be a pair (indices, trajectories) for a "
             f"ShootingModel, got {type(batch).__name__}."
         )
     indices = jnp.asarray(batch[0])
-    samples = check_trajectories(owner, batch[1], times)
+    samples = check_trajectories(caller, batch[1], times)
     whole = jnp.issubdtype(indices.dtype, jnp.integer)
     if indices.shape != (samples,) or not whole:
         raise ValueError(
-            f"{owner}: the indices of `batch` must be integers of shape ({samples},), "
+            f"{caller}: the indices of `batch` must be integers of shape ({samples},), "
             f"one for each trajectory, got shape {indices.shape} and dtype "
             f"{indices.dtype}."
         )

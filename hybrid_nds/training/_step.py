@@ -261,21 +261,21 @@ def _check_value(name: str, given: Any) -> None:
     value, parts = (
         given if isinstance(given, tuple) and len(given) == 2 else (given, {})
     )
-    wanted = "a real scalar, or `(scalar, {name: scalar})`"
+    expected = "a real scalar, or `(scalar, {name: scalar})`"
     if not isinstance(parts, dict) or not all(isinstance(n, str) for n in parts):
-        raise TypeError(f"fit: `{name}` must return {wanted}; got {given!r}.")
+        raise TypeError(f"fit: `{name}` must return {expected}; got {given!r}.")
     for label, x in {"the value": value, **parts}.items():
         what = "the value" if x is value else f"part {label!r}"
         shape, dtype = jnp.shape(x), jnp.result_type(x)
         if shape != ():
             raise ValueError(
-                f"fit: `{name}` must return {wanted}; {what} has shape {shape}. Take "
+                f"fit: `{name}` must return {expected}; {what} has shape {shape}. Take "
                 "the mean over the batch."
             )
         real = jnp.issubdtype(dtype, jnp.floating)
         if not real and (what == "the value" or not jnp.issubdtype(dtype, jnp.integer)):
             raise TypeError(
-                f"fit: `{name}` must return {wanted}; {what} has dtype {dtype}."
+                f"fit: `{name}` must return {expected}; {what} has dtype {dtype}."
             )
 
 

@@ -286,7 +286,7 @@ class Training:
         )
 
     def _kept(self) -> str:
-        """What of the training is on disk, in words."""
+        """What of the training is on disk, as text."""
         if self.store is None:
             return "nothing is on disk, for there is no `checkpoint`."
         path = self.store.path()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..methods import Stack
+from .._core import check_choice
+from ..methods import Stack, stack_names
 from ..models import assemble
 from ..solving import solve
 from ._batches import check_times, check_trajectories
@@ -75,9 +76,10 @@ class TrajectoryLoss(Loss):
         observe: Callable[[Any, Any], Any] | None = None,
         options: Mapping[str, Any] | None = None,
     ):
-        owner = "TrajectoryLoss"
-        self.times = None if times is None else check_times(owner, times)
-        given: dict[str, Any] = {"backend": check_backend(owner, backend)}
+        caller = "TrajectoryLoss"
+        self.times = None if times is None else check_times(caller, times)
+        check_choice(caller, "backend", backend, stack_names())
+        given: dict[str, Any] = {"backend": backend}
         given |= {"solver": solver, "rtol": rtol, "atol": atol, "dt": dt}
         given |= {"adjoint": adjoint, "max_steps": max_steps, **(options or {})}
         self.options = {name: x for name, x in given.items() if x is not None}
@@ -85,7 +87,7 @@ class TrajectoryLoss(Loss):
         for name, function in (("initial", initial), ("observe", observe)):
             if function is not None and not callable(function):
                 raise TypeError(
-                    f"{owner}: `{name}` must be a function of the model and an array, "
+                    f"{caller}: `{name}` must be a function of the model and an array, "
                     f"got {function!r}."
                 )
         self.initial, self.observe = initial, observe
@@ -108,18 +110,18 @@ class TrajectoryLoss(Loss):
         return assemble(TrajectoryLoss, **(vars(self) | {"count": count}))
 
     def __call__(self, model: PyTree, batch: PyTree, key: PRNGKeyArray) -> Value:
-        owner = "TrajectoryLoss"
+        caller = "TrajectoryLoss"
         if self.times is not None:
-            check_trajectories(owner, batch, len(self.times))
+            check_trajectories(caller, batch, len(self.times))
             upto = self.count
             data = jtu.tree_map(lambda leaf: leaf[:, :upto], batch)
             ts = jnp.asarray(self.times[:upto], jtu.tree_leaves(batch)[0].dtype)
             found = jax.vmap(lambda x: self._solved(model, ts, x))(data)
         else:
-            ts, data = timed(owner, batch)
+            ts, data = timed(caller, batch)
             found = jax.vmap(lambda ts, x: self._solved(model, ts, x))(ts, data)
         after = jtu.tree_map(lambda leaf: leaf[:, 1:], data)
-        return mean_square(owner, found, after), {}
+        return mean_square(caller, found, after), {}
 
     def _solved(self, model: PyTree, ts: Array, data: PyTree) -> PyTree[Array]:
         first = jtu.tree_map(lambda leaf: leaf[0], data)
@@ -131,36 +133,26 @@ class TrajectoryLoss(Loss):
         return jax.vmap(lambda y: observe(model, y))(ys)
 
 
-def check_backend(owner: str, backend: Any) -> Stack:
-    """A backend by its name, which is a word of `solve`."""
-    known = get_args(Stack)
-    if backend not in known:
-        raise ValueError(
-            f"{owner}: `backend` must be one of {', '.join(known)}, got {backend!r}."
-        )
-    return backend
-
-
 def solved_at(
     model: PyTree,
     ts: Array,
     y0: PyTree,
     args: PyTree,
     options: Mapping[str, Any],
-    owner: str,
+    caller: str,
 ) -> PyTree[Array]:
     """The solution at all times after the first."""
-    problem = field_problem(owner, model, y0, ts[0], ts[-1], args)
+    problem = field_problem(caller, model, y0, ts[0], ts[-1], args)
     return solve(problem, saveat=ts[1:], **options).ys
 
 
-def mean_square(owner: str, found: PyTree, data: PyTree) -> Float[Array, ""]:
+def mean_square(caller: str, found: PyTree, data: PyTree) -> Float[Array, ""]:
     """The mean of squared differences over all numbers of two pytrees."""
     shapes = [[x.shape for x in jtu.tree_leaves(tree)] for tree in (found, data)]
     same = jtu.tree_structure(found) == jtu.tree_structure(data)
     if not same or shapes[0] != shapes[1]:
         raise ValueError(
-            f"{owner}: `batch` holds observations of shapes {shapes[1]} after the "
+            f"{caller}: `batch` holds observations of shapes {shapes[1]} after the "
             f"first time, but the model's are of shapes {shapes[0]}; give `initial` "
             "and `observe` where the state is more than the data."
         )
@@ -169,35 +161,35 @@ def mean_square(owner: str, found: PyTree, data: PyTree) -> Float[Array, ""]:
     return jnp.sum(jnp.stack(jtu.tree_leaves(squares))) / count
 
 
-def timed(owner: str, batch: Any) -> tuple[Array, PyTree]:
+def timed(caller: str, batch: Any) -> tuple[Array, PyTree]:
     """A batch that is a pair of times and trajectories."""
     if not isinstance(batch, tuple | list) or len(batch) != 2:
         raise ValueError(
-            f"{owner}: `batch` must be a pair (times, trajectories) where the loss has "
-            f"no `times`, got {type(batch).__name__}."
+            f"{caller}: `batch` must be a pair (times, trajectories) where the loss "
+            f"has no `times`, got {type(batch).__name__}."
         )
     ts = jnp.asarray(batch[0])
     if ts.ndim != 2 or ts.shape[1] < 2:
         raise ValueError(
-            f"{owner}: the times of `batch` must have shape (samples, times) with at "
+            f"{caller}: the times of `batch` must have shape (samples, times) with at "
             f"least two times, got {ts.shape}."
         )
-    samples = check_trajectories(owner, batch[1], ts.shape[1])
+    samples = check_trajectories(caller, batch[1], ts.shape[1])
     if samples != ts.shape[0]:
         raise ValueError(
-            f"{owner}: `batch` holds times of {ts.shape[0]} samples, but trajectories "
+            f"{caller}: `batch` holds times of {ts.shape[0]} samples, but trajectories "
             f"of {samples}."
         )
     return ts, batch[1]
 
 
-def count_within(owner: str, times: tuple[float, ...], horizon: float) -> int:
+def count_within(caller: str, times: tuple[float, ...], horizon: float) -> int:
     """How many of the times are at most a horizon after the first."""
     reach = abs(horizon) * (1 + 1e-9)
     count = sum(abs(t - times[0]) <= reach for t in times)
     if count < 2:
         raise ValueError(
-            f"{owner}: a horizon of {horizon} reaches no time after the first, "
+            f"{caller}: a horizon of {horizon} reaches no time after the first, "
             f"{times[0]}; the next is {times[1]}."
         )
     return count

@@ -15,7 +15,8 @@ using OrdinaryDiffEqFIRK: RadauIIA3, RadauIIA5
 using OrdinaryDiffEqHighOrderRK: DP8
 using OrdinaryDiffEqLowOrderRK: BS3, DP5, Euler, Heun, Midpoint, RK4, Ralston
 using OrdinaryDiffEqNonlinearSolve: NLNewton
-using OrdinaryDiffEqRosenbrock: Rodas4, Rodas5P, Rosenbrock23, tabtype
+using OrdinaryDiffEqRosenbrock: Rodas4, Rodas42, Rodas4P, Rodas4P2, Rodas5, Rodas5P,
+                                Rodas5Pe, Rodas5Pr, Rodas6P, Rosenbrock23, tabtype
 using OrdinaryDiffEqSDIRK: ESDIRKIMEXTableau, ImplicitEuler, ImplicitMidpoint, KenCarp3, KenCarp4, KenCarp5,
                            Kvaerno3, Kvaerno4, Kvaerno5, TRBDF2, Trapezoid
 using OrdinaryDiffEqStabilizedRK: ROCK2, ROCK4
@@ -53,6 +54,8 @@ include("tangent.jl")
 include("adjoint.jl")
 include("implicit.jl")
 include("derivatives.jl")
+include("pathwise.jl")
+include("catalogue.jl")
 include("versions.jl")
 include("precompile.jl")
 

@@ -1,18 +1,26 @@
 # Adjoints through a step: cotangents at its start from that of the state at its end.
 
 """
-    AdjointWork{T}(field, method)
+    Adjoints{T}
+
+Memory for adjoints through steps.
+"""
+abstract type Adjoints{T} end
+
+"""
+    AdjointWork{T}(field, stages)
 
 Memory for adjoints: the longer vectors of `first` and `second`, their values, and the
 cotangents of the stages.
 """
-struct AdjointWork{T}
+struct AdjointWork{T} <: Adjoints{T}
     first_input::Vector{T}
     second_input::Vector{T}
     value::Vector{T}
     k::Matrix{T}
     v::Matrix{T}
 end
+adjoint_work(field::DifferentiatedField{T}, s::Int) where {T} = AdjointWork{T}(field, s)
 function AdjointWork{T}(field::DifferentiatedField{T}, s::Int) where {T}
     n, m = field.states, field.parameters
     second = field.second === nothing ? 0 : field.contracted ? 2n + n^2 : 2n + 2n * s

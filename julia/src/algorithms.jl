@@ -86,6 +86,7 @@ function algorithm(name::AbstractString, newton_tolerance = nothing,
     end
     haskey(LINEAR_ALGORITHMS, name) && return LINEAR_ALGORITHMS[name](; linear...)
     haskey(ALGORITHMS, name) && return ALGORITHMS[name]()
+    occursin(r"[.#]", name) && return catalogued(name, newton_tolerance)
     throw(ArgumentError("no algorithm $name; there are $(join(algorithm_names(), ", "))"))
 end
 

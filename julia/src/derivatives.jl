@@ -13,48 +13,52 @@ struct DifferentiatedEvent{T}
 end
 
 """
-    DerivativeLane{T, C, W}(stages, work, time_slope)
+    DerivativeLane{T, S, W}(stages, work, slope, state)
 
-What the derivative of one trajectory at a time needs; `W` is [`TangentWork`](@ref) or
-[`AdjointWork`](@ref).
+What the derivative of one trajectory at a time needs: memory of its steps, and that of
+[`Tangents`](@ref) or [`Adjoints`](@ref).
 """
-struct DerivativeLane{T, C, W}
-    stages::Stages{T, C}
+struct DerivativeLane{T, S <: StepMemory{T}, W}
+    stages::S
     work::W
     slope::Vector{T}
     state::Vector{T}
 end
+function DerivativeLane(work, field::StepField{T}, method) where {T}
+    memory, own = step_memory(field, method), work(field, stages(method))
+    return DerivativeLane(memory, own, zeros(T, field.states), zeros(T, field.states))
+end
 
 """
-    SharedDerivative(W, field, method, events, strict)
+    SharedDerivative(work, field, method, events, strict)
 
-The tangent or adjoint of a solve, which any number of threads may compute at once. Where
-it has events, there are an operand and a result more, of their parameters and of the time
-of the end. With `strict` cotangents that are not finite are an error.
+The tangent or adjoint of a solve, which any number of threads may compute at once; `work`
+is [`tangent_work`](@ref) or [`adjoint_work`](@ref). Where it has events, there are an
+operand and a result more, of their parameters and of the time of the end. With `strict`
+cotangents that are not finite are an error.
 """
-struct SharedDerivative{T, C, W} <: SharedCall{T}
-    field::DifferentiatedField{T}
+struct SharedDerivative{T, F <: StepField{T}, C, L <: DerivativeLane{T}} <: SharedCall{T}
+    work::Any
+    field::F
     method::C
     events::Vector{DifferentiatedEvent{T}}
     strict::Bool
-    idle::Vector{DerivativeLane{T, C, W}}
+    idle::Vector{L}
     guard::Threads.SpinLock
 end
-function SharedDerivative(::Type{W}, field::DifferentiatedField{T}, method::C,
-        events::Vector{DifferentiatedEvent{T}}, strict::Bool) where {T, C, W}
-    return SharedDerivative{T, C, W{T}}(
-        field, method, events, strict, DerivativeLane{T, C, W{T}}[], Threads.SpinLock())
+function SharedDerivative(work, field::F, method::C, events::Vector{DifferentiatedEvent{T}},
+        strict::Bool) where {T, F <: StepField{T}, C}
+    lane = DerivativeLane(work, field, method)
+    return SharedDerivative{T, F, C, typeof(lane)}(
+        work, field, method, events, strict, [lane], Threads.SpinLock())
 end
 
-function take_lane!(shared::SharedDerivative{T, C, W}) where {T, C, W}
+function take_lane!(shared::SharedDerivative{T, F, C, L}) where {T, F, C, L}
     lock(shared.guard)
     lane = isempty(shared.idle) ? nothing : pop!(shared.idle)
     unlock(shared.guard)
     lane === nothing || return lane
-    field, n = shared.field, shared.field.states
-    return DerivativeLane{T, C, W}(
-        Stages(field, shared.method), W(field, stages(shared.method)), zeros(T, n),
-        zeros(T, n))
+    return DerivativeLane(shared.work, shared.field, shared.method)::L
 end
 
 """
@@ -71,11 +75,12 @@ Base.showerror(io::IO, error::DerivativeError) = print(io, error.words)
     DerivativeBatch
 
 Derivatives of a batch of trajectories on their way. Of `given` the first four are the
-record of the steps, the parameters, the times saved and the parameters of events; the
-others, and all results, hold one vector for each of a number of `directions`.
+record of the steps, the parameters, the times saved and the parameters of events, and
+along a Brownian path the next three its grid, its increments and its areas; the others,
+and all results, hold one vector for each of a number of `directions`.
 """
-struct DerivativeBatch{T, C, W}
-    shared::SharedDerivative{T, C, W}
+struct DerivativeBatch{T, D <: SharedDerivative{T}}
+    shared::D
     given::Vector{Operand{T}}
     results::Vector{Operand{T}}
     directions::Int
@@ -89,7 +94,10 @@ struct DerivativeBatch{T, C, W}
 end
 trajectories(batch::DerivativeBatch) = batch.trajectories
 
-const RECORD, WEIGHTS, SAVED, CONDITIONS = 1:4
+const RECORD, WEIGHTS, SAVED, CONDITIONS, STEPS, NOISE, LEVY_AREAS = 1:7
+
+# How many operands come before those that a derivative is linear in.
+fixed_operands(::DifferentiatedField) = CONDITIONS
 
 # The axes of directions and of a vector are the last two.
 function directed_operand(::Type{T}, buffer::Ptr{Cvoid}) where {T}
@@ -98,10 +106,11 @@ function directed_operand(::Type{T}, buffer::Ptr{Cvoid}) where {T}
         flat.count * Int(unsafe_load(flat.dims, flat.leading)))
 end
 
-@noinline function cross_buffers(shared::SharedDerivative{T, C, W},
-        operands::Ptr{Ptr{Cvoid}}, count::Int64, results::Ptr{Ptr{Cvoid}},
-        result_count::Int64, before::Int) where {T, C, W}
-    given = Operand{T}[k <= CONDITIONS ? operand(T, unsafe_load(operands, k)) :
+@noinline function cross_buffers(shared::D, operands::Ptr{Ptr{Cvoid}}, count::Int64,
+        results::Ptr{Ptr{Cvoid}}, result_count::Int64,
+        before::Int) where {T, D <: SharedDerivative{T}}
+    fixed = fixed_operands(shared.field)
+    given = Operand{T}[k <= fixed ? operand(T, unsafe_load(operands, k)) :
                        directed_operand(T, unsafe_load(operands, k)) for k in 1:count]
     made = Operand{T}[directed_operand(T, unsafe_load(results, k))
                       for k in 1:result_count]
@@ -110,7 +119,7 @@ end
     for axis in 1:leading
         total *= unsafe_load(batch, axis)
     end
-    work = DerivativeBatch{T, C, W}(shared, given, made,
+    work = DerivativeBatch{T, D}(shared, given, made,
         Int(unsafe_load(batch, leading + 1)), batch, total, before,
         Threads.Atomic{Int}(0), Threads.Atomic{Int}(0), Ref(""), Threads.SpinLock())
     stopped = cross!(work)
@@ -154,6 +163,15 @@ function steps_of(batch::DerivativeBatch{T}, index::Int) where {T}
     return view(matrix, :, 2:(count + 2)), count, Int(matrix[2, 1])
 end
 
+# The parameters and the times saved, and the columns of the other operands and of results.
+function vectors_of(batch::DerivativeBatch, index::Int)
+    fixed = fixed_operands(batch.shared.field)
+    return vec(columns(batch.given[WEIGHTS], batch, index, 1)),
+    vec(columns(batch.given[SAVED], batch, index, 1)),
+    map(one -> columns(one, batch, index), batch.given[(fixed + 1):end]),
+    map(one -> columns(one, batch, index), batch.results)
+end
+
 # Saved times run with the steps; where step `m` begins is nearest to those of its node.
 function node_of(time, nodes, m::Int, direction)
     m == 1 && return true
@@ -171,15 +189,12 @@ checked_interrupt(watch::Watch, t) = poll!(watch, t) &&
 # Tangents: given are those of the start and of the parameters, then perhaps of the span and
 # of the saved times, and of the parameters of events; results are those of the saved states
 # and of the end, and with events of its time.
-function differentiate!(batch::DerivativeBatch{T, C, TangentWork{T}},
-        lane::DerivativeLane{T}, index::Int) where {T, C}
+function differentiate!(batch::DerivativeBatch{T},
+        lane::DerivativeLane{T, S, W}, index::Int) where {T, S, W <: Tangents{T}}
     field, w, work = batch.shared.field, lane.stages, lane.work
     nodes, count, fired = steps_of(batch, index)
-    p = vec(columns(batch.given[WEIGHTS], batch, index, 1))
-    times = vec(columns(batch.given[SAVED], batch, index, 1))
-    given = map(k -> columns(batch.given[k], batch, index), 5:length(batch.given))
+    p, times, given, results = vectors_of(batch, index)
     δstart, δp = given[1], given[2]
-    results = map(one -> columns(one, batch, index), batch.results)
     states, ends = results[1], results[2]
     n, u, timed = field.states, lane.state, length(given) > 3
     watch = Watch(nothing, batch.before)
@@ -211,6 +226,7 @@ function differentiate!(batch::DerivativeBatch{T, C, TangentWork{T}},
         checked_interrupt(watch, nodes[1, m])
         copyto!(u, view(nodes, 3:(n + 2), m))
         t, dt = nodes[1, m], nodes[2, m]
+        load_step!(w, batch, index, m)
         take_step!(w, field, u, p, t, dt)
         for q in 1:(batch.directions)
             single || along_parameters!(work, view(δp, :, q))
@@ -302,15 +318,12 @@ end
 # Adjoints: given are cotangents of the saved states and of the end, and with events of its
 # time; results those of the start and of the parameters, then perhaps of the span and of the
 # saved times, and with events of their parameters.
-function differentiate!(batch::DerivativeBatch{T, C, AdjointWork{T}},
-        lane::DerivativeLane{T}, index::Int) where {T, C}
+function differentiate!(batch::DerivativeBatch{T},
+        lane::DerivativeLane{T, S, W}, index::Int) where {T, S, W <: Adjoints{T}}
     field, w, work = batch.shared.field, lane.stages, lane.work
     nodes, count, fired = steps_of(batch, index)
-    p = vec(columns(batch.given[WEIGHTS], batch, index, 1))
-    times = vec(columns(batch.given[SAVED], batch, index, 1))
-    given = map(k -> columns(batch.given[k], batch, index), 5:length(batch.given))
+    p, times, given, results = vectors_of(batch, index)
     states, ends = given[1], given[2]
-    results = map(one -> columns(one, batch, index), batch.results)
     λ, p̄ = results[1], results[2]
     n, u, timed = field.states, lane.state, length(results) > 3
     foreach(one -> check_cotangent(batch.shared, one), given[2:end])
@@ -350,6 +363,7 @@ function differentiate!(batch::DerivativeBatch{T, C, AdjointWork{T}},
         checked_interrupt(watch, nodes[1, m])
         copyto!(u, view(nodes, 3:(n + 2), m - 1))
         t, dt = nodes[1, m - 1], nodes[2, m - 1]
+        load_step!(w, batch, index, m - 1)
         take_step!(w, field, u, p, t, dt)
         for q in 1:(batch.directions)
             pull_step!(view(λ, :, q), view(p̄, :, q), work, w, field, u, p, t, dt)
@@ -382,11 +396,10 @@ function shared_derivative(element::AbstractString, reverse::Bool, field, jacobi
         second === nothing ? nothing : VectorFunction{T}(second),
         mass === nothing ? nothing : Matrix{T}(mass), Int(states), Int(parameters),
         contracted)
-    work = reverse ? AdjointWork : TangentWork
     conditions = DifferentiatedEvent{T}[
         DifferentiatedEvent{T}(VectorFunction{T}(condition), VectorFunction{T}(slope), parameters) for (condition, slope, parameters) in events]
-    return SharedDerivative(
-        work, differentiated, coefficients(T, algorithm), conditions, strict)
+    return SharedDerivative(reverse ? adjoint_work : tangent_work, differentiated,
+        coefficients(T, algorithm), conditions, strict)
 end
 
 """

@@ -53,14 +53,14 @@ function take_step!(w::Stages{T, RungeKutta{:diagonal, T}}, field::Differentiate
 end
 
 # M k = f(base + share k): leaves the point of the field in `w.rest`.
-function solve_stages!(w::Stages{T}, field::DifferentiatedField{T}, k, u, p, t, share,
-        i::Int) where {T}
+function solve_stages!(
+        w::StepMemory{T}, field::StepField{T}, k, u, p, t, share, i::Int) where {T}
     base, point, change = w.base, w.rest, w.change
     for _ in 1:MOST_ITERATIONS
         point .= base .+ share .* k
         field.field(w.slope, point, p, w.times[i])
         field.jacobian(w.jacobian, point, p, w.times[i])
-        times_mass!(change, field.mass, k)
+        times_mass!(change, mass_of(field), k)
         change .= w.slope .- change
         factors = factored(field, w.jacobian, one(T), share)
         ldiv!(factors, change)

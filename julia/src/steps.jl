@@ -35,7 +35,9 @@ stages(method::Union{RungeKutta, Rosenbrock}) = length(method.b)
 
 The coefficients of the method that an algorithm of Julia's steps by.
 """
-function coefficients(::Type{T}, alg::Union{Rodas4, Rodas5P}) where {T}
+function coefficients(::Type{T},
+        alg::Union{Rodas4, Rodas42, Rodas4P, Rodas4P2, Rodas5, Rodas5P, Rodas5Pe, Rodas5Pr,
+            Rodas6P}) where {T}
     tableau = tabtype(alg)(T, T)
     s = length(tableau.b)
     C = zeros(T, s, s)
@@ -103,6 +105,20 @@ function coefficients(::Type, alg)
 end
 
 """
+    StepField{T}
+
+The functions of an equation, with what the derivative of a step needs of them.
+"""
+abstract type StepField{T} end
+
+"""
+    StepMemory{T}
+
+Memory for the stages of one step at a time.
+"""
+abstract type StepMemory{T} end
+
+"""
     DifferentiatedField{T}(field, jacobian, time_gradient, first, second, mass, states,
         parameters, contracted)
 
@@ -116,7 +132,7 @@ functions of a longer vector in the place of the state:
 
 Only Rosenbrock methods need the second ones.
 """
-struct DifferentiatedField{T}
+struct DifferentiatedField{T} <: StepField{T}
     field::VectorFunction{T}
     jacobian::MatrixFunction{T}
     time_gradient::VectorFunction{T}
@@ -129,13 +145,13 @@ struct DifferentiatedField{T}
 end
 
 """
-    Stages{T}(field, method)
+    Stages(field, method)
 
 Memory for one step at a time: its stages `k`, a column each, the points of the field
 `points` and their times, and the factors of the matrices of its linear equations; the rest is
 scratch.
 """
-struct Stages{T, C}
+struct Stages{T, C} <: StepMemory{T}
     method::C
     k::Matrix{T}
     points::Matrix{T}
@@ -155,6 +171,9 @@ function Stages(field::DifferentiatedField{T}, method::C) where {T, C}
         LU{T, Matrix{T}, Vector{Int64}}[])
 end
 
+step_memory(field::DifferentiatedField, method) = Stages(field, method)
+mass_of(field::DifferentiatedField) = field.mass
+
 # M x, into `out`, which is not x.
 times_mass!(out, mass::Nothing, x) = copyto!(out, x)
 times_mass!(out, mass::Matrix, x) = mul!(out, mass, x)
@@ -162,9 +181,9 @@ times_mass_transposed!(out, mass::Nothing, x) = copyto!(out, x)
 times_mass_transposed!(out, mass::Matrix, x) = mul!(out, transpose(mass), x)
 
 # scale M − share J, factored.
-function factored(field::DifferentiatedField{T}, jacobian::Matrix{T}, scale, share) where {T}
-    W = Matrix{T}(undef, size(jacobian))
-    if field.mass === nothing
+function factored(field::StepField{T}, jacobian::Matrix{T}, scale, share) where {T}
+    W, mass = Matrix{T}(undef, size(jacobian)), mass_of(field)
+    if mass === nothing
         for i in eachindex(W)
             W[i] = -share * jacobian[i]
         end
@@ -172,7 +191,7 @@ function factored(field::DifferentiatedField{T}, jacobian::Matrix{T}, scale, sha
             W[i, i] += scale
         end
     else
-        W .= scale .* field.mass .- share .* jacobian
+        W .= scale .* mass .- share .* jacobian
     end
     return lu!(W)
 end
@@ -187,6 +206,13 @@ function add_columns!(out, columns::Matrix, weights, count::Int, scale)
     end
     return out
 end
+
+"""
+    load_step!(stages, batch, index, m)
+
+Get ready for step `m` of a trajectory: along a Brownian path by its increments.
+"""
+load_step!(w::Stages, batch, index, m) = nothing
 
 """
     take_step!(stages, field, u, p, t, dt)

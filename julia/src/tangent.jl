@@ -1,18 +1,26 @@
 # Tangents through a step: the derivative of the state at its end along one at its start.
 
 """
-    TangentWork{T}(field, method)
+    Tangents{T}
+
+Memory for tangents through steps.
+"""
+abstract type Tangents{T} end
+
+"""
+    TangentWork{T}(field, stages)
 
 Memory for tangents: the longer vectors of `first` and `second`, with the tangent of the
 parameters in them, and the tangents of the stages.
 """
-struct TangentWork{T}
+struct TangentWork{T} <: Tangents{T}
     first_input::Vector{T}
     second_input::Vector{T}
     value::Vector{T}
     direction::Vector{T}
     k::Matrix{T}
 end
+tangent_work(field::DifferentiatedField{T}, s::Int) where {T} = TangentWork{T}(field, s)
 function TangentWork{T}(field::DifferentiatedField{T}, s::Int) where {T}
     n, m = field.states, field.parameters
     return TangentWork{T}(zeros(T, 2n + m), zeros(T, 3n + 1 + m), zeros(T, n),

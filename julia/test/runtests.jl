@@ -13,7 +13,7 @@ const GROUPS = [
     "Crossing" => ["test_bridge.jl", "test_crossing.jl"],
     "Ensembles" => ["test_ensembles.jl"],
     "Stability" => ["test_stability.jl"],
-    "Stochastic" => ["test_stochastic.jl"],
+    "Stochastic" => ["test_stochastic.jl", "test_pathwise.jl"],
     "Allocations" => ["test_allocations.jl"]]
 
 const NAMED = isempty(ARGS) ? split(get(ENV, "GROUP", ""), ','; keepempty = false) : ARGS

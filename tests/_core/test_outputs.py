@@ -149,7 +149,7 @@ def test_commands_print_in_any_encoding(name, encoding, monkeypatch, tmp_path):
         found = {
             "name": "julia",
             "status": "absent",
-            "words": "λ ≤ 1 ± 2…",
+            "message": "λ ≤ 1 ± 2…",
             "remedy": "−",
         }
         findings = {"versions": {"β": "1"}, "jax": {"devices": ["é"]}, "julia": {}}

@@ -7,41 +7,27 @@ import inspect
 import json
 import pkgutil
 import xml.etree.ElementTree
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import matplotlib
 import numpy as np
 import pytest
-from jaxtyping import Complex, Float, PyTree
+from result_cases import a_solution, an_ensemble
 
 import hybrid_nds
 from hybrid_nds import (
-    ExitFlags,
-    Histogram,
-    Moments,
     ODEProblem,
-    Outcome,
-    Quantiles,
     SDEProblem,
-    ensemble,
     solve,
 )
 from hybrid_nds._core import (
     COLORS,
-    Along,
-    Axis,
     DrawnResult,
-    Panels,
-    Records,
     Result,
-    Unit,
 )
-from hybrid_nds._core._members import Member, members, names_of
+from hybrid_nds._core._members import members
 from hybrid_nds._core._notebook import page_of
 from hybrid_nds.discretization import WorkRow
 from hybrid_nds.ensembles import Ensemble
@@ -174,7 +160,7 @@ def _special(kind, rng):
     fold = Bifurcation("fold", 0.5, 1e-9, two, 1)
     return {
         "Branch": {"bifurcations": (fold,), "ended": ("interval", "step")}
-        | {"eigenvalues": _array(("place", "eigenvalue"), rng) + 0j}
+        | {"eigenvalues": _array(("point", "eigenvalue"), rng) + 0j}
         | {"unstable": np.array([0, 1])},
         "Distance": {
             "name": "energy distance",
@@ -184,10 +170,14 @@ def _special(kind, rng):
         "Equilibria": {
             "eigenvalues": np.array([waves, waves]),
             "hits": np.array([1, 3]),
+            "unstable": np.array([0, 1]),
         }
+        | {"starts": 64, "converged": 60, "outside": 2}
         | {"kinds": ("stable focus", "saddle")},
         "ExitTime": {"through": np.array([0, 1])},
-        "InvariantLaw": _interval(two) | {"mean": two, "converged": True, "notes": ()},
+        "InvariantLaw": _interval(two)
+        | {"mean": two, "converged": True, "notes": ()}
+        | {"batches": 20},
         "JacobianSpectrum": {"eigenvalues": waves},
         "LawComparison": {"tests": (LawTest("Welch", 1.0, 0.5, 0.9),)}
         | {"intervals": (moment,), "shift": LawShift(), "samples": (30, 40)},
@@ -201,13 +191,20 @@ def _special(kind, rng):
         | {"standard_errors": (0.01, 0.01), "paths": 3},
         "PeriodicOrbit": {"multipliers": 0.5 * waves, "trivial_multiplier": 1.0 + 0j},
         "Report": {"rungs": (rung,), "versions": (("jax", "1"),), "julia": "absent"},
-        "RungResult": {"rung": "L0", "figures": (figure,), "seconds": None},
+        "RungResult": {"rung": "L0", "figures": (figure,), "seconds": None}
+        | {"reason": "", "applies": True},
         "Scaling": {"quantity": "depth", "sizes": np.array([8, 16]), "draws": 1},
-        "WorkPrecision": {"rows": rows},
-        "HistogramResult": {"edges": np.linspace(0, 1, 5)},
-        "QuantilesResult": {"probabilities": np.array([0.25, 0.75])},
+        "WorkPrecision": {"rows": rows, "paths": 3, "reference": "itself"},
+        "HistogramResult": {"edges": np.linspace(0, 1, 5), "count": 40}
+        | {"counts": np.full((5, 4, 2), 9)}
+        | {"below": np.full((5, 2), 2), "above": np.full((5, 2), 2)},
+        "MomentsResult": {"count": 40},
+        "QuantilesResult": {"probabilities": np.array([0.25, 0.75]), "count": 40},
         "ExitResult": {"count": 10, "exits": np.arange(5)},
-        "Stiffness": {"explicit_steps": 5, "implicit_steps": 3},
+        "Sparsity": {"rows": np.array([0, 1, 1]), "columns": np.array([0, 0, 1])}
+        | {"colors": np.array([0, 1])},
+        "Stiffness": {"explicit_steps": 5, "implicit_steps": 3}
+        | {"explicit_finished": True},
         "Fit": {"steps": 60, "best_step": 20, "stopped_early": False},
     }.get(kind.__name__, {})
 
@@ -240,37 +237,12 @@ def _study_result():
 
 
 @functools.cache
-def _solution():
-    problem = ODEProblem(
-        lambda t, y, args: {"x": y["v"][0], "v": -y["x"] * jnp.ones(2)},
-        {"x": jnp.ones(()), "v": jnp.zeros(2)},
-        0.0,
-        1.0,
-    )
-    return solve(problem, saveat=jnp.linspace(0, 1, 7))
-
-
-@functools.cache
-def _ensemble(**options):
-    problem = SDEProblem(
-        lambda t, y, args: -y,
-        lambda t, y, args: 0.3 * jnp.ones(2),
-        jnp.array([1.0, -1.0]),
-        0.0,
-        1.0,
-        noise="additive",
-    )
-    chosen = {"key": jr.key(0), "dt": 0.25, "solver": "Euler"}
-    return ensemble(problem, 40, saveat=jnp.linspace(0, 1, 5), **chosen, **options)
-
-
-@functools.cache
 def example(kind):
     """A small result of a class."""
     if kind is Solution:
-        return _solution()
+        return a_solution()
     if kind is Ensemble:
-        return _ensemble()
+        return an_ensemble()
     if kind is History:
         return _history()
     if kind is StudyResult:
@@ -416,359 +388,11 @@ def test_empty_axes_of_the_caller_get_the_look_and_others_keep_their_colors():
 
     _, (empty, used) = plt.subplots(1, 2)
     used.plot([0, 1], [0, 1], color="C3")
-    _solution().plot([0, 1], ax=empty)
-    _solution().plot([0, 1], ax=empty)
-    _solution().plot(0, ax=used)
+    a_solution().plot([0, 1], ax=empty)
+    a_solution().plot([0, 1], ax=empty)
+    a_solution().plot(0, ax=used)
     assert [line.get_color() for line in empty.lines] == list(COLORS[:4])
     assert used.lines[0].get_color() == "C3"
     assert used.lines[1].get_color() not in COLORS
     assert used.spines["top"].get_visible()
     plt.close("all")
-
-
-# Solutions
-
-
-def test_a_solution_is_a_dataset_of_the_leaves_of_its_state():
-    solution = _solution()
-    dataset = solution.to_xarray()
-    assert dataset["ys.x"].dims == ("time",)
-    assert dataset["ys.v"].dims == ("time", "v.component")
-    np.testing.assert_array_equal(dataset["ys.v"], solution.ys["v"])
-    np.testing.assert_array_equal(dataset["time"], solution.ts)
-    np.testing.assert_array_equal(dataset["ys.x"].sel(time=1.0), solution.ys["x"][-1])
-    assert dataset["outcome"].item() == "success"
-    assert dataset.attrs["stats.num_steps"] == solution.stats["num_steps"]
-    assert solution.to_dict()["ys"]["x"] == np.asarray(solution.ys["x"]).tolist()
-    assert solution.to_dict()["outcome"] == "success"
-
-
-def test_the_lines_of_a_solution_are_its_states():
-    import matplotlib.pyplot as plt
-
-    solution = _solution()
-    lines = solution.plot().lines
-    # In the order of ravel_pytree: by name.
-    expected = [*np.asarray(solution.ys["v"]).T, np.asarray(solution.ys["x"])]
-    assert [line.get_label() for line in lines] == ["v[0]", "v[1]", "x"]
-    for line, states in zip(lines, expected, strict=True):
-        np.testing.assert_array_equal(line.get_xdata(), solution.ts)
-        np.testing.assert_array_equal(line.get_ydata(), states)
-    (alone,) = solution.plot(2).lines
-    np.testing.assert_array_equal(alone.get_ydata(), expected[2])
-    assert solution.plot(2).get_ylabel() == "x"
-    for component in (3, -1, [0, 3], []):
-        with pytest.raises(ValueError, match="`component` must be from 0 to 2"):
-            solution.plot(component)
-    plt.close("all")
-
-
-def test_dense_output_is_drawn_over_its_span():
-    import matplotlib.pyplot as plt
-
-    problem = ODEProblem(lambda t, y, args: -y, jnp.ones(1), 1.0, 3.0)
-    solution = solve(problem, saveat="dense")
-    (line,) = solution.plot().lines
-    t = np.asarray(line.get_xdata())
-    assert (t[0], t[-1], t.size > 100) == (1.0, 3.0, True)
-    np.testing.assert_array_equal(line.get_ydata(), solution.evaluate(t)[:, 0])
-    plt.close("all")
-
-
-def _decay(y0, t1=1.0):
-    problem = ODEProblem(lambda t, y, args: -y, y0, 0.0, t1)
-    return solve(problem, saveat=jnp.linspace(0, 1, 5))
-
-
-@pytest.mark.slow
-def test_a_batch_of_solutions_has_a_dimension_more():
-    import matplotlib.pyplot as plt
-
-    y0 = jnp.arange(1.0, 7.0).reshape(3, 2)
-    batch = eqx.filter_vmap(_decay)(y0)
-    dataset = batch.to_xarray()
-    assert dataset["ys"].dims == ("batch", "time", "component")
-    assert dataset["end_time"].dims == dataset["outcome"].dims == ("batch",)
-    np.testing.assert_array_equal(dataset["ys"], batch.ys)
-    np.testing.assert_array_equal(dataset["time"], jnp.linspace(0, 1, 5))
-    assert batch.to_dict()["outcome"] == ["success"] * 3
-    assert str(batch).startswith("3 solutions by Tsit5 of diffrax: success at t = 1")
-    lines = batch.plot(1).lines
-    for line, states in zip(lines, batch.ys[:, :, 1], strict=True):
-        np.testing.assert_array_equal(line.get_ydata(), states)
-    grid = eqx.filter_vmap(eqx.filter_vmap(_decay))(y0[None])
-    assert grid.to_xarray()["ys"].dims == ("batch_0", "batch_1", "time", "component")
-    plt.close("all")
-
-
-@pytest.mark.slow
-def test_a_batch_that_failed_in_part_is_drawn_as_far_as_it_came():
-    import matplotlib.pyplot as plt
-
-    def blow_up(y0):
-        problem = ODEProblem(lambda t, y, args: y**2, y0, 0.0, 1.0)
-        return solve(problem, saveat=jnp.linspace(0, 1, 9), max_steps=64, throw=False)
-
-    # y = y0 / (1 - y0 t), which has no state at t = 1 for the second.
-    batch = eqx.filter_vmap(blow_up)(jnp.array([[0.5], [2.0]]))
-    axes = batch.plot()
-    assert axes.get_title("left") == "NOT SOLVED TO THE END"
-    whole, part = (len(line.get_xdata()) for line in axes.lines)
-    assert whole == 9 > part
-    plt.close("all")
-
-
-@pytest.mark.parametrize("function", ["plot", "to_xarray", "to_dict"])
-def test_a_traced_solution_is_refused(function):
-    def inside(y):
-        getattr(_decay(y), function)()
-        return y
-
-    with pytest.raises(TypeError, match=rf"Solution\.{function}.*are traced"):
-        jax.jit(inside)(jnp.ones(2))
-
-
-def test_a_solution_prints_while_it_is_traced_and_passes_through_jit():
-    found = []
-
-    @eqx.filter_jit
-    def inside(y):
-        solution = _decay(y)
-        found.append(str(solution))
-        return solution
-
-    solution = inside(jnp.ones(2))
-    assert "[5,2]" in found[0]
-    assert solution.outcome == Outcome.success
-    assert solution.to_xarray().sizes["time"] == 5
-
-
-def test_several_sets_of_times_are_no_dataset():
-    import diffrax
-
-    subs = [diffrax.SubSaveAt(t1=True), diffrax.SubSaveAt(ts=jnp.linspace(0, 1, 3))]
-    problem = ODEProblem(lambda t, y, args: -y, jnp.ones(2), 0.0, 1.0)
-    solution = solve(problem, saveat=diffrax.SaveAt(subs=subs))
-    for function in (solution.plot, solution.to_xarray):
-        with pytest.raises(TypeError, match="several sets of times"):
-            function()
-
-
-# Ensembles
-
-
-def test_an_ensemble_is_a_dataset_with_its_reductions():
-    kept = _ensemble().to_xarray()
-    assert kept["ys"].dims == ("trajectory", "time", "component")
-    np.testing.assert_array_equal(kept["ys"], _ensemble().ys)
-    kinds = (Moments(), Histogram(np.linspace(-2, 2, 9)), Quantiles((0.1, 0.5)))
-    names = ("moments", "histogram", "quantiles")
-    found = _ensemble(reduce=_Hashable(zip(names, kinds, strict=True)))
-    data = found.to_xarray()
-    for name, dims in {
-        "moments.mean": ("time", "component"),
-        "moments.central_moments.2": ("time", "component"),
-        "histogram.counts": ("time", "bin", "component"),
-        "quantiles.values": ("time", "probability", "component"),
-    }.items():
-        assert data[name].dims == dims
-    np.testing.assert_allclose(
-        data["moments.mean"], kept["ys"].mean("trajectory"), rtol=1e-5
-    )
-    np.testing.assert_array_equal(data["probability"], [0.1, 0.5])
-
-
-class _Hashable(dict):
-    def __hash__(self):  # pyright: ignore
-        return hash(tuple(self))
-
-
-def test_reductions_draw_their_numbers():
-    exits = ExitFlags(lambda y: y[0] > 0.4)
-    names = ("moments", "quantiles", "exits")
-    kinds = (Moments(), Quantiles((0.1, 0.9)), exits)
-    found = _ensemble(reduce=_Hashable(zip(names, kinds, strict=True))).reduced
-    moments, quantiles, left = (found[name] for name in names)
-    for k, axes in enumerate(moments.plot().axes):
-        np.testing.assert_array_equal(axes.lines[0].get_ydata(), moments.mean[:, k])
-    for k, axes in enumerate(quantiles.plot().axes):
-        drawn = np.array([line.get_ydata() for line in axes.lines]).T
-        np.testing.assert_array_equal(drawn, quantiles.values[:, :, k])
-    (line,) = left.plot().axes[0].lines
-    np.testing.assert_array_equal(line.get_ydata(), left.probability)
-
-
-# What annotations say
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    name: str
-    size: float | None
-    seconds: Annotated[float, Unit("s")]
-
-    @property
-    def double(self) -> float:
-        return 2 * self.seconds
-
-
-@dataclasses.dataclass(frozen=True)
-class Inner(Result):
-    loss: Float[np.ndarray, " step"]
-
-    def summary(self) -> str:
-        return "inner"
-
-    def plot(self, *args: Any, **kwargs: Any) -> Any:
-        return None
-
-
-@dataclasses.dataclass(frozen=True)
-class Outer(DrawnResult):
-    times: Axis[Float[np.ndarray, " time"]]
-    ys: PyTree[Float[np.ndarray, "time ..."]]
-    spectrum: Complex[np.ndarray, "time eigenvalue=2"]
-    rows: Annotated[tuple[Row, ...], Records("row")]
-    kinds: Annotated[tuple[str, ...], Along("kind")]
-    loss: float
-    inner: Inner
-    bare: np.ndarray
-    model: PyTree
-    none: Float[np.ndarray, " time"] | None
-    notes: tuple[str, ...]
-    settings: Mapping[str, Any]
-
-    def summary(self) -> str:
-        return "outer"
-
-    def draw(self, panels: Panels) -> None:
-        panels.subplots().plot(self.times, color="C1")
-
-
-def _outer(**changes):
-    fields = {
-        "times": np.arange(3.0),
-        "ys": {"a": np.ones((3, 2)), "b": [np.zeros(3), np.zeros((3, 4, 5))]},
-        "spectrum": np.full((3, 2), 1 + 2j),
-        "rows": (Row("a", 1.0, 2.0), Row("b", None, 3.0)),
-        "kinds": ("x", "y", "z", "w"),
-        "loss": 1.0,
-        "inner": Inner(np.arange(6.0)),
-        "bare": np.zeros((2, 2)),
-        "model": object(),
-        "none": None,
-        "notes": ("one",),
-        "settings": {"norm": None, "at": (1, 2), "weights": jnp.ones(2)},
-    }
-    return Outer(**(fields | changes))
-
-
-def test_annotations_name_dimensions():
-    data = _outer().to_xarray()
-    assert {name: data[name].dims for name in data} == {
-        "times": ("time",),
-        "ys.a": ("time", "a.component"),
-        "ys.b.0": ("time",),
-        "ys.b.1": ("time", "b.1.component_0", "b.1.component_1"),
-        "spectrum_real": ("time", "eigenvalue"),
-        "spectrum_imaginary": ("time", "eigenvalue"),
-        "row_name": ("row",),
-        "row_size": ("row",),
-        "row_seconds": ("row",),
-        "row_double": ("row",),
-        "kinds": ("kind",),
-        "loss": (),
-        "inner.loss": ("step",),
-        "bare": ("bare_0", "bare_1"),
-    }
-    np.testing.assert_array_equal(data["spectrum_imaginary"], np.full((3, 2), 2.0))
-    np.testing.assert_array_equal(data["row_size"], [1.0, np.nan])
-    assert data["row_seconds"].attrs == {"long_name": "row seconds", "units": "s"}
-    weights = {"weights": [1.0, 1.0]}
-    assert data.attrs == {"notes": ["one"], "norm": "None", "at": [1, 2]} | weights
-    assert list(data.coords) == ["time"]
-
-
-def test_annotations_make_plain_data():
-    data = _outer().to_dict()
-    assert data["rows"][1] == {"name": "b", "size": None, "seconds": 3.0, "double": 6.0}
-    assert data["ys"]["b"][0] == [0.0, 0.0, 0.0]
-    assert data["spectrum_imaginary"] == [[2.0, 2.0]] * 3
-    assert data["inner"] == {"loss": [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]}
-    assert data["none"] is None
-    assert "model" not in data
-
-
-def test_an_array_of_another_rank_is_an_error():
-    with pytest.raises(ValueError, match=r"`times` must have the dimensions \(time\)"):
-        _outer(times=np.ones((2, 2))).to_xarray()
-    with pytest.raises(ValueError, match="`ys`"):
-        names_of(("time", "bin", "..."), 1, "ys")
-
-
-def test_colors_of_the_cycle_are_settled_in_the_look():
-    (line,) = _outer().plot().axes[0].lines
-    assert line.get_color() == COLORS[1]
-
-
-def test_members_are_told_once():
-    assert members(Outer) is members(Outer)
-    assert Member("loss", "number", ()) in members(Outer)
-
-
-def test_without_xarray_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "xarray", None)
-    with pytest.raises(ImportError, match=r"pip install 'hybrid_nds\[xarray\]'"):
-        _outer().to_xarray()
-
-
-def test_a_dataset_goes_through_a_file(tmp_path):
-    import xarray
-
-    dataset = _solution().to_xarray()
-    # NetCDF 3 through SciPy has no integers of 64 bits, which come back in 32.
-    dataset.to_netcdf(tmp_path / "solution.nc", engine="scipy")
-    with xarray.open_dataset(tmp_path / "solution.nc", engine="scipy") as again:
-        np.testing.assert_array_equal(again["ys.v"], dataset["ys.v"])
-        assert again.attrs["provenance"] == dataset.attrs["provenance"]
-
-
-def _distance(a, b):
-    """How far apart two colours are in CIELAB, 100 from black to white."""
-
-    def lab(rgb):
-        linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-        matrix = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722]]
-        matrix.append([0.0193, 0.1192, 0.9505])
-        xyz = np.array(matrix) @ linear / np.array([0.9505, 1.0, 1.089])
-        f = np.where(xyz > 216 / 24389, np.cbrt(xyz), (24389 / 27 * xyz + 16) / 116)
-        return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
-
-    return np.linalg.norm(lab(a) - lab(b))
-
-
-# Machado, Oliveira & Fernandes (2009), table 1, of severity 1.
-BLINDNESS = {
-    "protanopia": [
-        [0.152286, 1.052583, -0.204868],
-        [0.114503, 0.786281, 0.099216],
-        [-0.003882, -0.048116, 1.051998],
-    ],
-    "deuteranopia": [
-        [0.367322, 0.860646, -0.227968],
-        [0.280085, 0.672501, 0.047413],
-        [-0.011820, 0.042940, 0.968881],
-    ],
-}
-
-
-@pytest.mark.parametrize("kind", BLINDNESS)
-def test_the_first_colors_are_told_apart_with_any_colour_vision(kind):
-    # A difference of 2.3 is just noticed (Mahy, Van Eycken & Oosterlinck 1994); lines
-    # that lie apart in a figure want several times that.
-    seen = [
-        np.clip(np.array(BLINDNESS[kind]) @ matplotlib.colors.to_rgb(color), 0, 1)
-        for color in COLORS[:4]
-    ]
-    least = min(_distance(a, b) for i, a in enumerate(seen) for b in seen[:i])
-    assert least > 10

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from jax.test_util import check_grads
 
-from hybrid_nds import Event, ODEProblem, SDEProblem, SteadyState, solve
+from hybrid_nds import Event, ODEProblem, SteadyState, solve
 
 pytestmark = pytest.mark.julia
 
@@ -418,18 +418,6 @@ def test_a_loss_without_a_derivative_is_named(julia):
     loss = lambda y0: jnp.sqrt(jnp.sum(0 * _solve(y0, jnp.array(2.0)).ys))
     with pytest.raises(Exception, match="NaN or infinite"):
         jax.block_until_ready(jax.grad(loss)(START))
-
-
-def test_stochastic_solves_are_refused(julia):
-    def end(y0):
-        problem = SDEProblem(
-            lambda t, y, a: -y, lambda t, y, a: 0.1 * jnp.ones_like(y), y0, 0.0, 1.0
-        )
-        key = jax.random.key(0)
-        return jnp.sum(solve(problem, "julia", solver="Euler", dt=0.1, key=key).ys)
-
-    with pytest.raises(TypeError, match="stochastic problems have no derivatives"):
-        jax.grad(end)(START)
 
 
 def test_times_of_algebraic_equations_are_held_fixed(julia):

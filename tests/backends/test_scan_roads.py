@@ -3,6 +3,10 @@
 Both are made to raise, so that an analysis that goes their way fails.
 """
 
+import subprocess
+import sys
+import textwrap
+
 import diffrax
 import jax
 import jax.numpy as jnp
@@ -146,3 +150,30 @@ def test_what_must_descend_is_seen():
     path = BrownianPath(KEY, 1, 0.0, 1.0, DT)
     with pytest.raises(AssertionError, match="descent"):
         path.evaluate(np.float64(0.3))
+
+
+@pytest.mark.slow
+def test_a_first_solve_compiles_its_own_program_and_little_else():
+    """Every operation on known numbers by JAX would be a program of its own."""
+    code = """
+        import jax
+        jax.config.update("jax_enable_x64", True)
+        import numpy as np
+        import hybrid_nds
+
+        problem = hybrid_nds.ODEProblem(lambda t, y, a: -y, np.ones(2), 0.0, 1.0)
+        programs = []
+        jax.monitoring.register_event_duration_secs_listener(
+            lambda event, *_, **__: programs.append("backend_compile" in event)
+        )
+        hybrid_nds.solve(problem, solver="Heun", dt=0.01)
+        print(sum(programs))
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    # The scan, its grid put on the device, its count, and two in Diffrax's step.
+    assert 1 <= int(result.stdout) <= 5, result.stderr

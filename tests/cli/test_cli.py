@@ -45,7 +45,7 @@ def test_doctor_with_a_broken_configuration(run, tmp_path):
     findings = json.loads(result.output)
     julia = next(c for c in findings["checks"] if c["name"] == "julia")
     assert julia["status"] == "broken"
-    assert "not TOML" in julia["words"]
+    assert "not TOML" in julia["message"]
 
 
 def test_configure_saves_shows_and_removes(run, tmp_path):

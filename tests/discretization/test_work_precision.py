@@ -8,7 +8,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from hybrid_nds import ODEProblem, SDEProblem
+from hybrid_nds import ODEProblem, Provenance, SDEProblem
 from hybrid_nds.discretization import WorkPrecision, WorkRow, work_precision
 
 
@@ -42,7 +42,7 @@ def table(*rows):
         WorkRow("diffrax", solver, None, steps, error, 0.0, steps, seconds)
         for solver, steps, error, seconds in rows
     ]
-    return WorkPrecision(tuple(made), "a closed form", 1, {}, None)
+    return WorkPrecision(tuple(made), "a closed form", 1, {}, Provenance("", "", ()))
 
 
 def test_the_cheapest_row_is_the_one_that_takes_least():

@@ -84,9 +84,9 @@ def test_each_test_sees_what_it_is_for(change, test):
 
 
 def test_a_changed_drift_is_seen_at_the_size_that_its_power_says():
-    # The stationary law of dx = −θ(x−1) dt + σ dW is N(1, σ²/2θ): 5 % more drift,
-    # −1.05 θ x + θ, moves its mean by 0.0476, here 0.34 standard deviations, which
-    # 1000 samples see with a power above 0.99.
+    # The stationary distribution of dx = −θ(x−1) dt + σ dW is N(1, σ²/2θ): 5 % more
+    # drift, −1.05 θ x + θ, moves its mean by 0.0476, here 0.34 standard deviations,
+    # which 1000 samples see with a power above 0.99.
     random = np.random.default_rng(11)
     deviation = 0.14
     a = 1 + deviation * random.standard_normal(1000)

@@ -178,11 +178,57 @@ def test_units_change_no_verdict(julia, s):
         ({"rungs": ()}, "`rungs`"),
         ({"julia": "perhaps"}, "`julia`"),
         ({"observables": {}}, "`observables`"),
+        ({"gradients": True}, "a fixture names its own `gradients`"),
     ],
 )
 def test_bad_options_are_named(lorenz, options, words):
     with pytest.raises(ValueError, match=words):
         reconcile(lorenz, **options)
+
+
+def test_gradients_are_compared_or_not(lorenz):
+    with pytest.raises(TypeError, match="`gradients` must be True or False"):
+        reconcile(lorenz.problem, gradients="yes")  # pyright: ignore[reportArgumentType]
+
+
+def test_recorded_gradients_hold_and_a_wrong_one_does_not(tmp_path):
+    fixture = load_fixture("gbm")
+    report = reconcile(fixture, julia="recorded", rungs=("L1",))
+    assert report.passed, str(report)
+    text = (fixture.path / RECORD).read_text()
+    (line,) = [x for x in text.splitlines() if x.startswith("scheme gradient,Euler")]
+    # The derivative by the parameters along waves, off in its tenth digit.
+    *others, last = line.split(",")
+    moved = ",".join([*others, repr(float(last) * (1 + 1e-10))])
+    folder = tmp_path / "gbm"
+    (folder / "julia").mkdir(parents=True)
+    (folder / RECORD).write_text(text.replace(line, moved))
+    report = reconcile(
+        dataclasses.replace(fixture, path=folder), julia="recorded", rungs=("L1",)
+    )
+    (broken,) = [f.claim for f in report.rung("L1").figures if not f.holds]
+    assert broken.startswith("gradient through Euler")
+
+
+@pytest.mark.slow
+@pytest.mark.julia
+@pytest.mark.parametrize("stiff", [False, True])
+def test_gradients_of_a_problem_of_ones_own_agree(julia, stiff):
+    # A fast component of rate 1e4 makes the problem stiff.
+    def field(t, y, a):
+        return jnp.stack([a[0] * (jnp.cos(y[1]) - y[0]), -a[1] * y[1] + jnp.sin(t)])
+
+    rates = jnp.array([1e4 if stiff else 3.0, 0.5])
+    problem = hybrid_nds.ODEProblem(field, jnp.array([1.0, 0.5]), 0.0, 2.0, rates)
+    report = reconcile(
+        problem,
+        observables={"end": lambda ts, ys: float(ys[-1, 0])},
+        gradients=True,
+        rungs=("L1", "L2", "L3"),
+    )
+    assert report.passed, str(report)
+    for rung in report.rungs:
+        assert any("gradient" in figure.claim for figure in rung.figures)
 
 
 @pytest.mark.slow

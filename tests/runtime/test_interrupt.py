@@ -3,9 +3,7 @@
 import os
 import signal
 import socket
-import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -85,35 +83,3 @@ def test_an_interrupt_left_over_does_not_stop_the_next_solve(pipe, listener):
         os.kill(os.getpid(), signal.SIGUSR1)
     with interrupts.armed(), pytest.raises(BlockingIOError):
         package.poll()
-
-
-@pytest.mark.julia
-def test_a_solve_in_julia_passes_the_interrupt_on(julia):
-    code = """
-        import os, signal, socket
-        import jax
-        jax.config.update("jax_enable_x64", True)
-        import jax.numpy as jnp
-        import hybrid_nds
-
-        ours, theirs = socket.socketpair()
-        theirs.setblocking(False)
-        field = lambda t, y, a: jnp.stack([y[1], -y[0]])
-        hybrid_nds.runtime.session()
-        signal.set_wakeup_fd(theirs.fileno())
-        signal.signal(signal.SIGALRM, lambda number, frame: None)
-        # The clock sends from outside Python: no thread of ours runs during a solve.
-        signal.setitimer(signal.ITIMER_REAL, 1.0)
-        problem = hybrid_nds.ODEProblem(field, jnp.ones(2), 0.0, 1e5)
-        hybrid_nds.solve(problem, "julia", solver="Tsit5", max_steps=2**40)
-        while signal.getitimer(signal.ITIMER_REAL)[0]:
-            hybrid_nds.solve(problem, "julia", solver="Tsit5", max_steps=2**40)
-        print(*ours.recv(10))
-    """
-    result = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert result.stdout.split() == [str(int(signal.SIGALRM))], result.stderr

@@ -255,9 +255,9 @@ def test_early_juliacall_is_warned_of(julia):
         pytest.param(4, marks=pytest.mark.slow),
     ],
 )
-def test_interrupt_stops_a_solve_and_leaves_the_process_alive(julia, threads):
+def test_signals_during_a_solve_leave_the_process_alive(julia, threads):
     code = f"""
-        import signal
+        import signal, socket
         import jax
         jax.config.update("jax_enable_x64", True)
         import jax.numpy as jnp
@@ -280,6 +280,16 @@ def test_interrupt_stops_a_solve_and_leaves_the_process_alive(julia, threads):
             except KeyboardInterrupt:
                 print("interrupted", flush=True)
         assert signal.getsignal(signal.SIGINT) is handler
+        # Another signal ends nothing, and is passed on to who listens for it. The clock
+        # sends it from outside Python: no thread of ours runs during a solve.
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        signal.set_wakeup_fd(theirs.fileno())
+        signal.signal(signal.SIGALRM, lambda number, frame: None)
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        while signal.getitimer(signal.ITIMER_REAL)[0]:
+            assert solve(1e5, 2**40).outcome_name == "success"
+        assert ours.recv(10) == bytes([signal.SIGALRM])
         print("alive", solve(1.0, 1000).outcome_name, flush=True)
     """
     process = subprocess.Popen(

@@ -358,7 +358,7 @@ def test_a_branch_prints_plots_and_turns_into_data(tmp_path):
     data = json.loads(json.dumps(branch.to_dict()))
     assert [one["kind"] for one in data["bifurcations"]] == ["fold"]
     assert list(branch.to_xarray()["bifurcation_kind"]) == ["fold"]
-    assert branch.to_xarray()["points"].dims == ("place", "component")
+    assert branch.to_xarray()["points"].dims == ("point", "component")
     branch.plot(tmp_path / "b.png")
     with pytest.raises(ValueError, match="`kind` must be one of"):
         branch.find("cusp")

@@ -12,6 +12,7 @@ from hybrid_nds import SDEProblem
 from hybrid_nds.analysis import AnalysisError
 from hybrid_nds.stability import mean_exit_time
 from hybrid_nds.stability.long_run._exit_steps import Crossings, region_levels
+from hybrid_nds.stability.long_run._exit_time import _Run
 
 # Every statistical check here is at this many standard errors: one in 15 000 for a
 # normal mean, with the keys fixed.
@@ -277,7 +278,7 @@ def test_an_ornstein_uhlenbeck_process_leaves_after_the_time_of_the_integral():
 def test_a_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
     given = {"key": jax.random.key(6), **WELL}
     whole = mean_exit_time(double_well(), (-np.inf, 0.0), 64, **given)
-    segment, calls = mean_exit_time.__globals__["_Run"]._segment, []
+    segment, calls = _Run._segment, []
 
     def cut_off(self, *args):
         calls.append(1)
@@ -285,12 +286,11 @@ def test_a_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return segment(self, *args)
 
-    run = mean_exit_time.__globals__["_Run"]
-    monkeypatch.setattr(run, "_segment", cut_off)
+    monkeypatch.setattr(_Run, "_segment", cut_off)
     path = tmp_path / "exits.npz"
     with pytest.raises(KeyboardInterrupt):
         mean_exit_time(double_well(), (-np.inf, 0.0), 64, save=path, **given)
-    monkeypatch.setattr(run, "_segment", segment)
+    monkeypatch.setattr(_Run, "_segment", segment)
     found = mean_exit_time(double_well(), (-np.inf, 0.0), 64, save=path, **given)
     np.testing.assert_array_equal(found.times, whole.times)
     again = mean_exit_time(double_well(), (-np.inf, 0.0), 64, save=path, **given)

@@ -132,7 +132,7 @@ def test_a_mass_matrix_is_refused():
 
 
 def _autoregression(phi, chains, samples, seed):
-    """x ← φx + ξ, started in its stationary law; its correlation time is
+    """x ← φx + ξ, started in its stationary distribution; its correlation time is
     (1 + φ)/(1 − φ)."""
     noise = np.random.default_rng(seed).standard_normal((samples, chains))
     noise[0] /= np.sqrt(1 - phi**2)

@@ -104,7 +104,7 @@ def test_the_dtype_of_the_data_is_kept():
         assert matrix_measure(JORDAN).dtype == np.float64
         assert matrix_measure(jnp.asarray(JORDAN)).dtype == np.float32
     with double_precision():
-        assert matrix_measure([[1, 2], [3, 4]], 1) == 6.0
+        assert matrix_measure(np.array([[1, 2], [3, 4]]), 1) == 6.0
 
 
 @pytest.mark.parametrize(

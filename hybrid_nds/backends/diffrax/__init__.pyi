@@ -1,5 +1,5 @@
 from ._backend import DiffraxBackend as DiffraxBackend, plan as plan
-from ._events import AtRest as AtRest, Crossing as Crossing
+from ._events import AtSteadyState as AtSteadyState, Crossing as Crossing
 from ._parts import no_drift as no_drift
 from ._run import DiffeqsolveArguments as DiffeqsolveArguments
 from ._scan import StepIncrement as StepIncrement

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from ...methods import solver_names
+from ...methods import METHODS, Method
 from ...problems import KindName, Problem
 from ...solution import Solution
 from .._options import Options
@@ -15,7 +15,7 @@ from ._run import DiffeqsolveArguments
 from ._sde import plan_stochastic, solve_stochastic
 
 
-class _Way(NamedTuple):
+class _Functions(NamedTuple):
     """How problems of a kind are solved: the arguments of `diffrax.diffeqsolve` for
     one, and the solve."""
 
@@ -23,10 +23,10 @@ class _Way(NamedTuple):
     solve: Callable[[Any, Options], Solution]
 
 
-_WAYS: Mapping[KindName, _Way] = MappingProxyType(
+_BY_KIND: Mapping[KindName, _Functions] = MappingProxyType(
     {
-        "ode": _Way(lambda *given: plan_ordinary(*given)[0], solve_ordinary),
-        "sde": _Way(plan_stochastic, solve_stochastic),
+        "ode": _Functions(lambda *given: plan_ordinary(*given)[0], solve_ordinary),
+        "sde": _Functions(plan_stochastic, solve_stochastic),
     }
 )
 
@@ -38,14 +38,12 @@ class DiffraxBackend:
     def name(self) -> str:
         return "diffrax"
 
-    def raises_when_run(self, problem: Problem, options: Options) -> bool:
-        return False
-
-    def solver_names(self) -> tuple[str, ...]:
-        return solver_names("diffrax")
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        return METHODS
 
     def solve(self, problem: Problem, options: Options) -> Solution:
-        return _WAYS[problem.kind.name].solve(problem, options)
+        return _BY_KIND[problem.kind.name].solve(problem, options)
 
 
 def plan(problem: Problem, options: Options) -> DiffeqsolveArguments:
@@ -53,4 +51,4 @@ def plan(problem: Problem, options: Options) -> DiffeqsolveArguments:
 
     **Raises:** `ValueError` or `TypeError`, naming the option.
     """
-    return _WAYS[problem.kind.name].plan(problem, options)
+    return _BY_KIND[problem.kind.name].plan(problem, options)

@@ -124,7 +124,7 @@ class Crossing(eqx.Module):
         return self.every.conditions[self.index]
 
 
-class AtRest(eqx.Module):
+class AtSteadyState(eqx.Module):
     """The criterion of a `SteadyState` as Diffrax calls it."""
 
     field: Callable[[Any, Any, Any], Any]
@@ -213,7 +213,7 @@ class EventPlan(eqx.Module):
     """
 
     event: diffrax.Event | None = None
-    owners: tuple[int, ...] = eqx.field(static=True, default=())
+    indices: tuple[int, ...] = eqx.field(static=True, default=())
     crossings: tuple[int, ...] = eqx.field(static=True, default=())
     conditions: Conditions | None = None
 
@@ -241,7 +241,7 @@ def make_event(problem: ODEProblem, options: Options) -> EventPlan:
     every = Conditions(tuple(one.condition for _, one in found), problem.field, sign)
     functions: list[Callable] = []
     directions: list[bool | None] = []
-    owners: list[int] = []
+    indices: list[int] = []
     for position, (index, one) in enumerate(found):
         # "Both" is asked for as two: Diffrax's own "both" fires on NaN, which
         # `Crossing` returns for a zero at the start.
@@ -249,7 +249,7 @@ def make_event(problem: ODEProblem, options: Options) -> EventPlan:
         for way in ways[one.direction]:
             functions.append(Crossing(every, position))
             directions.append(way)
-            owners.append(index)
+            indices.append(index)
     # After the crossings: a state of rest is noticed at the end of a step, and a
     # crossing within that step comes before it.
     for index, one in enumerate(event):
@@ -257,16 +257,16 @@ def make_event(problem: ODEProblem, options: Options) -> EventPlan:
             rtol, atol = steady_tolerances(
                 one, options.rtol, options.atol, problem.dtype
             )
-            functions.append(AtRest(problem.field, rtol, atol, sign))
+            functions.append(AtSteadyState(problem.field, rtol, atol, sign))
             directions.append(None)
-            owners.append(index)
+            indices.append(index)
     finder = BracketedEvent(
         up=tuple(one.direction != "down" for _, one in found),
         down=tuple(one.direction != "up" for _, one in found),
     )
     return EventPlan(
         diffrax.Event(functions, finder if found else None, directions),
-        tuple(owners),
+        tuple(indices),
         tuple(index for index, _ in found),
         every,
     )
@@ -277,9 +277,9 @@ def fired_index(
 ) -> Array:
     """Which event stopped a solve that ended at `t` with `y`: −1 for none."""
     flags = jnp.stack([jnp.asarray(flag) for flag in jtu.tree_leaves(event_mask)])
-    owner = jnp.asarray(plan.owners)[jnp.argmax(flags)]
+    fired = jnp.asarray(plan.indices)[jnp.argmax(flags)]
     if plan.conditions is not None and len(plan.crossings) > 1:
         crossings = jnp.asarray(plan.crossings)
         nearest = crossings[plan.conditions.nearest(plan.conditions.sign * t, y, args)]
-        owner = jnp.where(jnp.any(owner == crossings), nearest, owner)
-    return jnp.where(jnp.any(flags), owner, -1)
+        fired = jnp.where(jnp.any(fired == crossings), nearest, fired)
+    return jnp.where(jnp.any(flags), fired, -1)

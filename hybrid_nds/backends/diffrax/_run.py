@@ -21,6 +21,7 @@ from ...solution import (
     Outcome,
     Provenance,
     Solution,
+    code_of,
     package_versions,
 )
 from .._diagnosis import where_not_finite
@@ -103,12 +104,15 @@ def outcome_of(result: Any, end_state: PyTree, *, guarded: bool = False) -> Any:
         "max_steps_rejected": Outcome.step_size_too_small,
         "internal_error": Outcome.failure,
     }
+    finite = all_finite(end_state)
+    if result is diffrax.RESULTS.successful:
+        return Outcome.where(finite, Outcome.success, Outcome.unstable)
     # Everything else comes from the linear and nonlinear solvers of implicit stages.
     outcome = Outcome.nonlinear_solve_failed
     for name, ours in named.items():
         outcome = Outcome.where(result == getattr(diffrax.RESULTS, name), ours, outcome)
     ended = (outcome == Outcome.success) | (outcome == Outcome.event)
-    return Outcome.where(ended & ~all_finite(end_state), Outcome.unstable, outcome)
+    return Outcome.where(ended & ~finite, Outcome.unstable, outcome)
 
 
 class NotFinite(eqx.Module):
@@ -196,9 +200,9 @@ def reached(ts: Array, ys: PyTree) -> tuple[Array, PyTree]:
 
 def is_unstable(outcome: Any) -> bool:
     """Whether the outcome of one solve is known to be `Outcome.unstable`."""
-    if not is_concrete(outcome._value):
+    if not is_concrete(code_of(outcome)):
         return False
-    code = np.asarray(outcome._value)
+    code = np.asarray(code_of(outcome))
     return code.ndim == 0 and int(code) == UNSTABLE
 
 

@@ -281,18 +281,18 @@ def scan_steps(
                 assert grid.saved is not None
                 rows = jnp.where(good, rows, len(grid.saved))
         if rows is not None:
-            for place in range(rows.shape[0]):
+            for position in range(rows.shape[0]):
                 value = y1
                 if between is not None:
                     dense_output = solver.interpolation_cls(t0=t0, t1=t1, **dense)
-                    at = between[place]
+                    at = between[position]
                     inner = dense_output.evaluate(at)
                     # At its end the step itself is exact, its interpolation rounds.
                     value = jtu.tree_map(
                         lambda end, mid, at=at: jnp.where(at == t1, end, mid), y1, inner
                     )
                 kept = jtu.tree_map(
-                    lambda rows_, leaf, row=rows[place]: (
+                    lambda rows_, leaf, row=rows[position]: (
                         lax.dynamic_update_index_in_dim(rows_, leaf, row, 0)
                     ),
                     kept,
@@ -343,6 +343,8 @@ def scan_steps(
             run = jax.checkpoint(run, prevent_cse=False)
         carry, _ = lax.scan(run, carry, (starts, jnp.arange(count)))
     y, _, result, taken, kept = carry
+    if not implicit:
+        result = diffrax.RESULTS.successful
     end = (grid.times[taken] if implicit else grid.times[-1], y)
     if grid.saved is None or grid.reached is None:
         ts, ys = end[0][None], jtu.tree_map(lambda leaf: leaf[None], y)

@@ -192,7 +192,7 @@ def _stage(
     if args is None:
         return jtu.tree_map(jnp.zeros_like, unknown), lambda unknown: unknown
     *first, base, _, control = args
-    functions = [place for place, part in enumerate(first) if callable(part)]
+    functions = [position for position, part in enumerate(first) if callable(part)]
     gamma = first[functions[0] - 1] if functions[0] > 0 else 1.0
 
     def increment(unknown: PyTree) -> PyTree:

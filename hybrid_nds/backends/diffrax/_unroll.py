@@ -7,12 +7,12 @@ loop take half the time, and XLA can join them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
@@ -22,6 +22,33 @@ from ..._core import is_concrete
 
 # Loops of more passes stay loops.
 MOST_PASSES = 4
+
+# What is done with counters and conditions. By NumPy, since JAX compiles a program for
+# each operation.
+_EXACT: Mapping[str, Callable[..., Any]] = MappingProxyType(
+    {
+        "add": np.add,
+        "and": np.bitwise_and,
+        "convert_element_type": lambda value: value,
+        "copy": lambda value: value,
+        "eq": np.equal,
+        "ge": np.greater_equal,
+        "gt": np.greater,
+        "le": np.less_equal,
+        "lt": np.less,
+        "max": np.maximum,
+        "min": np.minimum,
+        "mul": np.multiply,
+        "ne": np.not_equal,
+        "not": np.invert,
+        "or": np.bitwise_or,
+        "reduce_and": lambda value: value,
+        "reduce_or": lambda value: value,
+        "select_n": lambda which, *cases: cases[int(which)],
+        "sub": np.subtract,
+        "unvmap_any": lambda value: value,
+    }
+)
 
 
 def unrolled(function: Callable[..., PyTree], *arguments: PyTree) -> PyTree:
@@ -47,9 +74,11 @@ def unrolled(function: Callable[..., PyTree], *arguments: PyTree) -> PyTree:
 
 def _known(value: Any) -> bool:
     """Whether a value is a counter or a condition that is known."""
-    kind = np.dtype(value.dtype).kind if eqx.is_array(value) else ""
-    small = np.ndim(value) == 0 and (kind in "iub" or not eqx.is_array(value))
-    return small and is_concrete(value)
+    return (
+        is_concrete(value)
+        and np.ndim(value) == 0
+        and np.dtype(value.dtype).kind in "iub"
+    )
 
 
 def _evaluate(
@@ -83,10 +112,13 @@ def _apply(equation: Any, given: list[Any], outermost: bool) -> list[Any]:
         found = _written_out(parameters, given)
         if found is not None:
             return found
-    if given and all(_known(value) for value in given):
-        with jax.ensure_compile_time_eval():
-            return _bind(equation, [jnp.asarray(value) for value in given])
-    return _bind(equation, given)
+    if not (given and all(_known(value) for value in given)):
+        return _bind(equation, given)
+    if name in _EXACT:
+        found = _EXACT[name](*map(np.asarray, given))
+        return [np.asarray(found, equation.outvars[0].aval.dtype)]
+    with jax.ensure_compile_time_eval():
+        return _bind(equation, given)
 
 
 def _bind(equation: Any, given: list[Any]) -> list[Any]:

@@ -1,4 +1,5 @@
 from ._backend import JuliaBackend as JuliaBackend
+from ._catalogue import installed as installed
 from ._ensemble import (
     KernelMoments as KernelMoments,
     KernelResult as KernelResult,

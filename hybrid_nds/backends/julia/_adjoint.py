@@ -43,18 +43,17 @@ record_p = Primitive("julia_solve_recording_its_steps")
 """A solve with one result more, the record of its steps."""
 tangent_p = Primitive("julia_solve_tangent")
 """Operands are the record, the parameters, the times saved and the parameters of
-events; then, of an axis of directions and one of components, tangents of the start and
-of the parameters, where `timed` those of (t0, t1) and of the times saved, and those of
-the parameters of events where there are some. Results are tangents of the states saved,
+events, and along a Brownian path its grid, increments and areas; then, of an axis of
+directions and one of components, tangents of the start and of the parameters, where
+`timed` those of (t0, t1) and of the times saved, and those of the parameters of events
+where there are some. Results are tangents of the states saved,
 flat, of the state at the end, and where there are events of its time."""
 adjoint_p = Primitive("julia_solve_adjoint")
 """The transpose: cotangents of results in place of tangents of operands."""
 for primitive in (record_p, tangent_p, adjoint_p):
     primitive.multiple_results = True
 
-# How many operands come before those it is linear in.
-_FIXED = 4
-_START, _PARAMETERS, _SPAN, _ABSOLUTE, _TIMES, _EVENTS = range(6)
+_START, _PARAMETERS, _SPAN, _ABSOLUTE, _TIMES, _EVENTS, _PATH = range(7)
 
 
 def _differentiated(
@@ -64,7 +63,16 @@ def _differentiated(
     if solve.refusal:
         raise TypeError(solve.refusal)
     differentiable = solve.derivatives
-    timed = any(type(tangents[k]) is not ad.Zero for k in (_SPAN, _TIMES))
+    moves = lambda positions: any(type(tangents[k]) is not ad.Zero for k in positions)
+    timed = moves((_SPAN, _TIMES))
+    if differentiable.along_path and moves(
+        (_SPAN, _TIMES, *range(_PATH, len(primals)))
+    ):
+        raise TypeError(
+            "solve: a solve of a stochastic problem on the Julia backend has no "
+            "derivatives by t0, t1, the times of `saveat` or the path, which its steps "
+            "follow; hold them fixed by jax.lax.stop_gradient."
+        )
     if timed and differentiable.singular:
         raise TypeError(
             "solve: with a singular `mass_matrix` a solve on the Julia backend has no "
@@ -80,6 +88,7 @@ def _differentiated(
         # Of t0, t1, rtol and dt.
         given[2] = given[2][..., :2]
     fixed = [record, *(primals[k] for k in (_PARAMETERS, _TIMES, _EVENTS))]
+    fixed += primals[_PATH:]
     states, end, *ended = tangent_p.bind(*fixed, *given, solve=solve, timed=timed)
     times, saved, end_time, end_state, counts = results
     zero = lambda x: ad.Zero(jax.typeof(x).to_tangent_aval())
@@ -126,19 +135,20 @@ def _record_shapes(
 def _linear_shapes(
     *shapes: tuple[int, ...], solve: SharedSolve, timed: bool, reverse: bool
 ) -> list[tuple[int, ...]]:
+    fixed = solve.derivatives.fixed
     batch = np.broadcast_shapes(
-        *(shape[:-1] for shape in shapes[:_FIXED]),
-        *(shape[:-2] for shape in shapes[_FIXED:]),
+        *(shape[:-1] for shape in shapes[:fixed]),
+        *(shape[:-2] for shape in shapes[fixed:]),
     )
-    directions = shapes[_FIXED][-2]
-    parameters, times, events = (shape[-1] for shape in shapes[1:_FIXED])
+    directions = shapes[fixed][-2]
+    parameters, times, events = (shape[-1] for shape in shapes[1:4])
     evented = solve.derivatives.evented
     if reverse:
-        states = shapes[_FIXED + 1][-1]
+        states = shapes[fixed + 1][-1]
         sizes = [states, parameters, *((2, times) if timed else ())]
         sizes += [events] if evented else []
     else:
-        states = shapes[_FIXED][-1]
+        states = shapes[fixed][-1]
         sizes = [times * states, states, *((1,) if evented else ())]
     return [(*batch, directions, size) for size in sizes]
 
@@ -229,24 +239,33 @@ def _leading(x: Any, axis: int | None) -> Array:
     return jnp.expand_dims(x, 0) if axis is None else jnp.moveaxis(x, axis, 0)
 
 
+def _bound(
+    primitive: Primitive, solve: SharedSolve, timed: bool
+) -> Callable[..., list[Array]]:
+    return functools.partial(primitive.bind, solve=solve, timed=timed)
+
+
 def _batched_linear(
     primitive: Primitive,
     operands: Sequence[Any],
     axes: Sequence[int | None],
-    **parameters: Any,
+    *,
+    solve: SharedSolve,
+    timed: bool,
 ) -> tuple[list[Array], list[int]]:
-    if any(axis is not None for axis in axes[:_FIXED]):
+    fixed, bind = solve.derivatives.fixed, _bound(primitive, solve, timed)
+    if any(axis is not None for axis in axes[:fixed]):
         leading = [_leading(x, axis) for x, axis in zip(operands, axes, strict=True)]
-        results = primitive.bind(*leading, **parameters)
+        results = bind(*leading)
         return results, [0] * len(results)
     # Of one solve: more directions, which share its steps and their matrices.
     size = next(
         x.shape[axis]
-        for x, axis in zip(operands[_FIXED:], axes[_FIXED:], strict=True)
+        for x, axis in zip(operands[fixed:], axes[fixed:], strict=True)
         if axis is not None
     )
     folded = []
-    for x, axis in zip(operands[_FIXED:], axes[_FIXED:], strict=True):
+    for x, axis in zip(operands[fixed:], axes[fixed:], strict=True):
         moved = (
             jnp.broadcast_to(x[..., None, :, :], (*x.shape[:-2], size, *x.shape[-2:]))
             if axis is None
@@ -254,7 +273,7 @@ def _batched_linear(
         )
         shape = moved.shape
         folded.append(moved.reshape(*shape[:-3], size * shape[-2], shape[-1]))
-    results = primitive.bind(*operands[:_FIXED], *folded, **parameters)
+    results = bind(*operands[:fixed], *folded)
     unfolded = [
         x.reshape(*x.shape[:-2], size, x.shape[-2] // size, x.shape[-1])
         for x in results
@@ -273,47 +292,34 @@ def _linear_rule(
     primitive: Primitive,
     primals: Sequence[Any],
     tangents: Sequence[Any],
-    **parameters: Any,
+    *,
+    solve: SharedSolve,
+    timed: bool,
 ) -> tuple[list[Array], list[Any]]:
     """The derivative of what is linear in its last operands, by those."""
-    if any(type(tangent) is not ad.Zero for tangent in tangents[:_FIXED]):
+    fixed, bind = solve.derivatives.fixed, _bound(primitive, solve, timed)
+    if any(type(tangent) is not ad.Zero for tangent in tangents[:fixed]):
         raise TypeError(_SECOND)
-    fixed = primals[:_FIXED]
-    along = [ad.instantiate_zeros(tangent) for tangent in tangents[_FIXED:]]
-    results = primitive.bind(*primals, **parameters)
-    return results, primitive.bind(*fixed, *along, **parameters)
+    along = [ad.instantiate_zeros(tangent) for tangent in tangents[fixed:]]
+    return bind(*primals), bind(*primals[:fixed], *along)
 
 
-for primitive in (tangent_p, adjoint_p):
-    ad.primitive_jvps[primitive] = functools.partial(_linear_rule, primitive)
-
-
-def _transposed_tangent(
-    cotangents: Sequence[Any], *operands: Any, solve: SharedSolve, timed: bool
+def _transposed(
+    transpose: Primitive,
+    cotangents: Sequence[Any],
+    *operands: Any,
+    solve: SharedSolve,
+    timed: bool,
 ) -> list[Any]:
-    fixed = operands[:_FIXED]
-    if any(ad.is_undefined_primal(x) for x in fixed):
+    """Cotangents of operands by the other primitive, summed over the axes of a batch
+    that share them."""
+    fixed = solve.derivatives.fixed
+    if any(ad.is_undefined_primal(x) for x in operands[:fixed]):
         raise TypeError(_SECOND)
     given = [ad.instantiate_zeros(cotangent) for cotangent in cotangents]
-    found = adjoint_p.bind(*fixed, *given, solve=solve, timed=timed)
-    return _summed(found, operands)
-
-
-def _transposed_adjoint(
-    cotangents: Sequence[Any], *operands: Any, solve: SharedSolve, timed: bool
-) -> list[Any]:
-    fixed = operands[:_FIXED]
-    if any(ad.is_undefined_primal(x) for x in fixed):
-        raise TypeError(_SECOND)
-    given = [ad.instantiate_zeros(cotangent) for cotangent in cotangents]
-    found = tangent_p.bind(*fixed, *given, solve=solve, timed=timed)
-    return _summed(found, operands)
-
-
-def _summed(found: Sequence[Array], operands: Sequence[Any]) -> list[Any]:
-    """Cotangents of operands, summed over the axes of a batch that share them."""
-    results: list[Any] = [None] * _FIXED
-    for cotangent, operand in zip(found, operands[_FIXED:], strict=True):
+    found = _bound(transpose, solve, timed)(*operands[:fixed], *given)
+    results: list[Any] = [None] * fixed
+    for cotangent, operand in zip(found, operands[fixed:], strict=True):
         if not ad.is_undefined_primal(operand):
             results.append(None)
             continue
@@ -327,5 +333,6 @@ def _summed(found: Sequence[Array], operands: Sequence[Any]) -> list[Any]:
     return results
 
 
-ad.primitive_transposes[tangent_p] = _transposed_tangent
-ad.primitive_transposes[adjoint_p] = _transposed_adjoint
+for primitive, transpose in ((tangent_p, adjoint_p), (adjoint_p, tangent_p)):
+    ad.primitive_jvps[primitive] = functools.partial(_linear_rule, primitive)
+    ad.primitive_transposes[primitive] = functools.partial(_transposed, transpose)

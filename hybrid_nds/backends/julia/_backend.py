@@ -8,7 +8,7 @@ import warnings
 
 from ... import runtime
 from ..._core import LRU, is_concrete, precision_of
-from ...methods import Method, solver_names
+from ...methods import METHODS, Method
 from ...problems import Kind, Problem
 from ...solution import SUCCESSES, Provenance, Solution, outcome_of
 from .._options import Options
@@ -39,8 +39,9 @@ class JuliaBackend:
     def raises_when_run(self, problem: Problem, options: Options) -> bool:
         return options.extra.get("worker") is None and is_traced(problem, options)
 
-    def solver_names(self) -> tuple[str, ...]:
-        return solver_names("julia")
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        return METHODS
 
     def solve(self, problem: Problem, options: Options) -> Solution:
         return self.plan(problem, options)(problem)
@@ -91,8 +92,11 @@ class JuliaBackend:
         atol = recorded_tolerance(options.atol)
         implicit = method.kind == "ode" and method.implicit
         jacobian = approach.jacobian.describe() if implicit else None
+        # An object that was made in Julia is known there by a number alone.
+        named = str(method.julia)
+        solver = method.name if named.startswith("#") else named
         made = (
-            *("julia", str(method.julia), versions, rtol, atol, dt, approach.way),
+            *("julia", solver, versions, rtol, atol, dt, approach.way),
             jacobian,
         )
         return self._provenances.get(made, lambda: Provenance(*made))

@@ -13,7 +13,7 @@ import numpy as np
 
 from ... import runtime
 from ..._core import is_concrete
-from ...lowering import lower, lower_stochastic_problem
+from ...lowering import lower, lower_stochastic_parts
 from ...methods import Method
 from ...problems import Event, Problem
 from ...solution import (
@@ -28,9 +28,16 @@ from .._options import Options
 from .._tolerances import steady_tolerances
 from ._adjoint import call_shared
 from ._context import context_of, structure_of
-from ._derivatives import Differentiable, recorded_steps, refusal
+from ._derivatives import (
+    Differentiable,
+    OrdinaryDerivatives,
+    recorded_steps,
+    refusal,
+    singular,
+)
 from ._fields import lowered_model
 from ._layout import KEEP, STATS
+from ._pathwise import PathwiseDerivatives
 from ._payload import (
     concatenated,
     explaining_traced_values,
@@ -114,7 +121,13 @@ class Crossing:
         read = lambda: [flat(x) for x in (along.times, *path_increments(along))]
         if not all(is_concrete(leaf) for leaf in jtu.tree_leaves(along)):
             return read()
-        return self.shared.path_arrays(along, lambda: [np.asarray(x) for x in read()])
+
+        def known() -> list[np.ndarray]:
+            # Within a trace, too, what is made of a known path is known.
+            with jax.ensure_compile_time_eval():
+                return [np.asarray(x) for x in read()]
+
+        return self.shared.path_arrays(along, known)
 
     def _event_parameters(self) -> list[Any]:
         problem, options = self.problem, self.options
@@ -221,22 +234,43 @@ def crossing(
             # Of a problem that may be traced: what records is prepared with it.
             stops = KEEP["end"] if options.saveat is None else KEEP["stops"]
             recording = prepared(stops)
-            differentiable = Differentiable(
-                session,
-                context.functions,
-                problem,
-                events,
-                parameter_count(weights_of(problem)),
-                algorithm,
-                recording,
-                capacity,
-                options.throw,
+            differentiable = _differentiable(
+                session, problem, options, approach, algorithm, recording, capacity
             )
         return SharedSolve(session, prepared(keep), differentiable)
 
     settings = (approach, algorithm.number, keep, steps, capacity, options.throw)
     shared = context.shared(problem, events, settings, structure, make)
     return Crossing(session, problem, options, shared)
+
+
+def _differentiable(
+    session: runtime.Session,
+    problem: Any,
+    options: Options,
+    approach: Approach,
+    algorithm: runtime.Reference,
+    recording: runtime.Reference,
+    capacity: int,
+) -> Differentiable:
+    functions, strict = context_of(session).functions, options.throw
+    count = parameter_count(weights_of(problem))
+    if problem.kind.follows_path:
+        make = PathwiseDerivatives(
+            session, functions, problem, count, approach.matrix, algorithm, strict
+        )
+        return Differentiable(make, recording, capacity, along_path=True)
+    events = options.event or ()
+    make = OrdinaryDerivatives(
+        session, functions, problem, events, count, algorithm, strict
+    )
+    return Differentiable(
+        make,
+        recording,
+        capacity,
+        singular=singular(problem.mass_matrix),
+        evented=bool(events),
+    )
 
 
 def _shared(
@@ -275,8 +309,7 @@ def _model(
     of: Any = lambda parts: [functions.reference(session, part) for part in parts]
     make, name = session.bridge.make, problem.dtype.name
     if problem.kind.follows_path:
-        lowered = lower_stochastic_problem(problem)
-        parts = of((lowered.drift, lowered.jacobian, lowered.diffusion))
+        parts = of(lower_stochastic_parts(problem))
         return make("shared_stochastic_model", name, *parts, approach.matrix)
     return lowered_model(session, functions, problem, approach)
 

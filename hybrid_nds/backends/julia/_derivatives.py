@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -11,7 +12,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from ...lowering import Product, adjoint_products, lower, tangent_products
-from ...methods import ODE_METHODS, Method
+from ...methods import ODE_METHODS, SDE_METHODS, Method
 from ...problems import Event, ODEProblem, forward_problem
 from ...runtime import Reference, Session
 from .._options import Options
@@ -29,10 +30,48 @@ _LARGEST_DIFFERENTIATED = 2000
 class Differentiable:
     """The derivatives of a solve, each made in Julia when it is first asked for.
 
+    **Arguments:** what makes them, called with whether it is the adjoint; the solve
+    that records its steps.
+
+    **Fields:** `capacity`, how many steps there is room for; `fixed`, how many operands
+    come before those that tangents and adjoints are linear in; `along_path`, whether
+    steps follow a Brownian path; `singular`, whether its mass matrix is; `evented`,
+    whether events may end it.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[bool], Reference],
+        recording: Reference,
+        capacity: int,
+        *,
+        along_path: bool = False,
+        singular: bool = False,
+        evented: bool = False,
+    ):
+        self.capacity, self.along_path = capacity, along_path
+        self.singular, self.evented = singular, evented
+        # Of a record, parameters, times and events; then of a path.
+        self.fixed = 7 if along_path else 4
+        self._make = make
+        self._made = {"recording": recording}
+        self._lock = threading.RLock()
+
+    def number(self, which: str) -> int:
+        """The number in Julia of the `"recording"` solve, the `"tangent"` or the
+        `"adjoint"`."""
+        with self._lock:
+            if which not in self._made:
+                self._made[which] = self._make(which == "adjoint")
+            return self._made[which].number
+
+
+class OrdinaryDerivatives:
+    """What makes the derivatives of a solve of an ODE.
+
     **Arguments:** the session; its cache of functions; the problem and its events, of
     whose arrays only shapes are kept; the number of the field's parameters; the
-    algorithm; the solve that records its steps, and how many it has room for; whether a
-    cotangent that is not finite is an error.
+    algorithm; whether a cotangent that is not finite is an error.
     """
 
     def __init__(
@@ -43,34 +82,21 @@ class Differentiable:
         events: tuple[Any, ...],
         parameters: int,
         algorithm: Reference,
-        recording: Reference,
-        capacity: int,
         strict: bool,
     ):
         forward: ODEProblem = forward_problem(problem)
         mass = problem.mass_matrix
-        self.capacity, self._strict = capacity, strict
-        self.singular = mass is not None and _singular(np.asarray(mass))
+        self._strict = strict
         self._session, self._functions = session, functions
-        self._field, self._args = _hollow((forward.field, forward.args))
-        self._conditions = _hollow(tuple(event.condition for event in events))
-        self.evented = bool(events)
-        self._y0, self._t0 = _hollow(forward.y0), np.zeros((), problem.dtype)
+        self._field, self._args = hollow((forward.field, forward.args))
+        self._conditions = hollow(tuple(event.condition for event in events))
+        self._y0, self._t0 = hollow(forward.y0), np.zeros((), problem.dtype)
         self._dtype, self._dimension = problem.dtype, problem.dimension
         self._parameters, self._algorithm = parameters, algorithm
         self._mass = None if mass is None else np.asarray(mass, problem.dtype).T
-        self._made = {"recording": recording}
-        self._lock = threading.RLock()
 
-    def number(self, which: str) -> int:
-        """The number in Julia of the `"recording"` solve, the `"tangent"` or the
-        `"adjoint"`."""
-        with self._lock:
-            if which not in self._made:
-                self._made[which] = self._derivative(reverse=which == "adjoint")
-            return self._made[which].number
-
-    def _derivative(self, *, reverse: bool) -> Reference:
+    def __call__(self, reverse: bool) -> Reference:
+        """The tangent, or the adjoint."""
         stages = self._session.bridge.number("stage_count", self._algorithm)
         contracted = self._dimension <= _LARGEST_CONTRACTED
         if reverse:
@@ -157,17 +183,22 @@ def check_recorded_steps(given: Any) -> None:
 
 def refusal(problem: Any, options: Options, method: Method) -> str:
     """Why a solve has no derivative, empty where it has one."""
-    if problem.kind.follows_path:
-        return (
-            "solve: solves of stochastic problems have no derivatives on the Julia "
-            'backend; take backend="diffrax", or jax.lax.stop_gradient of what the '
-            "solve depends on."
-        )
+    path = problem.kind.follows_path
     if not method.derivatives:
-        able = ", ".join(one.name for one in ODE_METHODS if one.derivatives)
+        rows = SDE_METHODS if path else ODE_METHODS
+        able = ", ".join(one.name for one in rows if one.derivatives)
         return (
             f"solve: solves by {method.name} have no derivatives on the Julia backend; "
             f"those by {able} have. Pass one of these as `solver`, or "
+            'backend="diffrax", or take jax.lax.stop_gradient of what the solve '
+            "depends on."
+        )
+    if path:
+        if options.fixed_steps:
+            return ""
+        return (
+            "solve: solves of a stochastic problem with error control have no "
+            "derivatives on the Julia backend; pass `dt` alone for fixed steps, or "
             'backend="diffrax", or take jax.lax.stop_gradient of what the solve '
             "depends on."
         )
@@ -199,12 +230,16 @@ def refusal(problem: Any, options: Options, method: Method) -> str:
     return ""
 
 
-def _hollow(tree: PyTree) -> PyTree:
+def hollow(tree: PyTree) -> PyTree:
     """A tree of which the inexact arrays, which may be traced, are zeros that take no
     memory."""
-    hollow = lambda x: np.broadcast_to(np.zeros((), x.dtype), x.shape)
-    return jtu.tree_map(lambda x: hollow(x) if eqx.is_inexact_array(x) else x, tree)
+    zeros = lambda x: np.broadcast_to(np.zeros((), x.dtype), x.shape)
+    return jtu.tree_map(lambda x: zeros(x) if eqx.is_inexact_array(x) else x, tree)
 
 
-def _singular(mass: np.ndarray) -> bool:
-    return int(np.linalg.matrix_rank(mass)) < len(mass)
+def singular(mass: Any) -> bool:
+    """Whether a mass matrix, `None` for the identity, is singular."""
+    # Solves of more states have no derivatives, which alone ask for it.
+    if mass is None or mass.shape[0] > _LARGEST_DIFFERENTIATED:
+        return False
+    return int(np.linalg.matrix_rank(np.asarray(mass))) < mass.shape[0]

@@ -6,15 +6,18 @@ import dataclasses
 from typing import Any
 
 from ... import runtime
-from ...methods import Method, find_solver
+from ...methods import Method, find_solver, register_catalogue
 from ...problems import Kind, Problem
 from .._options import Options
+from ._catalogue import catalogued
 from ._checks import check
 from ._context import context_of
 from ._prepared import FIXED_STEP_NEWTON, Approach
 from ._report import PYTHON_VERSIONS
 
 Versions = tuple[tuple[str, str], ...]
+
+register_catalogue("julia", catalogued)
 
 _MISSING = {
     "package": (

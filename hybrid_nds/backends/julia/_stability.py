@@ -395,16 +395,10 @@ def _versions(session: Any) -> tuple[tuple[str, str], ...]:
 
 
 def _provenance(
-    method: str,
-    versions: tuple[tuple[str, str], ...],
-    *,
-    rtol: float | None = None,
-    atol: float | None = None,
-    dt: float | None = None,
+    method: str, versions: tuple[tuple[str, str], ...], **steps: Any
 ) -> Provenance:
-    return Provenance(
-        "julia", method, tuple(sorted(versions)), rtol, atol, dt, "lowered"
-    )
+    found = tuple(sorted(versions))
+    return Provenance("julia", method, found, field="lowered", **steps)
 
 
 def _words(key: PRNGKeyArray) -> tuple[int, int]:

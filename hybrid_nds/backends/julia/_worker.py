@@ -18,7 +18,7 @@ from jaxtyping import PyTree
 from ..._core import is_concrete
 from ...problems import Kind, Problem
 from ...runtime import JuliaWorker
-from ...solution import Provenance, Solution, outcome_of
+from ...solution import Provenance, Solution, code_of, outcome_of
 from .._options import Options
 from ._layout import STATS
 from ._payload import pack
@@ -47,7 +47,7 @@ def reply_of(solution: Solution) -> Reply:
         ys=np.asarray(solution.ys),
         end_time=np.asarray(solution.end_time),
         end_state=np.asarray(solution.end_state),
-        outcome=np.asarray(solution.outcome._value),
+        outcome=np.asarray(code_of(solution.outcome)),
         event_index=np.asarray(event),
         stats={name: np.asarray(solution.stats[name]) for name in STATS},
     )

@@ -4,24 +4,12 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from ._parameters import Parameters as Parameters
-from .attention import SphereAttention as SphereAttention
-from .bodies import Pleiades as Pleiades
-from .diffusion import Brusselator as Brusselator
-from .kinetics import (
-    HIRES as HIRES,
-    Oregonator as Oregonator,
-    Pollution as Pollution,
-    Robertson as Robertson,
-)
-from .neural import NeuralField as NeuralField, neural_stochastic
-from .oscillators import (
-    Lorenz as Lorenz,
-    Pendulum as Pendulum,
-    ProtheroRobinson as ProtheroRobinson,
-    VanDerPol as VanDerPol,
-    VanDerPolScaled as VanDerPolScaled,
-)
+from ...models import Lorenz, Robertson, VanDerPol
+from ._parameters import Parameters as Parameters, array, of_numbers
+from .kinetics import HIRES, Brusselator, Oregonator, pollution
+from .neural import neural, neural_stochastic
+from .oscillators import Pendulum, ProtheroRobinson, VanDerPolScaled
+from .particles import Pleiades, SphereAttention as SphereAttention
 from .stochastic import (
     arctan,
     double_well,
@@ -37,19 +25,23 @@ from .stochastic import (
 
 FIELDS: Mapping[str, Callable[[Parameters], Any]] = MappingProxyType(
     {
-        "attention": SphereAttention.from_parameters,
-        "brusselator": Brusselator.from_parameters,
-        "hires": HIRES.from_parameters,
-        "lorenz": Lorenz.from_parameters,
-        "neural": NeuralField.from_parameters,
-        "oregonator": Oregonator.from_parameters,
-        "pendulum": Pendulum.from_parameters,
-        "pleiades": Pleiades.from_parameters,
-        "pollution": Pollution.from_parameters,
-        "prothero_robinson": ProtheroRobinson.from_parameters,
-        "robertson": Robertson.from_parameters,
-        "van_der_pol": VanDerPol.from_parameters,
-        "van_der_pol_scaled": VanDerPolScaled.from_parameters,
+        "attention": of_numbers(SphereAttention, "beta"),
+        "brusselator": of_numbers(Brusselator, "a", "b", "diffusivity"),
+        "hires": of_numbers(
+            HIRES,
+            *("k1", "k2", "k3", "k4", "k5", "k6"),
+            *("k_plus", "k_minus", "k_star", "source"),
+        ),
+        "lorenz": of_numbers(Lorenz, "sigma", "rho", "beta"),
+        "neural": neural,
+        "oregonator": of_numbers(Oregonator, "s", "q", "w"),
+        "pendulum": of_numbers(Pendulum, "gravity"),
+        "pleiades": lambda parameters: Pleiades(array(parameters, "masses")),
+        "pollution": pollution,
+        "prothero_robinson": of_numbers(ProtheroRobinson, "rate"),
+        "robertson": of_numbers(Robertson, "k1", "k2", "k3"),
+        "van_der_pol": of_numbers(VanDerPol, "mu"),
+        "van_der_pol_scaled": of_numbers(VanDerPolScaled, "inverse_epsilon"),
     }
 )
 """Builders of the fields: parameters → a module callable as `field(t, y, args)`."""

@@ -1,7 +1,7 @@
 """Reading a field's parameters from a fixture's specification."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +9,15 @@ from jaxtyping import Array
 
 Parameters = Mapping[str, Any]
 """A fixture's `[parameters]`: numbers and nested lists by name."""
+
+_Field = TypeVar("_Field")
+
+
+def of_numbers(
+    kind: Callable[..., _Field], *names: str
+) -> Callable[[Parameters], _Field]:
+    """A builder of fields from the named scalar parameters, in this order."""
+    return lambda parameters: kind(*(number(parameters, name) for name in names))
 
 
 def number(parameters: Parameters, name: str) -> Array:

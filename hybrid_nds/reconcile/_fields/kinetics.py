@@ -1,4 +1,4 @@
-"""Chemical kinetics: Robertson, HIRES, the Oregonator and POLLU."""
+"""Chemical kinetics: HIRES, the Oregonator, POLLU, and the Brusselator on a line."""
 
 from __future__ import annotations
 
@@ -8,26 +8,6 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ._parameters import Parameters, number
-
-
-class Robertson(eqx.Module):
-    """Robertson's autocatalysis: A → B, 2B → B + C, B + C → A + C."""
-
-    k1: Float[Array, ""]
-    k2: Float[Array, ""]
-    k3: Float[Array, ""]
-
-    @classmethod
-    def from_parameters(cls, parameters: Parameters) -> Robertson:
-        return cls(*(number(parameters, name) for name in ("k1", "k2", "k3")))
-
-    def __call__(self, t, y, args):
-        del t, args
-        y1, y2, y3 = y
-        slow = self.k1 * y1
-        fast = self.k2 * y2**2
-        back = self.k3 * y2 * y3
-        return jnp.stack([-slow + back, slow - fast - back, fast])
 
 
 class HIRES(eqx.Module):
@@ -43,12 +23,6 @@ class HIRES(eqx.Module):
     k_minus: Float[Array, ""]
     k_star: Float[Array, ""]
     source: Float[Array, ""]
-
-    @classmethod
-    def from_parameters(cls, parameters: Parameters) -> HIRES:
-        names = ("k1", "k2", "k3", "k4", "k5", "k6")
-        names += ("k_plus", "k_minus", "k_star", "source")
-        return cls(*(number(parameters, name) for name in names))
 
     def __call__(self, t, y, args):
         del t, args
@@ -80,10 +54,6 @@ class Oregonator(eqx.Module):
     s: Float[Array, ""]
     q: Float[Array, ""]
     w: Float[Array, ""]
-
-    @classmethod
-    def from_parameters(cls, parameters: Parameters) -> Oregonator:
-        return cls(*(number(parameters, name) for name in ("s", "q", "w")))
 
     def __call__(self, t, y, args):
         del t, args
@@ -156,13 +126,38 @@ class Pollution(eqx.Module):
 
     rate_constants: Float[Array, " reactions"]
 
-    @classmethod
-    def from_parameters(cls, parameters: Parameters) -> Pollution:
-        names = [f"k{i}" for i in range(1, len(_POLLU_REACTIONS) + 1)]
-        return cls(jnp.stack([number(parameters, name) for name in names]))
-
     def __call__(self, t, y, args):
         del t, args
         factors = jnp.append(y, jnp.ones((), y.dtype))
         rates = self.rate_constants * factors[_POLLU_FIRST] * factors[_POLLU_SECOND]
         return jnp.asarray(_POLLU_STOICHIOMETRY, y.dtype) @ rates
+
+
+def pollution(parameters: Parameters) -> Pollution:
+    """POLLU with the rate constants `k1` to `k25`."""
+    names = [f"k{i}" for i in range(1, len(_POLLU_REACTIONS) + 1)]
+    return Pollution(jnp.stack([number(parameters, name) for name in names]))
+
+
+class Brusselator(eqx.Module):
+    """The 1-D Brusselator on (0, 1) with the Dirichlet values u = A, v = B/A.
+
+    The state is of shape (2, N): u and v at the N inner points x_i = i/(N+1).
+    """
+
+    a: Float[Array, ""]
+    b: Float[Array, ""]
+    diffusivity: Float[Array, ""]
+
+    def __call__(self, t, y, args):
+        del t, args
+        u, v = y
+        points = u.shape[0]
+        edges = jnp.stack([self.a, self.b / self.a])[:, None]
+        padded = jnp.concatenate([edges, y, edges], axis=1)
+        laplacian = (padded[:, :-2] - 2 * y + padded[:, 2:]) * (points + 1) ** 2
+        conversion = u**2 * v
+        reaction = jnp.stack(
+            [self.a + conversion - (self.b + 1) * u, self.b * u - conversion]
+        )
+        return reaction + self.diffusivity * laplacian

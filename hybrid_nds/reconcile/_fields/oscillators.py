@@ -1,27 +1,10 @@
-"""Small oscillators and test equations: two forms of Van der Pol, Lorenz, others."""
+"""Test equations: Van der Pol in slow time, Prothero and Robinson, a pendulum."""
 
 from __future__ import annotations
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
-
-from ._parameters import Parameters, number
-
-
-class VanDerPol(eqx.Module):
-    """Van der Pol's oscillator in its own time: ÿ = μ(1 − y²)ẏ − y."""
-
-    mu: Float[Array, ""]
-
-    @classmethod
-    def from_parameters(cls, parameters: Parameters) -> VanDerPol:
-        return cls(number(parameters, "mu"))
-
-    def __call__(self, t, y, args):
-        del t, args
-        position, velocity = y
-        return jnp.stack([velocity, self.mu * (1 - position**2) * velocity - position])
 
 
 class VanDerPolScaled(eqx.Module):
@@ -32,10 +15,6 @@ class VanDerPolScaled(eqx.Module):
 
     inverse_epsilon: Float[Array, ""]
 
-    @classmethod
-    def from_parameters(cls, parameters: Parameters) -> VanDerPolScaled:
-        return cls(number(parameters, "inverse_epsilon"))
-
     def __call__(self, t, y, args):
         del t, args
         position, velocity = y
@@ -43,33 +22,10 @@ class VanDerPolScaled(eqx.Module):
         return jnp.stack([velocity, self.inverse_epsilon * force])
 
 
-class Lorenz(eqx.Module):
-    """Lorenz's convection model of 1963."""
-
-    sigma: Float[Array, ""]
-    rho: Float[Array, ""]
-    beta: Float[Array, ""]
-
-    @classmethod
-    def from_parameters(cls, parameters: Parameters) -> Lorenz:
-        return cls(*(number(parameters, name) for name in ("sigma", "rho", "beta")))
-
-    def __call__(self, t, y, args):
-        del t, args
-        x, y_, z = y
-        return jnp.stack(
-            [self.sigma * (y_ - x), x * (self.rho - z) - y_, x * y_ - self.beta * z]
-        )
-
-
 class ProtheroRobinson(eqx.Module):
     """ẏ = λ(y − cos t) − sin t, whose solution from 1 is cos t whatever λ is."""
 
     rate: Float[Array, ""]
-
-    @classmethod
-    def from_parameters(cls, parameters: Parameters) -> ProtheroRobinson:
-        return cls(number(parameters, "rate"))
 
     def __call__(self, t, y, args):
         del args
@@ -85,10 +41,6 @@ class Pendulum(eqx.Module):
     """
 
     gravity: Float[Array, ""]
-
-    @classmethod
-    def from_parameters(cls, parameters: Parameters) -> Pendulum:
-        return cls(number(parameters, "gravity"))
 
     def __call__(self, t, y, args):
         del t, args

@@ -12,10 +12,9 @@ from ._parameters import Parameters, array, number
 
 
 class Proportional(eqx.Module):
-    """A rate times the state: the drift or the diffusion of geometric Brownian motion
-    and of the linear test equation."""
+    """A rate, or one for each component, times the state."""
 
-    rate: Float[Array, ""]
+    rate: Float[Array, "*n"]
 
     def __call__(self, t: Any, y: Any, args: Any) -> Any:
         del t, args
@@ -154,7 +153,7 @@ def kubo(parameters: Parameters) -> tuple[Quarter, Quarter]:
 
 
 class DoubleWellDrift(eqx.Module):
-    """y − y³."""
+    """y − y³, without the σ that the model of the package has beside it."""
 
     def __call__(self, t: Any, y: Any, args: Any) -> Any:
         del t, args
@@ -210,17 +209,7 @@ class PredatorPreyDrift(eqx.Module):
         return y * (self.growth - self.interaction @ y)
 
 
-class ComponentRates(eqx.Module):
-    """Each component times a rate of its own."""
-
-    rates: Float[Array, " n"]
-
-    def __call__(self, t: Any, y: Any, args: Any) -> Any:
-        del t, args
-        return self.rates * y
-
-
-def lotka_volterra(parameters: Parameters) -> tuple[PredatorPreyDrift, ComponentRates]:
+def lotka_volterra(parameters: Parameters) -> tuple[PredatorPreyDrift, Proportional]:
     """Drift and diffusion of predator and prey with self-limitation."""
     alpha, beta, mu, gamma, delta, nu, sigma, rho = (
         number(parameters, name)
@@ -230,4 +219,4 @@ def lotka_volterra(parameters: Parameters) -> tuple[PredatorPreyDrift, Component
         jnp.stack([alpha, -gamma]),
         jnp.stack([jnp.stack([mu, beta]), jnp.stack([-delta, nu])]),
     )
-    return drift, ComponentRates(jnp.stack([sigma, rho]))
+    return drift, Proportional(jnp.stack([sigma, rho]))

@@ -16,7 +16,7 @@ from ._lyapunov_plan import LyapunovPlan
 
 
 def diverged(
-    owner: str,
+    caller: str,
     problem: ODEProblem | SDEProblem,
     method: Provenance,
     plan: LyapunovPlan,
@@ -52,16 +52,16 @@ def diverged(
             "escapes, start in the basin of its attractor (`y0`, or `initial`)."
         )
         return AnalysisError(
-            f"{owner}: the orbit{which} diverged {when}{before}: {found}{advice}"
+            f"{caller}: the orbit{which} diverged {when}{before}: {found}{advice}"
         )
     if not np.all(np.isfinite(segment.growth[chain, -1])):
         return AnalysisError(
-            f"{owner}: a tangent vector{which} became zero or infinite {when}; take a "
+            f"{caller}: a tangent vector{which} became zero or infinite {when}; take a "
             "shorter `interval`. A flow that contracts to a point at once has "
             "exponents of minus infinity: ask for fewer `exponents`."
         )
     return AnalysisError(
-        f"{owner}: the solver could not get through the interval{which} {when}: "
+        f"{caller}: the solver could not get through the interval{which} {when}: "
         "the orbit escapes to infinity there, or the problem is stiff and wants an "
         "implicit `solver`; else raise `max_steps`, or loosen `rtol` and `atol`."
     )

@@ -45,7 +45,7 @@ class Leading:
     error: float
 
 
-def linear_noise(owner: str, problem: ODEProblem | SDEProblem) -> LinearNoise:
+def linear_noise(caller: str, problem: ODEProblem | SDEProblem) -> LinearNoise:
     """The matrices of a linear problem with constant coefficients.
 
     **Raises:** `ValueError`, saying where the problem is not linear, or depends on
@@ -65,11 +65,11 @@ def linear_noise(owner: str, problem: ODEProblem | SDEProblem) -> LinearNoise:
     span = t1 - t0 if math.isfinite(t1) else 1.0
     times = [t0 + share * span for share in (0.0, 0.37, 1.0)]
     precision = float(np.finfo(problem.dtype).eps)
-    a = _matrices(owner, "drift", drift, points, times)
+    a = _matrices(caller, "drift", drift, points, times)
     if diffusion is None:
         return LinearNoise(a, np.zeros((0, n, n)), precision)
     assert isinstance(problem, SDEProblem)
-    tensor = _matrices(owner, "diffusion", diffusion, points, times)
+    tensor = _matrices(caller, "diffusion", diffusion, points, times)
     if problem.matrix_noise:
         b = np.moveaxis(tensor, 1, 0)
     elif problem.noise == "scalar":
@@ -80,39 +80,39 @@ def linear_noise(owner: str, problem: ODEProblem | SDEProblem) -> LinearNoise:
 
 
 def _matrices(
-    owner: str, name: str, function: Any, points: Any, times: list[float]
+    caller: str, name: str, function: Any, points: Any, times: list[float]
 ) -> np.ndarray:
     zero = jnp.zeros_like(points[0])
     derivative = np.asarray(jax.jacfwd(function, 1)(times[0], zero), float)
     tolerance = 1e4 * float(np.finfo(points.dtype).eps)
     scale = float(np.max(np.abs(derivative), initial=0.0))
     at_zero = np.asarray(function(times[0], zero))
-    _check_finite(owner, name, at_zero, times[0], zero)
+    _check_finite(caller, name, at_zero, times[0], zero)
     if np.max(np.abs(at_zero), initial=0.0) > 0:
         raise ValueError(
-            f"{owner}: `problem` must be linear, but its {name} at zero is "
+            f"{caller}: `problem` must be linear, but its {name} at zero is "
             f"{at_zero.tolist()}, not zero. Linearise it about an equilibrium."
         )
     for t in times:
         for point in np.asarray(points):
             value = np.asarray(function(t, jnp.asarray(point)), float)
-            _check_finite(owner, name, value, t, point)
+            _check_finite(caller, name, value, t, point)
             expected = derivative @ point
             if not np.all(
                 np.abs(value - expected) <= tolerance * scale * np.sum(np.abs(point))
             ):
                 raise ValueError(
-                    f"{owner}: `problem` must be linear with constant coefficients, "
+                    f"{caller}: `problem` must be linear with constant coefficients, "
                     f"but its {name} at t = {t:g}, y = {point.tolist()} is not its "
                     f"derivative at zero times y. Linearise it about an equilibrium."
                 )
     return derivative
 
 
-def _check_finite(owner: str, name: str, value: Any, t: float, point: Any) -> None:
+def _check_finite(caller: str, name: str, value: Any, t: float, point: Any) -> None:
     if not np.all(np.isfinite(np.asarray(value, float))):
         raise ValueError(
-            f"{owner}: `problem` must have a finite {name}, but at t = {t:g}, y = "
+            f"{caller}: `problem` must have a finite {name}, but at t = {t:g}, y = "
             f"{np.asarray(point).tolist()} it is {np.asarray(value).tolist()}."
         )
 
@@ -130,11 +130,13 @@ def symmetric_reduction(
     return up, np.linalg.pinv(up)
 
 
-def second_moment_operator(owner: str, linear: LinearNoise) -> Float[np.ndarray, "m m"]:
+def second_moment_operator(
+    caller: str, linear: LinearNoise
+) -> Float[np.ndarray, "m m"]:
     """$I\\otimes A + A\\otimes I + \\sum_j B_j\\otimes B_j$ on symmetric matrices: its
     exponential carries $E[XX^T]$ (Arnold 1974, section 11.3)."""
     n = len(linear.a)
-    check_lifted(owner, n * n)
+    check_lifted(caller, n * n)
     identity = np.eye(n)
     lifted = np.kron(identity, linear.a) + np.kron(linear.a, identity)
     for b in linear.b:
@@ -148,11 +150,11 @@ def on_symmetric(lifted: np.ndarray) -> np.ndarray:
     return down @ lifted @ up
 
 
-def check_lifted(owner: str, size: int) -> None:
+def check_lifted(caller: str, size: int) -> None:
     """Refuse an operator too large to be a dense matrix."""
     if size > _MOST:
         raise ValueError(
-            f"{owner}: the operator on moments would be a matrix of {size} rows, and "
+            f"{caller}: the operator on moments would be a matrix of {size} rows, and "
             f"{_MOST} is the most; reduce the dimension of `problem`, or sample with "
             "moment_exponent(..., method='monte-carlo')."
         )

@@ -34,7 +34,7 @@ from ._lyapunov_plan import (
 from ._lyapunov_result import LyapunovSpectrum, spectrum_of
 from ._lyapunov_step import SecondRun, second_runs, step_check
 
-_OWNER = "lyapunov_spectrum"
+_CALLER = "lyapunov_spectrum"
 # Seconds of one segment: between two of them a run can be interrupted, and is saved.
 _STRETCH = 1.0
 _ENTRIES = 2**24
@@ -103,8 +103,8 @@ def lyapunov_spectrum(
         callable `key -> y0`, or arrays with a leading axis of `chains`. By default all
         start at `problem.y0`.
     - `level`: of the intervals, such as 0.95.
-    - `tolerance`: the standard error wanted; a result with a larger one says it has not
-        converged, and what would do.
+    - `tolerance`: the required standard error; a result with a larger one says it has
+        not converged, and what would do.
     - `check_step`: for an ordinary problem, whether to run once more, with tolerances a
         hundred times larger, or steps twice as long, for half the cost again; where an
         interval takes few steps, with smaller ones. The error of the discretization
@@ -123,19 +123,19 @@ def lyapunov_spectrum(
     [`AnalysisError`][hybrid_nds.analysis.AnalysisError] for an orbit that diverges,
     saying when, and for an interval too long to tell the exponents apart.
     """
-    check_lyapunov_problem(_OWNER, problem)
-    make_flow = flow_of(_OWNER, backend)
-    check_level(_OWNER, level)
+    check_lyapunov_problem(_CALLER, problem)
+    make_flow = flow_of(_CALLER, backend)
+    check_level(_CALLER, level)
     if tolerance is not None:
-        tolerance = check_positive(_OWNER, "tolerance", tolerance)
+        tolerance = check_positive(_CALLER, "tolerance", tolerance)
     with precision_of(problem):
         _check_noise(problem, key, path, dt, rtol, atol)
         if key is not None:
-            key = check_key(_OWNER, key)
+            key = check_key(_CALLER, key)
         if not problem.kind.follows_path and dt is None:
             rtol, atol = _default_tolerances(problem, rtol, atol)
         plan = make_plan(
-            _OWNER,
+            _CALLER,
             problem,
             exponents=exponents,
             dt=dt,
@@ -155,7 +155,7 @@ def lyapunov_spectrum(
         }
         method = {"dt": dt, "rtol": rtol, "atol": atol}
         flow = make_flow(problem, plan.exponents, **made, **method)
-        states = start_states(_OWNER, problem, initial, plan.chains, key)
+        states = start_states(_CALLER, problem, initial, plan.chains, key)
         where = flow.provenance
         settings: dict[str, Any] = {
             "interval": plan.interval,
@@ -174,8 +174,8 @@ def lyapunov_spectrum(
             if save is not None:
                 used = digest([repr(plan), repr(flow.provenance), str(max_steps)])
                 file = f"{os.fspath(save)}{suffix}"
-                saved = SavedProgress(_OWNER, file, identity | {"settings": used})
-            return follow(_OWNER, problem, flow, plan, states, saved, progress)
+                saved = SavedProgress(_CALLER, file, identity | {"settings": used})
+            return follow(_CALLER, problem, flow, plan, states, saved, progress)
 
         growth, steps = run(flow, plan, "")
 
@@ -207,7 +207,7 @@ def lyapunov_spectrum(
     )
 
 
-def flow_of(owner: str, backend: Any) -> Callable[..., Any]:
+def flow_of(caller: str, backend: Any) -> Callable[..., Any]:
     """What makes ready to follow tangent vectors on a backend."""
     if backend == "diffrax":
         return diffrax_tangent_flow
@@ -216,7 +216,7 @@ def flow_of(owner: str, backend: Any) -> Callable[..., Any]:
 
         return julia_tangent_flow
     raise ValueError(
-        f'{owner}: `backend` must be "diffrax" or "julia", got {backend!r}.'
+        f'{caller}: `backend` must be "diffrax" or "julia", got {backend!r}.'
     )
 
 
@@ -225,21 +225,21 @@ def _check_noise(
 ) -> None:
     if not problem.kind.follows_path:
         if path is not None:
-            raise TypeError(f"{_OWNER}: `path` is for an SDEProblem.")
+            raise TypeError(f"{_CALLER}: `path` is for an SDEProblem.")
         return
     if rtol is not None or atol is not None:
         raise ValueError(
-            f"{_OWNER}: a stochastic problem is followed in fixed steps: pass `dt`, "
+            f"{_CALLER}: a stochastic problem is followed in fixed steps: pass `dt`, "
             "and leave out `rtol` and `atol`."
         )
     if (key is None) == (path is None):
         given = "neither" if key is None else "both"
         raise ValueError(
-            f"{_OWNER}: a stochastic problem needs `key`, a random key, or `path`, a "
+            f"{_CALLER}: a stochastic problem needs `key`, a random key, or `path`, a "
             f"BrownianPath; got {given}."
         )
     if dt is None and path is None:
-        raise ValueError(f"{_OWNER}: a stochastic problem needs `dt`, its step.")
+        raise ValueError(f"{_CALLER}: a stochastic problem needs `dt`, its step.")
 
 
 def _default_tolerances(
@@ -254,7 +254,7 @@ def _default_tolerances(
 
 
 def follow(
-    owner: str,
+    caller: str,
     problem: ODEProblem | SDEProblem,
     flow: Any,
     plan: LyapunovPlan,
@@ -280,14 +280,14 @@ def follow(
     # The growth of one segment fits in memory, however many chains there are.
     capacity = min(powers_of_two(total), powers_of_two(_ENTRIES // (plan.chains * k)))
     count = min(16, capacity)
-    with progress_bar(progress, owner, total, done) as advance:
+    with progress_bar(progress, caller, total, done) as advance:
         while done < total:
             count = min(count, total - done, capacity)
             began = clock.perf_counter()
             segment = flow.advance(states, directions, done, count, capacity)
             if bool(np.any(segment.failed)):
                 raise diverged(
-                    owner, problem, flow.provenance, plan, states, segment, done
+                    caller, problem, flow.provenance, plan, states, segment, done
                 )
             states, directions = segment.states, segment.directions
             parts.append(segment.growth)
@@ -311,7 +311,7 @@ def _check_apart(problem: Any, growth: np.ndarray, interval: float) -> None:
     most = -0.5 * math.log(float(np.finfo(problem.dtype).eps))
     if spread > most:
         raise AnalysisError(
-            f"{_OWNER}: within one `interval` of {interval:g} tangent vectors grow "
+            f"{_CALLER}: within one `interval` of {interval:g} tangent vectors grow "
             f"apart by a factor of e^{spread:.0f}, and round-off of the longest drowns "
             f"the shortest; take an interval of {0.8 * interval * most / spread:.2g}, "
             "or ask for fewer `exponents`."

@@ -46,47 +46,49 @@ class LyapunovPlan:
         )
 
 
-def check_lyapunov_problem(owner: str, problem: Any) -> None:
+def check_lyapunov_problem(caller: str, problem: Any) -> None:
     """Refuse what has no variational flow, or is being traced."""
-    check_kind(owner, problem, "ode", "sde")
+    check_kind(caller, problem, "ode", "sde")
     if not all(is_concrete(leaf) for leaf in jtu.tree_leaves(problem)):
         raise TypeError(
-            f"{owner}: `problem` must be concrete: the analysis runs in segments from "
+            f"{caller}: `problem` must be concrete: the analysis runs in segments from "
             "Python, and cannot be traced by jax.jit or jax.grad."
         )
     if not problem.kind.follows_path and float(problem.t1) < float(problem.t0):
         raise ValueError(
-            f"{owner}: `problem` must run forward, got t0={float(problem.t0)} and "
+            f"{caller}: `problem` must run forward, got t0={float(problem.t0)} and "
             f"t1={float(problem.t1)}; for the flow backward in time change the sign of "
             "the field."
         )
 
 
-def times_of(owner: str, span: float, time: Any, transient: Any) -> tuple[float, float]:
+def times_of(
+    caller: str, span: float, time: Any, transient: Any
+) -> tuple[float, float]:
     """The time that counts and the one before it, by default of a span.
 
     **Raises:** `ValueError`, naming the argument.
     """
     if transient is not None:
-        transient = check_positive(owner, "transient", transient, zero=True)
+        transient = check_positive(caller, "transient", transient, zero=True)
     if time is not None:
-        time = check_positive(owner, "time", time)
+        time = check_positive(caller, "time", time)
         return time, time / 9 if transient is None else transient
     if not math.isfinite(span):
         raise ValueError(
-            f"{owner}: `time` must be given where the span of `problem` is infinite."
+            f"{caller}: `time` must be given where the span of `problem` is infinite."
         )
     time = 0.9 * span if transient is None else span - transient
     if time <= 0:
         raise ValueError(
-            f"{owner}: `transient` of {transient:g} leaves nothing of the span of "
+            f"{caller}: `transient` of {transient:g} leaves nothing of the span of "
             f"{span:g}; give a `time`, or a shorter `transient`."
         )
     return time, time / 9 if transient is None else transient
 
 
 def make_plan(
-    owner: str,
+    caller: str,
     problem: ODEProblem | SDEProblem,
     *,
     exponents: int | None,
@@ -103,36 +105,36 @@ def make_plan(
     """
     n = problem.dimension
     count = (
-        n if exponents is None else check_whole(owner, "exponents", exponents, most=n)
+        n if exponents is None else check_whole(caller, "exponents", exponents, most=n)
     )
-    number = check_whole(owner, "chains", chains)
+    number = check_whole(caller, "chains", chains)
     span = float(problem.t1) - float(problem.t0)
     if path is not None and number > 1:
         raise ValueError(
-            f"{owner}: a `path` is for one chain, got chains={number}; pass `key`, of "
+            f"{caller}: a `path` is for one chain, got chains={number}; pass `key`, of "
             "which every chain gets noise of its own."
         )
     if path is not None:
         if transient is not None:
-            transient = check_positive(owner, "transient", transient, zero=True)
-        return _along_path(owner, count, interval, transient, time, path)
-    time, transient = times_of(owner, span, time, transient)
+            transient = check_positive(caller, "transient", transient, zero=True)
+        return _along_path(caller, count, interval, transient, time, path)
+    time, transient = times_of(caller, span, time, transient)
     if interval is not None:
-        interval = check_positive(owner, "interval", interval)
-        _check_whole_steps(owner, interval, dt)
+        interval = check_positive(caller, "interval", interval)
+        _check_whole_steps(caller, interval, dt)
     elif dt is not None:
-        step = check_positive(owner, "dt", dt)
+        step = check_positive(caller, "dt", dt)
         interval = max(1, min(_STEPS, math.floor(time / _LEAST / step))) * step
     else:
         interval = _default_interval(problem, count, time)
     counted = math.ceil(time / interval - 1e-9)
-    _check_enough(owner, counted, time, interval)
+    _check_enough(caller, counted, time, interval)
     left_out = math.ceil(transient / interval - 1e-9)
     return LyapunovPlan(count, interval, left_out, counted, number)
 
 
 def _along_path(
-    owner: str,
+    caller: str,
     count: int,
     interval: float | None,
     transient: float | None,
@@ -141,7 +143,7 @@ def _along_path(
 ) -> LyapunovPlan:
     if time is not None:
         raise ValueError(
-            f"{owner}: a `path` says how long to go: leave out `time`, and give a "
+            f"{caller}: a `path` says how long to go: leave out `time`, and give a "
             "`transient` to leave out its start."
         )
     span = float(path.t1) - float(path.t0)
@@ -149,14 +151,14 @@ def _along_path(
         divisors = (s for s in range(_STEPS, 0, -1) if path.steps % s == 0)
         steps = next(divisors)
     else:
-        steps = round(check_positive(owner, "interval", interval) / path.dt)
+        steps = round(check_positive(caller, "interval", interval) / path.dt)
     if (
         steps < 1
         or path.steps % steps
         or (interval is not None and abs(interval / path.dt - steps) > 1e-6 * steps)
     ):
         raise ValueError(
-            f"{owner}: `interval` must be whole steps of `path` and divide its "
+            f"{caller}: `interval` must be whole steps of `path` and divide its "
             f"{path.steps} steps of {path.dt:.9g} evenly, got {interval!r}."
         )
     interval = steps * path.dt
@@ -164,25 +166,25 @@ def _along_path(
     left_out = (
         whole // 10 if transient is None else math.ceil(transient / interval - 1e-9)
     )
-    _check_enough(owner, whole - left_out, span, interval)
+    _check_enough(caller, whole - left_out, span, interval)
     return LyapunovPlan(count, interval, left_out, whole - left_out, 1)
 
 
-def _check_whole_steps(owner: str, interval: float, dt: float | None) -> None:
+def _check_whole_steps(caller: str, interval: float, dt: float | None) -> None:
     if dt is None:
         return
-    steps = interval / check_positive(owner, "dt", dt)
+    steps = interval / check_positive(caller, "dt", dt)
     if round(steps) < 1 or abs(steps - round(steps)) > 1e-6 * max(1.0, steps):
         raise ValueError(
-            f"{owner}: `interval` must be whole steps of `dt`, got {interval:g} and "
+            f"{caller}: `interval` must be whole steps of `dt`, got {interval:g} and "
             f"{float(dt):g}; {max(1, round(steps)) * float(dt):g} is."
         )
 
 
-def _check_enough(owner: str, counted: int, time: float, interval: float) -> None:
+def _check_enough(caller: str, counted: int, time: float, interval: float) -> None:
     if counted < _LEAST:
         raise ValueError(
-            f"{owner}: a time of {time:g} holds {max(counted, 0)} intervals of "
+            f"{caller}: a time of {time:g} holds {max(counted, 0)} intervals of "
             f"{interval:g}, of {_LEAST} needed to estimate errors; give a longer "
             "`time`, or a shorter `interval`."
         )
@@ -203,7 +205,7 @@ def _default_interval(
 
 
 def start_states(
-    owner: str,
+    caller: str,
     problem: ODEProblem | SDEProblem,
     initial: Any,
     chains: int,
@@ -212,14 +214,14 @@ def start_states(
     """The flat initial states of all chains, shape `(chains, n)`."""
     if callable(initial) and key is None:
         raise ValueError(
-            f"{owner}: `initial` is a callable key -> y0, and needs a `key`."
+            f"{caller}: `initial` is a callable key -> y0, and needs a `key`."
         )
     if initial is None and not problem.kind.follows_path and chains > 1:
         raise ValueError(
-            f"{owner}: all chains of an ODEProblem are the same without `initial`: "
+            f"{caller}: all chains of an ODEProblem are the same without `initial`: "
             f"pass a callable key -> y0, or arrays with a leading axis of {chains}."
         )
-    checked = check_initial(initial, problem, chains, key, owner)
+    checked = check_initial(initial, problem, chains, key, caller)
     if checked is None:
         flat = np.asarray(problem.flat_state.flatten(problem.y0))
         return np.tile(flat, (chains, 1))

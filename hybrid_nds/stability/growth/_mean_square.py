@@ -53,7 +53,7 @@ class MeanSquareAbscissa(AnalysisResult):
     @property
     def stable(self) -> bool:
         """Whether second moments decay, by more than the error."""
-        return self.value < -self.error
+        return bool(self.value < -self.error)
 
     def summary(self) -> str:
         word = "decays: mean-square stable" if self.stable else "does not decay"
@@ -94,21 +94,21 @@ class MeanSquareFactor(AnalysisResult):
     @property
     def stable(self) -> bool:
         """Whether second moments of the scheme decay, by more than the error."""
-        return self.value < 1 - self.error
+        return bool(self.value < 1 - self.error)
 
     @property
     def exact_stable(self) -> bool:
         """Whether those of the equation do, by more than the error."""
-        return self.exact < 1 - self.exact_error
+        return bool(self.exact < 1 - self.exact_error)
 
     def summary(self) -> str:
-        words = {True: "stable", False: "not stable"}
+        verdict = {True: "stable", False: "not stable"}
         return (
             f"{self.scheme} with steps of {self.dt:g}: second moments times "
             f"{self.value:.9g} ± {self.error:.1g} in each step, the equation's times "
             f"{self.exact:.9g} ± {self.exact_error:.1g}; the scheme is "
-            f"{words[self.stable]}, the equation {words[self.exact_stable]}, in mean "
-            "square"
+            f"{verdict[self.stable]}, the equation {verdict[self.exact_stable]}, in "
+            "mean square"
         )
 
     def draw(self, panels: Panels) -> None:
@@ -140,12 +140,12 @@ def mean_square_abscissa(problem: ODEProblem | SDEProblem) -> MeanSquareAbscissa
     **Raises:** `ValueError` for a problem that is not linear, depends on time, or has
     more than 64 dimensions.
     """
-    owner = "mean_square_abscissa"
-    check_lyapunov_problem(owner, problem)
+    caller = "mean_square_abscissa"
+    check_lyapunov_problem(caller, problem)
     with precision_of(problem):
-        linear = linear_noise(owner, problem)
-    found = _abscissa(owner, linear)
-    spectrum = np.linalg.eigvals(second_moment_operator(owner, linear)).astype(complex)
+        linear = linear_noise(caller, problem)
+    found = _abscissa(caller, linear)
+    spectrum = np.linalg.eigvals(second_moment_operator(caller, linear)).astype(complex)
     return MeanSquareAbscissa(
         found.value,
         found.error,
@@ -155,8 +155,8 @@ def mean_square_abscissa(problem: ODEProblem | SDEProblem) -> MeanSquareAbscissa
     )
 
 
-def _abscissa(owner: str, linear: LinearNoise) -> Leading:
-    operator = second_moment_operator(owner, linear)
+def _abscissa(caller: str, linear: LinearNoise) -> Leading:
+    operator = second_moment_operator(caller, linear)
     return leading_eigenvalue(operator, "abscissa", 4 * linear.precision * linear.rate)
 
 
@@ -187,24 +187,24 @@ def mean_square_factor(
 
     **Raises:** `ValueError` or `TypeError`, naming the argument.
     """
-    owner = "mean_square_factor"
-    check_kind(owner, problem, "sde")
-    check_lyapunov_problem(owner, problem)
-    h = check_positive(owner, "dt", dt)
-    name, implicitness, closed = resolve_scheme(owner, scheme, theta)
-    check_lifted(owner, problem.dimension**2)
+    caller = "mean_square_factor"
+    check_kind(caller, problem, "sde")
+    check_lyapunov_problem(caller, problem)
+    h = check_positive(caller, "dt", dt)
+    name, implicitness, closed = resolve_scheme(caller, scheme, theta)
+    check_lifted(caller, problem.dimension**2)
     with precision_of(problem):
-        linear = linear_noise(owner, problem)
+        linear = linear_noise(caller, problem)
         if closed:
-            lifted = lifted_factor(owner, name, implicitness, linear, h)
+            lifted = lifted_factor(caller, name, implicitness, linear, h)
             rough = lifted
         else:
-            lifted = np.asarray(quadrature_factor(owner, name, problem, h))
-            rough = np.asarray(quadrature_factor(owner, name, problem, h, nodes=10))
+            lifted = np.asarray(quadrature_factor(caller, name, problem, h))
+            rough = np.asarray(quadrature_factor(caller, name, problem, h, nodes=10))
     rounding = 4 * linear.precision * factor_size(name, implicitness, linear, h)
     found = leading_eigenvalue(on_symmetric(lifted), "radius", rounding)
     again = leading_eigenvalue(on_symmetric(rough), "radius", rounding)
-    abscissa = _abscissa(owner, linear)
+    abscissa = _abscissa(caller, linear)
     exact = float(np.exp(min(abscissa.value * h, _LARGEST)))
     shown = name if implicitness is None else f"{name}(θ={implicitness:g})"
     return MeanSquareFactor(

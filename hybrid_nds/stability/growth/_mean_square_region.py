@@ -17,7 +17,7 @@ from ...problems import SDEProblem
 from ...solution import Provenance
 from ._mean_square_schemes import quadrature_factor, resolve_scheme, scalar_factor
 
-_OWNER = "mean_square_stability"
+_CALLER = "mean_square_stability"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,19 +144,19 @@ def mean_square_stability(
     rows = _values("sigma2_h", sigma2_h)
     if np.any(rows < 0):
         raise ValueError(
-            f"{_OWNER}: `sigma2_h` must not be negative, got {rows.min():g}."
+            f"{_CALLER}: `sigma2_h` must not be negative, got {rows.min():g}."
         )
-    name, implicitness, closed = resolve_scheme(_OWNER, scheme, theta)
+    name, implicitness, closed = resolve_scheme(_CALLER, scheme, theta)
     z, s = np.meshgrid(columns, rows)
     if closed:
         if implicitness is not None and np.any(implicitness * z == 1):
             raise ValueError(
-                f"{_OWNER}: `lambda_h` of {1 / implicitness:g} makes the implicit step "
-                f"singular at theta={implicitness:g}."
+                f"{_CALLER}: `lambda_h` of {1 / implicitness:g} makes the implicit "
+                f"step singular at theta={implicitness:g}."
             )
         if name == "SplitStep" and np.any(z == 1):
             raise ValueError(
-                f"{_OWNER}: `lambda_h` of 1 makes the implicit step singular."
+                f"{_CALLER}: `lambda_h` of 1 makes the implicit step singular."
             )
         factor = scalar_factor(name, implicitness, z, s)
     else:
@@ -189,7 +189,7 @@ def _by_quadrature(solver: str, z: np.ndarray, s: np.ndarray) -> np.ndarray:
                 1.0,
                 noise="scalar",
             )
-            return quadrature_factor(_OWNER, solver, problem, 1.0)[0, 0]
+            return quadrature_factor(_CALLER, solver, problem, 1.0)[0, 0]
 
         flat = jax.jit(jax.vmap(at))(jnp.asarray(z.ravel()), jnp.asarray(s.ravel()))
         return np.asarray(flat).reshape(z.shape)
@@ -200,11 +200,11 @@ def _values(name: str, given: Any) -> np.ndarray:
         values = np.atleast_1d(np.asarray(given, float))
     except (TypeError, ValueError) as error:
         raise TypeError(
-            f"{_OWNER}: `{name}` must be real numbers, got {given!r}."
+            f"{_CALLER}: `{name}` must be real numbers, got {given!r}."
         ) from error
     if values.ndim != 1 or values.size == 0 or not np.all(np.isfinite(values)):
         raise ValueError(
-            f"{_OWNER}: `{name}` must be a finite number or a one-dimensional array of "
-            f"them, got shape {values.shape}."
+            f"{_CALLER}: `{name}` must be a finite number or a one-dimensional array "
+            f"of them, got shape {values.shape}."
         )
     return values

@@ -40,7 +40,7 @@ _WITH_THETA = ("ThetaMaruyama", "ThetaMilstein")
 
 
 def resolve_scheme(
-    owner: str, scheme: Any, theta: float | None
+    caller: str, scheme: Any, theta: float | None
 ) -> tuple[str, float | None, bool]:
     """The scheme of a name, its implicitness, and whether it has a closed form.
 
@@ -48,7 +48,7 @@ def resolve_scheme(
     """
     if not isinstance(scheme, str):
         raise TypeError(
-            f"{owner}: `scheme` must be a name, got {type(scheme).__name__}."
+            f"{caller}: `scheme` must be a name, got {type(scheme).__name__}."
         )
     spelled = {name.casefold(): name for name in CLOSED_FORMS}.get(scheme.casefold())
     if spelled is None:
@@ -56,24 +56,24 @@ def resolve_scheme(
             name = find_solver(scheme, "diffrax", "sde").name
         except ValueError as error:
             raise ValueError(
-                f"{owner}: `scheme` must be one of {', '.join(CLOSED_FORMS)}, or a "
+                f"{caller}: `scheme` must be one of {', '.join(CLOSED_FORMS)}, or a "
                 f"stochastic solver of the diffrax backend, got {scheme!r}."
             ) from error
         if theta is not None:
-            raise ValueError(f"{owner}: {name} takes no `theta`.")
+            raise ValueError(f"{caller}: {name} takes no `theta`.")
         return name, None, False
     form = CLOSED_FORMS[spelled]
     wants = form in _WITH_THETA and spelled not in _THETA
     if wants == (theta is None):
         raise ValueError(
-            f"{owner}: {spelled} "
+            f"{caller}: {spelled} "
             + ("needs `theta`, how implicit it is." if wants else "takes no `theta`.")
         )
     if wants:
         assert theta is not None
         if not 0 <= theta <= 1:
             raise ValueError(
-                f"{owner}: `theta` must lie between 0 and 1, got {theta!r}."
+                f"{caller}: `theta` must lie between 0 and 1, got {theta!r}."
             )
         return form, float(theta), True
     return form, _THETA.get(spelled), True
@@ -97,7 +97,7 @@ def scalar_factor(
 
 
 def lifted_factor(
-    owner: str, scheme: str, theta: float | None, linear: LinearNoise, h: float
+    caller: str, scheme: str, theta: float | None, linear: LinearNoise, h: float
 ) -> np.ndarray:
     """$E[\\Phi\\otimes\\Phi]$ of the map $\\Phi$ of one step of a closed form."""
     a, b, n = linear.a, linear.b, len(linear.a)
@@ -127,7 +127,7 @@ def lifted_factor(
             np.abs(double[i, j] - double[j, i]).max() > 1e-10 * size for i, j in pairs
         ):
             raise ValueError(
-                f"{owner}: Milstein's method needs noise that commutes, and the "
+                f"{caller}: Milstein's method needs noise that commutes, and the "
                 "matrices of `problem` do not; take Euler's."
             )
         for pair in pairs:
@@ -156,7 +156,7 @@ def factor_size(
 
 
 def quadrature_factor(
-    owner: str, solver: str, problem: SDEProblem, h: float, nodes: int = _NODES
+    caller: str, solver: str, problem: SDEProblem, h: float, nodes: int = _NODES
 ) -> Any:
     """$E[\\Phi\\otimes\\Phi]$ of a Diffrax solver's own step on a linear problem.
 
@@ -169,7 +169,7 @@ def quadrature_factor(
         problem = other(problem)
     if not info.takes(problem.kind):
         raise ValueError(
-            f"{owner}: {info.name} takes no {problem.noise!r} noise; see "
+            f"{caller}: {info.name} takes no {problem.noise!r} noise; see "
             "hybrid_nds.find_solver for what it takes."
         )
     m = problem.noise_dimension
@@ -177,7 +177,7 @@ def quadrature_factor(
     dimensions = m * (2 if areas else 1)
     if nodes**dimensions > _MOST:
         raise ValueError(
-            f"{owner}: {info.name} on {m} Brownian motions would want "
+            f"{caller}: {info.name} on {m} Brownian motions would want "
             f"{nodes}^{dimensions} points of quadrature; Euler and ItoMilstein have "
             "closed forms for any number."
         )

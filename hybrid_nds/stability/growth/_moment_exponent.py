@@ -25,7 +25,7 @@ from ._moment_sampling import (
     sampled_growth,
 )
 
-_OWNER = "moment_exponent"
+_CALLER = "moment_exponent"
 _INTERVALS = 200
 _LEAST = 8
 _ALARM = 3.5
@@ -89,16 +89,16 @@ def moment_exponent(
     the weights have a Pareto tail of shape above 0.7 (Vehtari et al. 2024), or a
     trajectory diverges.
     """
-    check_kind(_OWNER, problem, "sde")
-    check_lyapunov_problem(_OWNER, problem)
+    check_kind(_CALLER, problem, "sde")
+    check_lyapunov_problem(_CALLER, problem)
     power = _check_power(p)
     if method not in ("auto", "exact", "monte-carlo"):
         raise ValueError(
-            f'{_OWNER}: `method` must be "auto", "exact" or "monte-carlo", got '
+            f'{_CALLER}: `method` must be "auto", "exact" or "monte-carlo", got '
             f"{method!r}."
         )
-    flow_of(_OWNER, backend)
-    check_level(_OWNER, level)
+    flow_of(_CALLER, backend)
+    check_level(_CALLER, level)
     with precision_of(problem):
         if method != "monte-carlo":
             found = _exact(problem, power, level, required=method == "exact")
@@ -112,7 +112,7 @@ def moment_exponent(
             dt=dt,
             time=time,
             transient=transient,
-            trajectories=check_whole(_OWNER, "trajectories", trajectories),
+            trajectories=check_whole(_CALLER, "trajectories", trajectories),
             key=key,
             initial=initial,
             level=level,
@@ -128,7 +128,7 @@ def _check_power(p: Any) -> float:
         power = math.nan
     if not math.isfinite(power) or power == 0:
         raise ValueError(
-            f"{_OWNER}: `p` must be a finite number other than zero, where the "
+            f"{_CALLER}: `p` must be a finite number other than zero, where the "
             f"exponent is zero; got {p!r}. Its slope there is the top Lyapunov "
             "exponent."
         )
@@ -142,12 +142,12 @@ def _exact(
     if not even and problem.dimension > 1:
         if required:
             raise ValueError(
-                f"{_OWNER}: `method` exact needs an even `p` in more than one "
+                f"{_CALLER}: `method` exact needs an even `p` in more than one "
                 f"dimension, got {p:g}; sample with method='monte-carlo'."
             )
         return None
     try:
-        linear = linear_noise(_OWNER, problem)
+        linear = linear_noise(_CALLER, problem)
         value, error, rows = _leading(linear, p)
     except ValueError:
         # Not linear, or too large: then by samples.
@@ -170,7 +170,7 @@ def _leading(linear: LinearNoise, p: float) -> tuple[float, float, int]:
         value = p * a + p * (p - 1) / 2 * squares
         size = abs(p * a) + abs(p * (p - 1)) * squares
         return value, 4 * linear.precision * size, 1
-    operator = moment_operator(_OWNER, linear, int(p))
+    operator = moment_operator(_CALLER, linear, int(p))
     # At most so many terms, of up to p(p − 1)/2 times those of second moments.
     terms = len(linear.a) * max(p, p * (p - 1) / 2) * linear.rate
     found = leading_eigenvalue(operator, "abscissa", 4 * linear.precision * terms)
@@ -195,42 +195,42 @@ def _sampled(
 ) -> MomentExponent:
     if key is None or dt is None:
         missing = "`key`, a random key," if key is None else "`dt`, the step,"
-        raise ValueError(f"{_OWNER}: sampling needs {missing} and none was given.")
-    key = check_key(_OWNER, key)
-    step = check_positive(_OWNER, "dt", dt)
+        raise ValueError(f"{_CALLER}: sampling needs {missing} and none was given.")
+    key = check_key(_CALLER, key)
+    step = check_positive(_CALLER, "dt", dt)
     span = float(problem.t1) - float(problem.t0)
-    length = span if time is None else check_positive(_OWNER, "time", time)
+    length = span if time is None else check_positive(_CALLER, "time", time)
     steps = max(1, round(length / step / _INTERVALS))
     count = math.ceil(length / (steps * step) - 1e-9)
     if count < _LEAST:
         raise ValueError(
-            f"{_OWNER}: a `time` of {length:g} holds {count} steps of {step:g}, of "
+            f"{_CALLER}: a `time` of {length:g} holds {count} steps of {step:g}, of "
             f"{_LEAST} needed; take a shorter `dt`."
         )
     interval = steps * step
     if transient is None:
         left_out = 0 if problem.dimension == 1 else count // 4
     else:
-        start = check_positive(_OWNER, "transient", transient, zero=True)
+        start = check_positive(_CALLER, "transient", transient, zero=True)
         left_out = math.ceil(start / interval - 1e-9)
     if count - left_out < 4:
         raise ValueError(
-            f"{_OWNER}: `transient` leaves {max(count - left_out, 0)} of {count} "
+            f"{_CALLER}: `transient` leaves {max(count - left_out, 0)} of {count} "
             "intervals; give a longer `time`."
         )
     plan = LyapunovPlan(1, interval, 0, count, trajectories)
-    flow = flow_of(_OWNER, backend)(
+    flow = flow_of(_CALLER, backend)(
         problem, 1, solver=solver, dt=step, interval=interval, span=length, key=key
     )
-    states = start_states(_OWNER, problem, initial, trajectories, key)
+    states = start_states(_CALLER, problem, initial, trajectories, key)
     identity = {
         "problem": problem_fingerprint(problem),
         "settings": digest([repr(plan), repr(flow.provenance)]),
         "noise": arrays_text(key),
         "start": arrays_text(states),
     }
-    saved = None if save is None else SavedProgress(_OWNER, save, identity)
-    growth, _ = follow(_OWNER, problem, flow, plan, states, saved, progress)
+    saved = None if save is None else SavedProgress(_CALLER, save, identity)
+    growth, _ = follow(_CALLER, problem, flow, plan, states, saved, progress)
     found = sampled_growth(np.asarray(growth[:, :, 0], float), p, interval, left_out)
     _refuse_unseen(found, p, interval, trajectories)
     notes = ()
@@ -283,7 +283,7 @@ def _refuse_unseen(
         f"{MOST_TAIL_INDEX}: their mean lies beyond the samples"
     )
     raise AnalysisError(
-        f"{_OWNER}: sampling cannot see the moment of p = {p:g} at t = "
+        f"{_CALLER}: sampling cannot see the moment of p = {p:g} at t = "
         f"{interval * len(found.effective):.4g}: {what}. It is seen up to about t = "
         f"{0.8 * interval * last:.3g}: take that `time`; more `trajectories` (what is "
         "needed grows exponentially with time), a smaller `p`, or for a linear "

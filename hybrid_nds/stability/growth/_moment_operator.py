@@ -10,7 +10,7 @@ import numpy as np
 from ._linear_noise import LinearNoise, check_lifted
 
 
-def moment_operator(owner: str, linear: LinearNoise, p: int) -> np.ndarray:
+def moment_operator(caller: str, linear: LinearNoise, p: int) -> np.ndarray:
     """The generator on homogeneous polynomials of degree `p`.
 
     $Lq = \\sum_i (Ax)_i\\,\\partial_i q + \\frac12 \\sum_{ik} \\sum_j (B_jx)_i
@@ -22,23 +22,23 @@ def moment_operator(owner: str, linear: LinearNoise, p: int) -> np.ndarray:
     """
     n = len(linear.a)
     size = math.comb(n + p - 1, p)
-    check_lifted(owner, size)
+    check_lifted(caller, size)
     exponents = [
         tuple(np.bincount(chosen, minlength=n).tolist())
         for chosen in itertools.combinations_with_replacement(range(n), p)
     ]
-    place = {alpha: i for i, alpha in enumerate(exponents)}
+    index_of = {alpha: i for i, alpha in enumerate(exponents)}
     # Coefficients of x_k x_l in the second-order part, for each pair of derivatives.
     second = 0.5 * np.einsum("jik,jml->imkl", linear.b, linear.b)
     matrix = np.zeros((size, size))
-    for alpha, row in place.items():
+    for alpha, row in index_of.items():
         for i in range(n):
             if alpha[i] == 0:
                 continue
             once = _changed(alpha, i, -1)
             for k in range(n):
                 weight = alpha[i] * linear.a[i, k]
-                matrix[row, place[_changed(once, k, 1)]] += weight
+                matrix[row, index_of[_changed(once, k, 1)]] += weight
             for m in range(n):
                 if once[m] == 0:
                     continue
@@ -47,7 +47,7 @@ def moment_operator(owner: str, linear: LinearNoise, p: int) -> np.ndarray:
                 for k in range(n):
                     raised = _changed(twice, k, 1)
                     for q in range(n):
-                        column = place[_changed(raised, q, 1)]
+                        column = index_of[_changed(raised, q, 1)]
                         matrix[row, column] += factor * second[i, m, k, q]
     return matrix
 

@@ -28,7 +28,8 @@ class MomentExponent(AnalysisResult):
     - `method`: `"exact"` or `"monte-carlo"`.
     - `times`, shape `(times,)`; there `logarithms`, of the sampled moment, and
         `effective`, how many trajectories carry it; empty for an exact one.
-    - `tail_index`: of the weights at the end, a Pareto law's shape; NaN for exact.
+    - `tail_index`: of the weights at the end, a Pareto distribution's shape; NaN for
+        exact.
     - `trajectories`: how many; 0 for exact.
     - `converged`: whether the moment grows at one rate over the two halves of the
         time. Where not, `notes` say so.
@@ -57,7 +58,7 @@ class MomentExponent(AnalysisResult):
     @property
     def stable(self) -> bool:
         """Whether the moment decays: the whole interval lies below zero."""
-        return self.high < 0
+        return bool(self.high < 0)
 
     def summary(self) -> str:
         lines = [

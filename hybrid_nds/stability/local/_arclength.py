@@ -98,7 +98,7 @@ def _shortest(slope: np.ndarray, value: np.ndarray, precision: float) -> np.ndar
     return np.linalg.lstsq(slope, value, rcond=precision**0.5)[0]
 
 
-class Place(NamedTuple):
+class CurvePoint(NamedTuple):
     """A point of a branch.
 
     **Fields:** the scaled unknowns; the unit tangent; the spectrum of the Jacobian; an
@@ -119,7 +119,7 @@ class Walk(NamedTuple):
     step; why it ended, `"interval"`, `"closed"`, `"points"`, or `"step"` for a failure,
     and empty while it goes on."""
 
-    places: list[Place]
+    points: list[CurvePoint]
     step: float
     ended: str
 
@@ -158,7 +158,7 @@ class Walker:
         value, slope = self.linearised(w)
         return _shortest(slope, value, self.system.precision)
 
-    def place(self, w: np.ndarray, along: np.ndarray, steps: int) -> Place | None:
+    def point(self, w: np.ndarray, along: np.ndarray, steps: int) -> CurvePoint | None:
         """The point of a branch at a zero, oriented along a direction."""
         f, slope = self.linearised(w)
         if not np.all(np.isfinite(slope)):
@@ -181,7 +181,7 @@ class Walker:
         residual += self.system.precision * singular[0] * float(np.linalg.norm(u))
         least = max(singular[-1], np.finfo(float).tiny)
         regular = singular[-1] > self.system.precision * singular[0]
-        return Place(
+        return CurvePoint(
             w=w,
             tangent=tangent,
             spectrum=found,
@@ -191,14 +191,16 @@ class Walker:
             steps=steps,
         )
 
-    def at(self, place: Place, length: float) -> Place | None:
+    def at(self, point: CurvePoint, length: float) -> CurvePoint | None:
         """The point of the branch a length further along the tangent."""
-        corrected = self.correct(place.w + length * place.tangent, place.tangent)
+        corrected = self.correct(point.w + length * point.tangent, point.tangent)
         if corrected is None:
             return None
-        return self.place(corrected[0], place.tangent, corrected[1])
+        return self.point(corrected[0], point.tangent, corrected[1])
 
-    def onto(self, parameter: float, one: Place, other: Place) -> Place | None:
+    def onto(
+        self, parameter: float, one: CurvePoint, other: CurvePoint
+    ) -> CurvePoint | None:
         """The point at a parameter between those of two neighbours."""
         share = (parameter - one.w[-1]) / (other.w[-1] - one.w[-1])
         guess = one.w + share * (other.w - one.w)
@@ -206,7 +208,7 @@ class Walker:
         across = np.zeros(len(guess))
         across[-1] = 1.0
         corrected = self.correct(guess, across)
-        return None if corrected is None else self.place(corrected[0], one.tangent, 0)
+        return None if corrected is None else self.point(corrected[0], one.tangent, 0)
 
     def walk(
         self,
@@ -221,10 +223,10 @@ class Walker:
         direction; the scaled parameters at which to end; the most points; what to call
         after every point.
         """
-        places, step = list(begun.places), begun.step
-        start = places[0]
-        while len(places) < most:
-            here = places[-1]
+        points, step = list(begun.points), begun.step
+        start = points[0]
+        while len(points) < most:
+            here = points[-1]
             there = self.at(here, step)
             turned = there is not None and (
                 there.tangent @ here.tangent < _LEAST_COSINE
@@ -235,35 +237,35 @@ class Walker:
                     continue
                 # A corner that no step is short enough for is walked round.
                 if there is None:
-                    return Walk(places, step, "step")
+                    return Walk(points, step, "step")
             if not ends[0] <= there.w[-1] <= ends[1]:
                 edge = ends[0] if there.w[-1] < ends[0] else ends[1]
                 last = self.onto(edge, here, there) if here.w[-1] != edge else None
-                places += [] if last is None else [last]
-                return Walk(places, step, "interval")
-            places.append(there)
-            if self._closed(places, step):
-                return Walk([*places, start], step, "closed")
+                points += [] if last is None else [last]
+                return Walk(points, step, "interval")
+            points.append(there)
+            if self._closed(points, step):
+                return Walk([*points, start], step, "closed")
             if there.steps <= _EASY_STEPS:
                 step = min(1.5 * step, self.most_step)
-            seen(Walk(places, step, ""))
-        return Walk(places, step, "points")
+            seen(Walk(points, step, ""))
+        return Walk(points, step, "points")
 
     @staticmethod
-    def _closed(places: list[Place], step: float) -> bool:
+    def _closed(points: list[CurvePoint], step: float) -> bool:
         """Whether the last point is just before the first."""
-        start, here = places[0], places[-1]
+        start, here = points[0], points[-1]
         left = start.w - here.w
         return (
-            len(places) > 10
+            len(points) > 10
             and bool(np.linalg.norm(left) < step)
             and bool(here.tangent @ start.tangent > _LEAST_COSINE)
             and bool(left @ here.tangent >= 0)
         )
 
     def bisect(
-        self, here: Place, length: float, passed: Callable[[Place], bool]
-    ) -> tuple[Place, Place]:
+        self, here: CurvePoint, length: float, passed: Callable[[CurvePoint], bool]
+    ) -> tuple[CurvePoint, CurvePoint]:
         """The two points between which a test changes, as near as round-off allows.
 
         **Arguments:** the point before it; the length within which it changes; the
@@ -278,11 +280,11 @@ class Walker:
             middle = (low + high) / 2
             if not low < middle < high:
                 break
-            place = self.at(here, middle)
-            if place is None:
+            point = self.at(here, middle)
+            if point is None:
                 break
-            if passed(place):
-                high, far = middle, place
+            if passed(point):
+                high, far = middle, point
             else:
-                low, near = middle, place
+                low, near = middle, point
         return near, far

@@ -15,7 +15,7 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Array, ArrayLike, Float
 
-from ._arclength import Place, System, Walker
+from ._arclength import CurvePoint, System, Walker
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,10 +56,10 @@ class Bifurcation:
         )
 
 
-def bifurcations(walker: Walker, places: list[Place]) -> list[Bifurcation]:
+def bifurcations(walker: Walker, points: list[CurvePoint]) -> list[Bifurcation]:
     """What happens between neighbours of a branch."""
     found = []
-    for index, (here, there) in enumerate(itertools.pairwise(places)):
+    for index, (here, there) in enumerate(itertools.pairwise(points)):
         length = float((there.w - here.w) @ here.tangent)
         if length <= 0:
             continue
@@ -67,7 +67,7 @@ def bifurcations(walker: Walker, places: list[Place]) -> list[Bifurcation]:
         crossed = here.side * there.side < 0
         # A start may be a fold itself, with a tangent of no parameter at all.
         stands = here.tangent[-1] == 0 and index > 0
-        before = places[index - 1] if stands else here
+        before = points[index - 1] if stands else here
         ways = before.tangent[-1], there.tangent[-1]
         # On a branch that stands upright its sign is noise.
         leans = max(abs(way) for way in ways) > walker.system.precision**0.5
@@ -92,9 +92,9 @@ def _simple(
     walker: Walker,
     kind: str,
     index: int,
-    pair: tuple[Place, Place],
-    here: Place,
-    there: Place,
+    pair: tuple[CurvePoint, CurvePoint],
+    here: CurvePoint,
+    there: CurvePoint,
 ) -> Bifurcation:
     """A fold or a branch point within a bracket."""
     point, parameter = walker.system.unscaled(pair[1].w)
@@ -104,7 +104,11 @@ def _simple(
 
 
 def _crossing(
-    walker: Walker, index: int, pair: tuple[Place, Place], here: Place, there: Place
+    walker: Walker,
+    index: int,
+    pair: tuple[CurvePoint, CurvePoint],
+    here: CurvePoint,
+    there: CurvePoint,
 ) -> Bifurcation:
     """A Hopf bifurcation; or where several real eigenvalues cross at once."""
     point, parameter = walker.system.unscaled(pair[1].w)
@@ -126,18 +130,21 @@ def _crossing(
 
 
 def _error(
-    walker: Walker, pair: tuple[Place, Place], here: Place, there: Place
+    walker: Walker,
+    pair: tuple[CurvePoint, CurvePoint],
+    here: CurvePoint,
+    there: CurvePoint,
 ) -> float:
     """How far off a parameter may be: the bracket, what the error of the critical
     eigenvalue makes of it, by the change of its real part over the step, and how far
     the point is from the branch."""
-    parameters = [place.w[-1] * walker.system.parameter_scale for place in pair]
+    parameters = [point.w[-1] * walker.system.parameter_scale for point in pair]
     found = pair[1].spectrum
     critical = int(np.argmin(np.abs(np.real(found.eigenvalues))))
     step = abs(there.w[-1] - here.w[-1]) * walker.system.parameter_scale
     change = max(
-        float(np.min(np.abs(np.real(place.spectrum.eigenvalues))))
-        for place in (here, there)
+        float(np.min(np.abs(np.real(point.spectrum.eigenvalues))))
+        for point in (here, there)
     )
     moved = 2 * float(found.errors[critical]) * step / change if change > 0 else step
     round_off = 4 * walker.system.precision * abs(parameters[1])
@@ -180,10 +187,10 @@ def _units(system: System, w: Array) -> Array:
     return units.at[-1].set(system.parameter_scale)
 
 
-def lyapunov_coefficient(walker: Walker, place: Place, frequency: float) -> float:
+def lyapunov_coefficient(walker: Walker, point: CurvePoint, frequency: float) -> float:
     """The first Lyapunov coefficient of a Hopf bifurcation (Kuznetsov 2004, Elements of
     Applied Bifurcation Theory, equation 5.34), with the eigenvector of unit norm."""
-    A = walker.linearised(place.w)[1][:, :-1] / walker.system.state_scale
+    A = walker.linearised(point.w)[1][:, :-1] / walker.system.state_scale
     n = len(A)
     values, left, right = cast(Any, scipy.linalg.eig(A, left=True))
     k = int(np.argmin(np.abs(values - 1j * frequency)))
@@ -193,7 +200,7 @@ def lyapunov_coefficient(walker: Walker, place: Place, frequency: float) -> floa
     a, b = (np.ascontiguousarray(part) for part in (q.real, q.imag))
     forms = _forms(
         walker.system,
-        place.w.astype(walker.dtype),
+        point.w.astype(walker.dtype),
         a.astype(walker.dtype),
         b.astype(walker.dtype),
     )
@@ -204,18 +211,18 @@ def lyapunov_coefficient(walker: Walker, place: Place, frequency: float) -> floa
     # B(q, h) with h real and complex, by one more derivative each.
     still = -np.linalg.solve(A, flat)
     turned = np.linalg.solve(2j * frequency * np.eye(n) - A, turning)
-    mixed = _bilinear(walker, place, q, still) * 2
-    double = _bilinear(walker, place, np.conj(q), turned)
+    mixed = _bilinear(walker, point, q, still) * 2
+    double = _bilinear(walker, point, np.conj(q), turned)
     return float(np.real(np.vdot(p, cubic + mixed + double)) / (2 * frequency))
 
 
 def _bilinear(
-    walker: Walker, place: Place, one: np.ndarray, other: np.ndarray
+    walker: Walker, point: CurvePoint, one: np.ndarray, other: np.ndarray
 ) -> np.ndarray:
     """The second derivative of the field along two complex directions."""
     total = np.zeros(len(one), complex)
     for x, fx in ((np.real(one), 1), (np.imag(one), 1j)):
         for y, fy in ((np.real(other), 1), (np.imag(other), 1j)):
-            arguments = (v.astype(walker.dtype) for v in (place.w, x, y))
+            arguments = (v.astype(walker.dtype) for v in (point.w, x, y))
             total += fx * fy * np.asarray(_forms(walker.system, *arguments)[1], float)
     return total

@@ -23,7 +23,7 @@ from ...analysis import (
 )
 from ...problems import ODEProblem, digest, traced_text
 from ...solution import Provenance
-from ._arclength import Place, System, Walker
+from ._arclength import CurvePoint, System, Walker
 from ._bifurcations import Bifurcation, bifurcations
 from ._field import check_problem, flat_state, frozen_time, point_text
 from ._saved_branch import SavedBranch
@@ -56,20 +56,20 @@ class Branch(AnalysisResult):
     - `ended`: why the branch ends, at its first point and at its last.
     """
 
-    parameters: Float[np.ndarray, " place"]
-    points: Float[np.ndarray, "place component"]
+    parameters: Float[np.ndarray, " point"]
+    points: Float[np.ndarray, "point component"]
     states: PyTree[np.ndarray]
-    errors: Float[np.ndarray, " place"]
-    eigenvalues: Complex[np.ndarray, "place eigenvalue"]
-    eigenvalue_errors: Float[np.ndarray, "place eigenvalue"]
-    unstable: Int[np.ndarray, " place"]
+    errors: Float[np.ndarray, " point"]
+    eigenvalues: Complex[np.ndarray, "point eigenvalue"]
+    eigenvalue_errors: Float[np.ndarray, "point eigenvalue"]
+    unstable: Int[np.ndarray, " point"]
     bifurcations: Annotated[tuple[Bifurcation, ...], Records("bifurcation")]
     ended: tuple[str, str]
     settings: Mapping[str, Any]
     provenance: Provenance
 
     @property
-    def stable(self) -> Bool[np.ndarray, " place"]:
+    def stable(self) -> Bool[np.ndarray, " point"]:
         """Whether all real parts are negative, beyond their errors."""
         return np.all(np.real(self.eigenvalues) + self.eigenvalue_errors < 0, axis=1)
 
@@ -103,11 +103,11 @@ class Branch(AnalysisResult):
     def draw(self, panels: Panels) -> None:
         axes = panels.subplots()
         heights = self.points[:, 0]
-        for wanted, style, word in ((True, "-", "stable"), (False, "--", "unstable")):
+        for stable, style, word in ((True, "-", "stable"), (False, "--", "unstable")):
             # Each piece reaches to the next point, so that the curve has no gaps.
-            shown = self.stable == wanted
-            shown[1:] |= (self.stable == wanted)[:-1]
-            if np.any(self.stable == wanted):
+            shown = self.stable == stable
+            shown[1:] |= (self.stable == stable)[:-1]
+            if np.any(self.stable == stable):
                 curve = np.where(shown, heights, np.nan)
                 axes.plot(self.parameters, curve, style, color="C0", label=word)
         for kind, marker in _MARKERS.items():
@@ -171,16 +171,16 @@ def continue_equilibria(
     near the guess, or the branch cannot be followed: then `error.result` holds what
     there is of it.
     """
-    owner = "continue_equilibria"
+    caller = "continue_equilibria"
     if not callable(problem_of):
         raise TypeError(
-            f"{owner}: `problem_of` must be a function of the parameter that makes an "
+            f"{caller}: `problem_of` must be a function of the parameter that makes an "
             f"ODEProblem, got {type(problem_of).__name__}."
         )
-    low, high = _check_interval(owner, start, interval)
-    check_whole(owner, "max_points", max_points, 2)
+    low, high = _check_interval(caller, start, interval)
+    check_whole(caller, "max_points", max_points, 2)
     lengths = [
-        check_positive(owner, name, value)
+        check_positive(caller, name, value)
         for name, value in (
             ("min_step", min_step),
             ("step", step),
@@ -189,24 +189,24 @@ def continue_equilibria(
     ]
     if sorted(lengths) != lengths:
         raise ValueError(
-            f"{owner}: `min_step`, `step` and `max_step` must rise, got {lengths}."
+            f"{caller}: `min_step`, `step` and `max_step` must rise, got {lengths}."
         )
     problem = problem_of(float(start))
-    check_problem(owner, problem)
+    check_problem(caller, problem)
     default = 1e-10 if problem.dtype == np.float64 else 1e-4
     close = check_positive(
-        owner, "tolerance", default if tolerance is None else tolerance
+        caller, "tolerance", default if tolerance is None else tolerance
     )
     with precision_of(problem):
-        u = flat_state(owner, problem, guess)
-        frozen = frozen_time(owner, problem, t, u[None])
+        u = flat_state(caller, problem, guess)
+        frozen = frozen_time(caller, problem, t, u[None])
         try:
             walker, first = _begin(
-                owner, problem_of, problem, frozen, u, float(start), high - low, close
+                caller, problem_of, problem, frozen, u, float(start), high - low, close
             )
         except jax.errors.UnexpectedTracerError as error:
             raise TypeError(
-                f"{owner}: the field of `problem_of` cannot be differentiated in the "
+                f"{caller}: the field of `problem_of` cannot be differentiated in the "
                 "parameter: a function of jax.custom_vjp closes over it, whose rule "
                 "says nothing of that derivative. Pass the parameter to that function "
                 "as an argument."
@@ -215,7 +215,7 @@ def continue_equilibria(
         system = walker.system
         ends = (low / (high - low), high / (high - low))
         kept = SavedProgress(
-            owner,
+            caller,
             save,
             {
                 "problem": digest(
@@ -224,24 +224,24 @@ def continue_equilibria(
                 "settings": repr((u.tolist(), lengths, max_points, close, low, high)),
             },
         )
-        with progress_bar(progress, owner, 2 * max_points) as advance:
+        with progress_bar(progress, caller, 2 * max_points) as advance:
             branches = SavedBranch(kept, walker, advance)
             forward = branches.walk("forward", first, ends, step, max_points)
-            places, first_end = forward.places, forward.ended
+            points, first_end = forward.points, forward.ended
             if forward.ended != "closed":
-                back = _turned(first)
+                back = _reversed(first)
                 backward = branches.walk("backward", back, ends, step, max_points)
-                places = [*map(_turned, backward.places[:0:-1]), *forward.places]
+                points = [*map(_reversed, backward.points[:0:-1]), *forward.points]
                 first_end = backward.ended
-        found = bifurcations(walker, places)
+        found = bifurcations(walker, points)
     branch = _branch(
-        problem, system, places, found, (first_end, forward.ended), (low, high), lengths
+        problem, system, points, found, (first_end, forward.ended), (low, high), lengths
     )
     _raise_if_stuck(branch, min_step)
     return branch
 
 
-def _check_interval(owner: str, start: Any, interval: Any) -> tuple[float, float]:
+def _check_interval(caller: str, start: Any, interval: Any) -> tuple[float, float]:
     try:
         low, high = (float(end) for end in interval)
         inside = low <= float(start) <= high and low < high
@@ -249,14 +249,14 @@ def _check_interval(owner: str, start: Any, interval: Any) -> tuple[float, float
         inside = low = high = math.nan
     if not (inside is True and math.isfinite(low) and math.isfinite(high)):
         raise ValueError(
-            f"{owner}: `interval` must be a pair (low, high) of finite numbers with "
+            f"{caller}: `interval` must be a pair (low, high) of finite numbers with "
             f"`start` in it, got {interval!r} and start={start!r}."
         )
     return low, high
 
 
 def _begin(
-    owner: str,
+    caller: str,
     problem_of: Callable[[Any], ODEProblem],
     problem: ODEProblem,
     time: np.ndarray,
@@ -264,12 +264,12 @@ def _begin(
     start: float,
     width: float,
     close: float,
-) -> tuple[Walker, Place]:
+) -> tuple[Walker, CurvePoint]:
     """The first equilibrium, and a walker in units of the size of the state: of the
     guess, of `y0` and of that equilibrium; where all are zero, how far the field lets
     the state go for what the parameter may do over the interval."""
 
-    def at(scale: float) -> tuple[Walker, Place]:
+    def at(scale: float) -> tuple[Walker, CurvePoint]:
         system = System(
             problem_of,
             time,
@@ -280,7 +280,7 @@ def _begin(
         walker = Walker(system, problem.dtype, close, 0.0, math.inf)
         return walker, _first(walker, u, start)
 
-    sizes = [u, flat_state(owner, problem, None)]
+    sizes = [u, flat_state(caller, problem, None)]
     given = _binary(max(float(np.max(np.abs(size))) for size in sizes))
     walker, first = at(given or 1.0)
     state = walker.system.unscaled(first.w)[0]
@@ -293,24 +293,24 @@ def _binary(size: float) -> float:
     return 2.0 ** math.ceil(math.log2(size)) if size > 0 else 0.0
 
 
-def _reach(walker: Walker, place: Place) -> float:
+def _reach(walker: Walker, point: CurvePoint) -> float:
     """How far along the branch's tangent the state goes until the field is as large as
     the parameter makes it over the interval; zero where it does neither."""
-    slope = walker.linearised(place.w)[1]
-    direction, made = place.tangent[:-1], float(np.linalg.norm(slope[:, -1]))
+    slope = walker.linearised(point.w)[1]
+    direction, made = point.tangent[:-1], float(np.linalg.norm(slope[:, -1]))
     if made == 0 or not np.any(direction):
         return 0.0
     lengths = 2.0 ** np.arange(-100, 101)
     steps = lengths[:, None] * direction / np.max(np.abs(direction))
     scaled = steps / walker.system.state_scale
-    moved = np.tile(place.w, (len(lengths), 1))
+    moved = np.tile(point.w, (len(lengths), 1))
     moved[:, :-1] += scaled
     sizes = np.linalg.norm(walker.fields(moved), axis=1)
     reached = np.flatnonzero(sizes >= made)
     return float(lengths[reached[0]]) if len(reached) else 0.0
 
 
-def _first(walker: Walker, u: np.ndarray, start: float) -> Place:
+def _first(walker: Walker, u: np.ndarray, start: float) -> CurvePoint:
     """The first equilibrium, its tangent toward larger parameters."""
     system = walker.system
     guess = np.append(u / system.state_scale, start / system.parameter_scale)
@@ -322,45 +322,45 @@ def _first(walker: Walker, u: np.ndarray, start: float) -> Place:
         guess = corrected[0]
     # At a fold or a branch point Newton's method fails, even where the guess is right.
     exact = corrected is not None or not np.any(walker.linearised(guess)[0])
-    place = walker.place(guess, across, 0) if exact else None
-    if place is None:
+    point = walker.point(guess, across, 0) if exact else None
+    if point is None:
         raise AnalysisError(
             "continue_equilibria: Newton's method found no equilibrium near `guess` at "
             f"the parameter {start:g}. Look for one with hybrid_nds.stability."
             f"equilibria(problem_of({start:g}), region=…), and give it as `guess`."
         )
-    if place.side == 0:
+    if point.side == 0:
         raise AnalysisError(
             "continue_equilibria: more than one branch goes through the equilibrium at "
             f"the parameter {start:g}, a branch point; begin at another `start`."
         )
-    return place
+    return point
 
 
-def _turned(place: Place) -> Place:
+def _reversed(point: CurvePoint) -> CurvePoint:
     """A point seen from the other direction."""
-    return place._replace(tangent=-place.tangent, side=-place.side)
+    return point._replace(tangent=-point.tangent, side=-point.side)
 
 
 def _branch(
     problem: ODEProblem,
     system: System,
-    places: list[Place],
+    points: list[CurvePoint],
     found: list[Bifurcation],
     ended: tuple[str, str],
     interval: tuple[float, float],
     lengths: list[float],
 ) -> Branch:
-    pairs = [system.unscaled(place.w) for place in places]
-    points = np.array([u for u, _ in pairs])
+    pairs = [system.unscaled(point.w) for point in points]
+    states = np.array([u for u, _ in pairs])
     return Branch(
         parameters=np.array([parameter for _, parameter in pairs]),
-        points=points,
-        states=problem.flat_state.unflatten(points),
-        errors=np.array([place.error for place in places]),
-        eigenvalues=np.array([place.spectrum.eigenvalues for place in places]),
-        eigenvalue_errors=np.array([place.spectrum.errors for place in places]),
-        unstable=np.array([place.unstable for place in places]),
+        points=states,
+        states=problem.flat_state.unflatten(states),
+        errors=np.array([point.error for point in points]),
+        eigenvalues=np.array([point.spectrum.eigenvalues for point in points]),
+        eigenvalue_errors=np.array([point.spectrum.errors for point in points]),
+        unstable=np.array([point.unstable for point in points]),
         bifurcations=tuple(found),
         ended=ended,
         settings={

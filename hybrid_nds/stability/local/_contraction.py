@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Float, Num, PRNGKeyArray, PyTree
 
 from ..._core import Panels, check_level, check_whole, precision_of, require_precision
 from ...analysis import AnalysisError, AnalysisResult, analysis_provenance
@@ -113,7 +113,7 @@ def contraction_rate(
     region: tuple[Any, Any],
     *,
     norm: Norm = 2,
-    weight: Float[ArrayLike, " n"] | Float[ArrayLike, "n n"] | None = None,
+    weight: Num[ArrayLike, " n"] | Num[ArrayLike, "n n"] | None = None,
     samples: int = 1024,
     key: PRNGKeyArray | None = None,
     t: Any = None,
@@ -151,19 +151,19 @@ def contraction_rate(
     [`AnalysisError`][hybrid_nds.analysis.AnalysisError] where a Jacobian in the region
     is not finite.
     """
-    owner = "contraction_rate"
-    check_problem(owner, problem)
-    check_norm(owner, norm)
-    check_whole(owner, "samples", samples)
-    check_whole(owner, "refine", refine, 0)
-    check_level(owner, level)
+    caller = "contraction_rate"
+    check_problem(caller, problem)
+    check_norm(caller, norm)
+    check_whole(caller, "samples", samples)
+    check_whole(caller, "refine", refine, 0)
+    check_level(caller, level)
     with precision_of(problem):
-        require_precision(f"{owner}: `weight`", weight)
-        P = check_weight(owner, weight, problem.dimension, problem.dtype)
-        low, high = flat_box(owner, problem, region)
+        require_precision(f"{caller}: `weight`", weight)
+        P = check_weight(caller, weight, problem.dimension, problem.dtype)
+        low, high = flat_box(caller, problem, region)
         start_key = jax.random.key(0) if key is None else key
-        points = uniform_points(start_key, low, high, samples, owner)
-        first, last = _times(owner, problem, t, points)
+        points = uniform_points(start_key, low, high, samples, caller)
+        first, last = _times(caller, problem, t, points)
         # Time is one more component, of no extent where nothing depends on it.
         low, high = (
             np.append(end, time).astype(problem.dtype)
@@ -176,7 +176,7 @@ def contraction_rate(
         if not np.all(np.isfinite(found)):
             bad = points[int(np.argmin(np.isfinite(found)))]
             raise AnalysisError(
-                f"{owner}: the field or its Jacobian is not finite at "
+                f"{caller}: the field or its Jacobian is not finite at "
                 f"{point_text(bad[:-1])}, t = "
                 f"{bad[-1]:g}; take a `region` where both are."
             )
@@ -211,11 +211,11 @@ def contraction_rate(
 
 
 def _times(
-    owner: str, problem: ODEProblem, t: Any, points: np.ndarray
+    caller: str, problem: ODEProblem, t: Any, points: np.ndarray
 ) -> tuple[float, float]:
     """The first and the last time to look at."""
     if t is not None:
-        time = float(frozen_time(owner, problem, t, points))
+        time = float(frozen_time(caller, problem, t, points))
         return time, time
     first, last = sorted((float(problem.t0), float(problem.t1)))
     middle = first + (last - first) / 2 if math.isfinite(last) else first
@@ -224,7 +224,7 @@ def _times(
         return float(problem.t0), float(problem.t0)
     if not math.isfinite(last - first):
         raise ValueError(
-            f"{owner}: the field of `problem` depends on time, and its span is "
+            f"{caller}: the field of `problem` depends on time, and its span is "
             "infinite; give `t`, the time at which to freeze it, or a finite span."
         )
     return first, last

@@ -156,21 +156,21 @@ def equilibria(
     [`AnalysisError`][hybrid_nds.analysis.AnalysisError] where none is found, with what
     was tried.
     """
-    owner = "equilibria"
-    check_problem(owner, problem)
-    check_whole(owner, "starts", starts)
-    check_whole(owner, "max_steps", max_steps)
+    caller = "equilibria"
+    check_problem(caller, problem)
+    check_whole(caller, "starts", starts)
+    check_whole(caller, "max_steps", max_steps)
     precision = float(np.finfo(problem.dtype).eps)
     default = 1e-12 if problem.dtype == np.float64 else 1e-5
-    relative = check_positive(owner, "rtol", default if rtol is None else rtol)
-    absolute = check_positive(owner, "atol", default if atol is None else atol)
+    relative = check_positive(caller, "rtol", default if rtol is None else rtol)
+    absolute = check_positive(caller, "atol", default if atol is None else atol)
     near = 10 * precision**0.5 if merge is None else merge
-    check_positive(owner, "merge", near)
+    check_positive(caller, "merge", near)
     with precision_of(problem):
-        box = flat_box(owner, problem, region)
+        box = flat_box(caller, problem, region)
         start_key = jax.random.key(0) if key is None else key
-        begun = uniform_points(start_key, *box, starts, owner)
-        time = frozen_time(owner, problem, t, begun)
+        begun = uniform_points(start_key, *box, starts, caller)
+        time = frozen_time(caller, problem, t, begun)
         tolerances = (relative, absolute * float(np.max(box[1] - box[0])))
         found = _Search(problem, time, box, precision, near)
         rate = np.asarray(found.rate(begun))
@@ -290,7 +290,7 @@ class _Search(NamedTuple):
         if max(one.error, other.error) > limit:
             return False
         gap = float(np.linalg.norm(one.point.astype(float) - other.point))
-        return gap <= 3 * (one.error + other.error)
+        return bool(gap <= 3 * (one.error + other.error))
 
     def _judge(self, point: np.ndarray, typical: float, hits: int) -> _Group | None:
         """A point with its error and its spectrum, `None` where it is no zero."""
@@ -365,28 +365,28 @@ def _none_found(
     max_steps: int,
 ) -> str:
     """What was tried, and what to change."""
-    words = [
+    lines = [
         f"equilibria: no equilibrium found in the region from {len(begun)} starts of "
         f"up to {max_steps} steps each."
     ]
     residuals = np.linalg.norm(search.values(ends), axis=1)
     usable = np.isfinite(residuals)
     if not np.any(usable):
-        words.append("The field was not finite where they ended; shrink `region`.")
-        return " ".join(words)
+        lines.append("The field was not finite where they ended; shrink `region`.")
+        return " ".join(lines)
     if groups:
         middle = (search.box[0] + search.box[1]) / 2
         nearest = min(groups, key=lambda g: search.distance(g.point, middle))
-        words.append(
+        lines.append(
             f"{sum(g.hits for g in groups)} starts led to {len(groups)} equilibria "
             f"outside it, the nearest {point_text(nearest.point)}: enlarge `region` "
             "to see them."
         )
-        return " ".join(words)
+        return " ".join(lines)
     best = int(np.nanargmin(residuals))
-    words.append(
+    lines.append(
         f"The smallest |f| reached is {residuals[best]:.3g}, at "
         f"{point_text(ends[best])}. The field may have none there; else give another "
         "`region`, more `starts`, or more `max_steps`."
     )
-    return " ".join(words)
+    return " ".join(lines)

@@ -29,25 +29,25 @@ class Spectrum(NamedTuple):
     conditions: np.ndarray
 
 
-def check_problem(owner: str, problem: Any) -> None:
+def check_problem(caller: str, problem: Any) -> None:
     """Refuse what is no ordinary problem of known numbers and identity mass."""
     if isinstance(problem, Problem) and problem.kind.follows_path:
         raise TypeError(
-            f"{owner}: `problem` must be an ODEProblem, got an SDEProblem; for the "
+            f"{caller}: `problem` must be an ODEProblem, got an SDEProblem; for the "
             "equation without its noise take ODEProblem(problem.drift, problem.y0, "
             "problem.t0, problem.t1, problem.args)."
         )
-    check_kind(owner, problem, "ode")
+    check_kind(caller, problem, "ode")
     if problem.kind.mass_matrix:
         raise ValueError(
-            f"{owner}: `problem` must have no mass matrix; multiply the field by its "
+            f"{caller}: `problem` must have no mass matrix; multiply the field by its "
             "inverse, where it has one. Where it is singular, solve for the algebraic "
             "components within the field."
         )
     if not all(is_concrete(leaf) for leaf in jtu.tree_leaves(problem)):
         raise TypeError(
-            f"{owner}: `problem` must be concrete: the analysis decides by values, and "
-            "cannot be traced by jax.jit, jax.vmap or jax.grad."
+            f"{caller}: `problem` must be concrete: the analysis decides by values, "
+            "and cannot be traced by jax.jit, jax.vmap or jax.grad."
         )
 
 
@@ -144,37 +144,37 @@ def point_text(point: np.ndarray, digits: int = 6) -> str:
     return f"({shown}{', …' if len(point) > _COMPONENTS else ''})"
 
 
-def flat_state(owner: str, problem: ODEProblem, y: PyTree) -> np.ndarray:
+def flat_state(caller: str, problem: ODEProblem, y: PyTree) -> np.ndarray:
     """A state as a flat vector, `problem.y0` for `None`."""
     if y is None:
         return np.asarray(problem.flat_state.flatten(problem.y0))
-    return _broadcast(owner, "y", problem, y, scalar=False)
+    return _broadcast(caller, "y", problem, y, scalar=False)
 
 
 def flat_box(
-    owner: str, problem: ODEProblem, region: Any
+    caller: str, problem: ODEProblem, region: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """A region `(low, high)` as two flat vectors."""
     if not isinstance(region, tuple | list) or len(region) != 2:
         raise ValueError(
-            f"{owner}: `region` must be a pair (low, high), each a number or in the "
+            f"{caller}: `region` must be a pair (low, high), each a number or in the "
             f"structure of `problem.y0`, got {region!r}."
         )
     low, high = (
-        _broadcast(owner, f"region[{i}]", problem, end, scalar=True)
+        _broadcast(caller, f"region[{i}]", problem, end, scalar=True)
         for i, end in enumerate(region)
     )
     if not np.all(low < high):
         where = int(np.argmax(low >= high))
         raise ValueError(
-            f"{owner}: `region` must have low below high in every component, got "
+            f"{caller}: `region` must have low below high in every component, got "
             f"{low[where]:g} and {high[where]:g} in component {where}."
         )
     return low, high
 
 
 def _broadcast(
-    owner: str, name: str, problem: ODEProblem, value: Any, *, scalar: bool
+    caller: str, name: str, problem: ODEProblem, value: Any, *, scalar: bool
 ) -> np.ndarray:
     states, whole = jtu.tree_flatten(problem.y0)
     if jtu.treedef_is_leaf(whole) and isinstance(value, list | tuple):
@@ -185,12 +185,12 @@ def _broadcast(
         leaves = [value] * len(states)
     elif structure != whole:
         raise ValueError(
-            f"{owner}: `{name}` must have the structure of `problem.y0`, expected "
+            f"{caller}: `{name}` must have the structure of `problem.y0`, expected "
             f"{whole}, got {structure}."
         )
     parts = []
     for leaf, state in zip(leaves, states, strict=True):
-        require_precision(f"{owner}: `{name}`", leaf)
+        require_precision(f"{caller}: `{name}`", leaf)
         try:
             part = np.asarray(leaf, state.dtype)
             fits = scalar or part.shape == state.shape
@@ -199,19 +199,19 @@ def _broadcast(
             parts.append(None)
         if parts[-1] is None:
             raise ValueError(
-                f"{owner}: `{name}` must have the shapes of `problem.y0`, expected "
+                f"{caller}: `{name}` must have the shapes of `problem.y0`, expected "
                 f"{list(state.shape)}, got {leaf!r}."
             )
     flat = np.concatenate(parts)
     if not np.all(np.isfinite(flat)):
         raise ValueError(
-            f"{owner}: `{name}` must be finite, but contains NaN or infinity."
+            f"{caller}: `{name}` must be finite, but contains NaN or infinity."
         )
     return flat
 
 
 def frozen_time(
-    owner: str, problem: ODEProblem, t: Any, states: np.ndarray
+    caller: str, problem: ODEProblem, t: Any, states: np.ndarray
 ) -> np.ndarray:
     """The time at which to look at a field, in its dtype.
 
@@ -220,25 +220,25 @@ def frozen_time(
     """
     if t is not None:
         if np.ndim(t) != 0 or not math.isfinite(float(t)):
-            raise ValueError(f"{owner}: `t` must be a finite number, got {t!r}.")
+            raise ValueError(f"{caller}: `t` must be a finite number, got {t!r}.")
         return np.asarray(t, problem.dtype)
     times = np.full(len(states), np.asarray(problem.t0), problem.dtype)
     slopes = np.asarray(time_slopes(problem, times, states))
     if np.any(slopes != 0):
         raise ValueError(
-            f"{owner}: the field of `problem` depends on time; give `t`, the time at "
+            f"{caller}: the field of `problem` depends on time; give `t`, the time at "
             "which to freeze it."
         )
     return np.asarray(problem.t0, problem.dtype)
 
 
 def uniform_points(
-    key: Any, low: np.ndarray, high: np.ndarray, count: int, owner: str
+    key: Any, low: np.ndarray, high: np.ndarray, count: int, caller: str
 ) -> np.ndarray:
     """Independent points, uniform in a box, shape `(count, n)`, in its dtype."""
     try:
         draws = jax.random.uniform(key, (count, len(low)), jnp.dtype(low.dtype))
     except (TypeError, ValueError) as error:
-        raise TypeError(f"{owner}: `key` must be a JAX random key.") from error
+        raise TypeError(f"{caller}: `key` must be a JAX random key.") from error
     # Rounding may carry a point past the end of a box far from zero.
     return np.clip(low + np.asarray(draws) * (high - low), low, high)

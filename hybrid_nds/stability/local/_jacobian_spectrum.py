@@ -109,19 +109,19 @@ def jacobian_spectrum(
     [`AnalysisError`][hybrid_nds.analysis.AnalysisError] where the Jacobian is not
     finite.
     """
-    owner = "jacobian_spectrum"
-    check_problem(owner, problem)
+    caller = "jacobian_spectrum"
+    check_problem(caller, problem)
     with precision_of(problem):
-        u = flat_state(owner, problem, y)
+        u = flat_state(caller, problem, y)
         time = np.asarray(problem.t0 if t is None else t, problem.dtype)
         if time.ndim or not np.isfinite(time):
-            raise ValueError(f"{owner}: `t` must be a finite number, got {t!r}.")
+            raise ValueError(f"{caller}: `t` must be a finite number, got {t!r}.")
         J = np.asarray(jacobians(problem, time[None], u[None]))[0]
     if not np.all(np.isfinite(J)):
         raise AnalysisError(
-            f"{owner}: the field or its Jacobian at t = {float(time):g} is not finite; "
-            "check that the field is differentiable at `y` (sqrt, norm and log are not "
-            "at zero)."
+            f"{caller}: the field or its Jacobian at t = {float(time):g} is not "
+            "finite; check that the field is differentiable at `y` (sqrt, norm and log "
+            "are not at zero)."
         )
     precision = float(np.finfo(problem.dtype).eps)
     found = spectrum(J, precision)

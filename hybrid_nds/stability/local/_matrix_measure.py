@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, Num
 
 from ..._core import double_precision, is_concrete
 
@@ -18,9 +18,9 @@ Norm = Literal[1, 2] | float
 
 
 def matrix_measure(
-    A: Float[ArrayLike, "*stack n n"],
+    A: Num[ArrayLike, "*stack n n"],
     norm: Norm = 2,
-    weight: Float[ArrayLike, " n"] | Float[ArrayLike, "n n"] | None = None,
+    weight: Num[ArrayLike, " n"] | Num[ArrayLike, "n n"] | None = None,
 ) -> Float[Array, ...]:
     """The matrix measure, or logarithmic norm, of a matrix.
 
@@ -77,34 +77,34 @@ def measure(A: Array, norm: Norm, weight: Array | None) -> Array:
     return jnp.max(diagonal + jnp.sum(others, axis=-2 if norm == 1 else -1), axis=-1)
 
 
-def check_norm(owner: str, norm: Any) -> None:
+def check_norm(caller: str, norm: Any) -> None:
     """Refuse a norm that is none of the three."""
     if isinstance(norm, bool) or norm not in (1, 2, math.inf):
-        raise ValueError(f"{owner}: `norm` must be 1, 2 or inf, got {norm!r}.")
+        raise ValueError(f"{caller}: `norm` must be 1, 2 or inf, got {norm!r}.")
 
 
-def check_weight(owner: str, weight: Any, n: int, dtype: Any) -> Array | None:
+def check_weight(caller: str, weight: Any, n: int, dtype: Any) -> Array | None:
     """A weight as an array, `None` for none."""
     if weight is None:
         return None
     P = jnp.asarray(weight, dtype)
     if P.shape not in ((n,), (n, n)):
         raise ValueError(
-            f"{owner}: `weight` must have shape ({n},) or ({n}, {n}), got {P.shape}."
+            f"{caller}: `weight` must have shape ({n},) or ({n}, {n}), got {P.shape}."
         )
     if not is_concrete(weight):
         return P
     values = np.asarray(P)
     if P.ndim == 1 and not np.all((values > 0) & np.isfinite(values)):
         raise ValueError(
-            f"{owner}: `weight` must be finite and positive, got {values.tolist()}."
+            f"{caller}: `weight` must be finite and positive, got {values.tolist()}."
         )
     if P.ndim == 2:
         finite = bool(np.all(np.isfinite(values)))
         condition = np.linalg.cond(values) if finite else np.inf
         if condition > 1 / np.finfo(dtype).eps:
             raise ValueError(
-                f"{owner}: `weight` must be a finite invertible matrix, got one of "
+                f"{caller}: `weight` must be a finite invertible matrix, got one of "
                 f"condition number {condition:.1e}."
             )
     return P

@@ -12,11 +12,12 @@ from jaxtyping import Complex, Float, PyTree
 
 from ..._core import QUIET, Axis, Panels, check_positive, precision_of
 from ...analysis import AnalysisError, AnalysisResult, analysis_provenance
+from ...methods import PRECISE_SOLVERS
 from ...problems import ODEProblem
 from ...solution import Provenance
 from ._field import check_problem, flat_field, flat_state, spectrum
 from ._jacobian_spectrum import complex_text, draw_eigenvalues
-from ._shooting import DEFAULT_SOLVERS, Shot, Target, estimate_period, shoot
+from ._shooting import Shot, Target, estimate_period, shoot
 
 _SHOWN = 8
 # Of the orbit that is kept, so that half, a third, … of a period is a point of it.
@@ -166,29 +167,29 @@ def periodic_orbit(
     [`AnalysisError`][hybrid_nds.analysis.AnalysisError] where shooting does not
     converge, the orbit diverges, or the search ends in an equilibrium.
     """
-    owner = "periodic_orbit"
-    check_problem(owner, problem)
+    caller = "periodic_orbit"
+    check_problem(caller, problem)
     double = problem.dtype == np.float64
     relative, absolute = (1e-9, 1e-11) if double else (1e-5, 1e-6)
-    relative = check_positive(owner, "rtol", relative if rtol is None else rtol)
+    relative = check_positive(caller, "rtol", relative if rtol is None else rtol)
     if atol is not None:
-        check_positive(owner, "atol", atol)
+        check_positive(caller, "atol", atol)
     least = 40 * float(np.finfo(problem.dtype).eps)
     if relative < least:
         raise ValueError(
-            f"{owner}: `rtol` must be at least {least:.1e}, since the result takes a "
+            f"{caller}: `rtol` must be at least {least:.1e}, since the result takes a "
             f"tenth of it; got {relative:.1e}."
         )
-    chosen = DEFAULT_SOLVERS.get(backend) if solver is None else solver
+    chosen = PRECISE_SOLVERS.get(backend) if solver is None else solver
     with precision_of(problem):
-        start = flat_state(owner, problem, guess)
+        start = flat_state(caller, problem, guess)
         unit = _unit(problem, start, period)
         absolute = absolute * unit if atol is None else float(atol)
         target = Target(problem, backend, chosen, relative, absolute, options, unit)
         if period is None:
             start, length = estimate_period(target, start)
         else:
-            length = check_positive(owner, "period", period)
+            length = check_positive(caller, "period", period)
         shot, residuals = shoot(target, start, length, max_shots)
         divisor = _repetition(target, shot)
         if divisor > 1:

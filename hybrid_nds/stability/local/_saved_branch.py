@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ...analysis import SavedProgress
-from ._arclength import Place, Walk, Walker
+from ._arclength import CurvePoint, Walk, Walker
 
 # Points between two writes: the file is written whole each time.
 _EVERY = 25
@@ -27,7 +27,12 @@ class SavedBranch:
         self._arrays = dict(saved.read() or {})
 
     def walk(
-        self, name: str, start: Place, ends: tuple[float, float], step: float, most: int
+        self,
+        name: str,
+        start: CurvePoint,
+        ends: tuple[float, float],
+        step: float,
+        most: int,
     ) -> Walk:
         """A walk from a start to its end, from where it was when it was cut off."""
         begun = self._restored(name)
@@ -41,12 +46,12 @@ class SavedBranch:
 
     def _seen(self, name: str, walk: Walk) -> None:
         self._advance(1)
-        if len(walk.places) % _EVERY == 0:
+        if len(walk.points) % _EVERY == 0:
             self._write(name, walk)
 
     def _write(self, name: str, walk: Walk) -> None:
-        self._arrays[f"{name}_points"] = np.array([p.w for p in walk.places])
-        self._arrays[f"{name}_tangents"] = np.array([p.tangent for p in walk.places])
+        self._arrays[f"{name}_points"] = np.array([p.w for p in walk.points])
+        self._arrays[f"{name}_tangents"] = np.array([p.tangent for p in walk.points])
         self._arrays[f"{name}_step"] = np.array(walk.step)
         self._arrays[f"{name}_ended"] = np.array(walk.ended)
         self._saved.write(self._arrays)
@@ -60,10 +65,10 @@ class SavedBranch:
             strict=True,
         )
         # What else belongs to a point follows from it, to the last bit.
-        places = [self._walker.place(w, tangent, 0) for w, tangent in pairs]
-        self._advance(len(places))
+        points = [self._walker.point(w, tangent, 0) for w, tangent in pairs]
+        self._advance(len(points))
         return Walk(
-            [place for place in places if place is not None],
+            [point for point in points if point is not None],
             float(self._arrays[f"{name}_step"]),
             str(self._arrays[f"{name}_ended"]),
         )

@@ -20,7 +20,6 @@ from ...solution import Provenance, SolveError
 from ...solving import solve
 from ._field import field_values, flat_field, time_slopes
 
-DEFAULT_SOLVERS = {"diffrax": "Dopri8", "julia": "Vern9"}
 _SAMPLES = 2000
 
 

@@ -19,6 +19,7 @@ from jaxtyping import Array, ArrayLike, Float
 from ..._core import Panels, check_whole, precision_of
 from ...analysis import AnalysisError, AnalysisResult, analysis_provenance
 from ...backends import default_absolute, default_tolerances
+from ...methods import STIFF_SOLVERS
 from ...problems import ODEProblem
 from ...solution import Provenance, Solution, SolveError
 from ...solving import solve
@@ -27,8 +28,6 @@ from ._field import (
     flat_field,
     spectrum,
 )
-
-_IMPLICIT = {"diffrax": "Kvaerno5", "julia": "Rodas5P"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,19 +177,19 @@ def stiffness(
     [`AnalysisError`][hybrid_nds.analysis.AnalysisError] where the implicit solve fails,
     or a Jacobian along the solution is not finite.
     """
-    owner = "stiffness"
-    check_problem(owner, problem)
-    check_whole(owner, "samples", samples, 2)
-    check_whole(owner, "max_steps", max_steps)
+    caller = "stiffness"
+    check_problem(caller, problem)
+    check_whole(caller, "samples", samples, 2)
+    check_whole(caller, "max_steps", max_steps)
     span = float(problem.t1) - float(problem.t0)
     if not (math.isfinite(span) and span > 0):
         raise ValueError(
-            f"{owner}: `problem` must have a finite, forward span, got "
+            f"{caller}: `problem` must have a finite, forward span, got "
             f"t0={float(problem.t0):g} and t1={float(problem.t1):g}."
         )
     relative = default_tolerances(problem.dtype)[0] if rtol is None else rtol
     absolute = default_absolute(problem, relative) if atol is None else atol
-    implicit = _IMPLICIT.get(backend) if solver is None else solver
+    implicit = STIFF_SOLVERS.get(backend) if solver is None else solver
     shared: dict[str, Any] = {
         "rtol": relative,
         "atol": absolute,
@@ -202,33 +201,33 @@ def stiffness(
             smooth = solve(problem, backend, solver=implicit, **shared)
         except SolveError as error:
             raise AnalysisError(
-                f"{owner}: the implicit solve failed: {error} Loosen the tolerances, "
+                f"{caller}: the implicit solve failed: {error} Loosen the tolerances, "
                 "raise `max_steps`, shorten the span, or take another `solver`."
             ) from error
         rough = solve(problem, backend, solver="Tsit5", throw=False, **shared)
         clock = np.asarray(smooth.ts, float)
-        wanted = np.unique(np.linspace(0, len(clock) - 2, samples).astype(int))
-        states = np.asarray(problem.flat_state.flatten(smooth.ys))[wanted]
+        requested = np.unique(np.linspace(0, len(clock) - 2, samples).astype(int))
+        states = np.asarray(problem.flat_state.flatten(smooth.ys))[requested]
         matrices = np.asarray(
-            _jacobians_along(problem, clock[wanted].astype(problem.dtype), states)
+            _jacobians_along(problem, clock[requested].astype(problem.dtype), states)
         )
     if not np.all(np.isfinite(matrices)):
         bad = int(np.argmin(np.isfinite(matrices).all(axis=(1, 2))))
         raise AnalysisError(
-            f"{owner}: the field or its Jacobian is not finite at t = "
-            f"{clock[wanted[bad]]:g}; check "
+            f"{caller}: the field or its Jacobian is not finite at t = "
+            f"{clock[requested[bad]]:g}; check "
             "that the field is differentiable along the solution."
         )
     precision = float(np.finfo(problem.dtype).eps)
     figures = np.array([_decay(matrix, precision) for matrix in matrices])
     return _result(
-        clock, wanted, figures, smooth, rough, implicit, backend, relative, absolute
+        clock, requested, figures, smooth, rough, implicit, backend, relative, absolute
     )
 
 
 def _result(
     clock: np.ndarray,
-    wanted: np.ndarray,
+    requested: np.ndarray,
     figures: np.ndarray,
     smooth: Solution,
     rough: Solution,
@@ -237,7 +236,7 @@ def _result(
     rtol: float,
     atol: float,
 ) -> Stiffness:
-    times, steps, radii = clock[wanted], np.diff(clock)[wanted], figures[:, 2]
+    times, steps, radii = clock[requested], np.diff(clock)[requested], figures[:, 2]
     limit = stability_limit()
     needed = _integral(times, radii, clock[-1])
     coarse = _integral(times[::2], radii[::2], clock[-1])

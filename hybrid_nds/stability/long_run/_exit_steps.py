@@ -36,7 +36,7 @@ class Levels(eqx.Module):
         return traced_text(self.level, ravel_pytree(problem.y0)[0])
 
 
-def region_levels(owner: str, region: Any, problem: SDEProblem) -> Levels:
+def region_levels(caller: str, region: Any, problem: SDEProblem) -> Levels:
     """The boundaries of a region as a user gives it.
 
     **Raises:** `ValueError` for what is no region of the problem's states.
@@ -51,29 +51,30 @@ def region_levels(owner: str, region: Any, problem: SDEProblem) -> Levels:
             shape = jax.eval_shape(own, flat)
         except Exception as error:
             raise ValueError(
-                f"{owner}: `region` could not be evaluated at y0: "
+                f"{caller}: `region` could not be evaluated at y0: "
                 f"{type(error).__name__}: {error}"
             ) from error
         if not jnp.issubdtype(shape.dtype, jnp.floating):
             raise ValueError(
-                f"{owner}: `region` must return real numbers that are positive inside, "
-                f"got {shape.dtype}; return a distance in place of a comparison."
+                f"{caller}: `region` must return real numbers that are positive "
+                f"inside, got {shape.dtype}; return a distance in place of a "
+                "comparison."
             )
         return Levels(own)
     if not isinstance(region, tuple) or len(region) != 2:
         raise ValueError(
-            f"{owner}: `region` must be a pair (low, high) or a function of the state, "
-            f"got {region!r}."
+            f"{caller}: `region` must be a pair (low, high) or a function of the "
+            f"state, got {region!r}."
         )
-    low, high = (_bound(owner, bound, problem) for bound in region)
+    low, high = (_bound(caller, bound, problem) for bound in region)
     if not np.all(low < high):
         raise ValueError(
-            f"{owner}: `region` must have low < high everywhere, got "
+            f"{caller}: `region` must have low < high everywhere, got "
             f"{low.tolist()} and {high.tolist()}."
         )
     below, above = np.flatnonzero(np.isfinite(low)), np.flatnonzero(np.isfinite(high))
     if not below.size + above.size:
-        raise ValueError(f"{owner}: `region` must be bounded somewhere.")
+        raise ValueError(f"{caller}: `region` must be bounded somewhere.")
 
     def box(u: Any) -> Any:
         return jnp.concatenate([u[below] - low[below], high[above] - u[above]])
@@ -81,13 +82,13 @@ def region_levels(owner: str, region: Any, problem: SDEProblem) -> Levels:
     return Levels(box)
 
 
-def _bound(owner: str, bound: Any, problem: SDEProblem) -> np.ndarray:
+def _bound(caller: str, bound: Any, problem: SDEProblem) -> np.ndarray:
     n = problem.dimension
     leaves = jax.tree_util.tree_leaves(bound)
     flat = np.concatenate([np.ravel(np.asarray(leaf, np.float64)) for leaf in leaves])
     if flat.size not in (1, n) or np.any(np.isnan(flat)):
         raise ValueError(
-            f"{owner}: each end of `region` must be one number or one for each of the "
+            f"{caller}: each end of `region` must be one number or one for each of the "
             f"{n} components of the state, got {bound!r}."
         )
     return np.broadcast_to(flat, (n,)).astype(problem.dtype)
@@ -145,16 +146,16 @@ class Crossings:
             crossed = after <= 0
         any_boundary = np.any(crossed, axis=2)
         left = np.any(any_boundary, axis=1)
-        place = np.argmax(any_boundary, axis=1)
+        position = np.argmax(any_boundary, axis=1)
         rows = np.arange(len(states))
-        at = rows, place
+        at = rows, position
         if self._correction == "bridge":
             shares = _share_of_step(before[at], after[at], width[at], random)
         else:
             shares = np.ones(before[at].shape)
         shares = np.where(crossed[at], shares, np.inf)
         through = np.argmin(shares, axis=1)
-        when = times[place] + steps[place] * shares[rows, through]
+        when = times[position] + steps[position] * shares[rows, through]
         return np.where(left, when, np.inf), np.where(left, through, -1)
 
 

@@ -358,14 +358,14 @@ class _Run:
 
     def _state(self) -> dict[str, np.ndarray]:
         assert self.provenance is not None
-        words = json.dumps([self.provenance.as_dict(), self.runner])
+        origin = json.dumps([self.provenance.as_dict(), self.runner])
         return {
             "times": self.times,
             "through": self.through,
             "inside": self.inside,
             "states": self.states,
             "done": np.array(self.done),
-            "origin": np.array(words),
+            "origin": np.array(origin),
         }
 
     def _restore(self, kept: SavedProgress) -> None:

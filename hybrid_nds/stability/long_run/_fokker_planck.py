@@ -148,7 +148,7 @@ def fokker_planck(
         whose drift and diffusion do not depend on time, in either interpretation.
     - `domain`: its ends, in the unit of the state.
     - `cells`: how many cells, even, at least 8; the error falls with their square.
-    - `times`: at which the density is wanted, increasing, from `problem.t0` on; by
+    - `times`: at which the density is requested, increasing, from `problem.t0` on; by
         default `problem.t1` alone.
     - `initial`: the density at `t0`, a JAX function of one number that need not be
         normalised; by default all mass is at `problem.y0`, in the cell around it.
@@ -169,7 +169,7 @@ def fokker_planck(
             f"these, got {boundary!r}."
         )
     with precision_of(problem):
-        wanted = _times(problem, times)
+        requested = _times(problem, times)
         problem = to_ito(forward_problem(problem))
         edges = np.linspace(*domain, cells + 1)
         drift, diffusion, rounding = _coefficients(problem, edges)
@@ -180,14 +180,14 @@ def fokker_planck(
         ]
         _check_resolved(meshes[0], ends)
         fine, coarse = (
-            _solve(problem, mesh, wanted, initial, ends) for mesh in meshes[:2]
+            _solve(problem, mesh, requested, initial, ends) for mesh in meshes[:2]
         )
     # A change of sign of the error may hide it from two meshes: what it was on the
     # wider ones falls by a factor of four.
     before = np.asarray(0.0)
     if len(meshes) == 3:
         before = _change(coarse.gap, meshes[2].chain.slowest_rate()) / 4
-    pairs = fine.density.reshape(len(wanted), -1, 2).mean(axis=2)
+    pairs = fine.density.reshape(len(requested), -1, 2).mean(axis=2)
     width = (domain[1] - domain[0]) / (cells // 2)
     exit_errors = None
     if fine.exit_times is not None and coarse.exit_times is not None:
@@ -200,7 +200,7 @@ def fokker_planck(
     return FokkerPlanck(
         x=(edges[:-1] + edges[1:]) / 2,
         edges=edges,
-        times=wanted,
+        times=requested,
         density=fine.density,
         density_errors=np.abs(pairs - coarse.density).sum(axis=1) * width / 3
         + _curvature_error(fine.density) * width / 2
@@ -260,17 +260,17 @@ def _check(problem: Any, domain: Any, cells: Any) -> None:
 
 def _times(problem: SDEProblem, times: Any) -> np.ndarray:
     given = [float(problem.t1)] if times is None else times
-    wanted = np.asarray(given, np.float64)
-    if wanted.ndim != 1 or wanted.size == 0 or not np.all(np.isfinite(wanted)):
+    requested = np.asarray(given, np.float64)
+    if requested.ndim != 1 or requested.size == 0 or not np.all(np.isfinite(requested)):
         raise ValueError(
             f"fokker_planck: `times` must be one or more finite numbers, got {times!r}."
         )
-    if wanted[0] < float(problem.t0) or np.any(np.diff(wanted) <= 0):
+    if requested[0] < float(problem.t0) or np.any(np.diff(requested) <= 0):
         raise ValueError(
             "fokker_planck: `times` must increase from no earlier than t0 = "
-            f"{float(problem.t0):.6g}, got {wanted.tolist()}."
+            f"{float(problem.t0):.6g}, got {requested.tolist()}."
         )
-    return wanted
+    return requested
 
 
 @dataclasses.dataclass(frozen=True)
@@ -472,10 +472,10 @@ def _start(
                 f"[{edges[0]:.6g}, {edges[-1]:.6g}]."
             )
         # Shared between the two nearest centres, so that the mean is exact.
-        place = np.clip((y0 - x[0]) / width, 0, x.size - 1)
-        low = min(int(place), x.size - 2)
+        position = np.clip((y0 - x[0]) / width, 0, x.size - 1)
+        low = min(int(position), x.size - 2)
         density = np.zeros(x.size)
-        density[low : low + 2] = (low + 1 - place) / width, (place - low) / width
+        density[low : low + 2] = (low + 1 - position) / width, (position - low) / width
         return density
     # Five-point Gauss–Legendre in each cell.
     nodes, weights = np.polynomial.legendre.leggauss(5)

@@ -33,7 +33,7 @@ from ._sampling import (
     sample_plan,
 )
 
-_OWNER = "invariant_law"
+_CALLER = "invariant_law"
 _LEAST = 100
 
 
@@ -101,13 +101,13 @@ def invariant_law(
     [`AnalysisError`][hybrid_nds.analysis.AnalysisError] for chains that diverge, and
     where `standard_error` was not reached, with the result there is.
     """
-    check_lyapunov_problem(_OWNER, problem)
-    check_level(_OWNER, level)
+    check_lyapunov_problem(_CALLER, problem)
+    check_level(_CALLER, level)
     if standard_error is not None:
-        standard_error = check_positive(_OWNER, "standard_error", standard_error)
+        standard_error = check_positive(_CALLER, "standard_error", standard_error)
     with precision_of(problem):
         found, plan, twice = run_chains(
-            _OWNER,
+            _CALLER,
             problem,
             observable=observable,
             key=key,
@@ -130,7 +130,7 @@ def invariant_law(
         factor = math.ceil((worst / standard_error) ** 2)
         few = float(np.nanmin(result.effective_samples))
         raise AnalysisError(
-            f"{_OWNER}: the largest standard error is {worst:.2g}, with {few:.0f} "
+            f"{_CALLER}: the largest standard error is {worst:.2g}, with {few:.0f} "
             f"effective samples, and {standard_error:.2g} was asked for: about "
             f"{factor} times the `time`, or `chains`, would do. What there is, is in "
             "the `result` of this error."
@@ -141,7 +141,7 @@ def invariant_law(
 
 
 def run_chains(
-    owner: str,
+    caller: str,
     problem: SDEProblem | ODEProblem,
     *,
     observable: Any,
@@ -164,10 +164,10 @@ def run_chains(
     **Returns:** the samples; the plan they were made by; those of steps twice as long,
     `None` where nobody asked, or steps adapt.
     """
-    key = check_key(owner, key)
-    check_observable(owner, problem, observable)
+    key = check_key(caller, key)
+    check_observable(caller, problem, observable)
     plan = sample_plan(
-        owner,
+        caller,
         problem,
         dt=dt,
         sampling=sampling,
@@ -176,8 +176,8 @@ def run_chains(
         chains=chains,
         least=least,
     )
-    starts = start_states(owner, problem, initial, plan.chains, key)
-    check_autonomous(owner, problem, starts)
+    starts = start_states(caller, problem, initial, plan.chains, key)
+    check_autonomous(caller, problem, starts)
     seen = (
         ""
         if observable is None
@@ -194,7 +194,7 @@ def run_chains(
         saved = None
         if save is not None:
             own = identity | {"settings": digest(settings)}
-            saved = SavedProgress(owner, f"{os.fspath(save)}{suffix}", own)
+            saved = SavedProgress(caller, f"{os.fspath(save)}{suffix}", own)
         return sample_chains(
             problem,
             plan,

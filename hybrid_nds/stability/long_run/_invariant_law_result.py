@@ -333,9 +333,9 @@ def _notes(
         which = ", ".join(str(i) for i in apart[:6])
         notes.append(
             f"the chains disagree on the law of observable {which} (R̂ = "
-            f"{r_hat[apart[0]]:.4g}, wanted below {limits[apart[0]]:.4g}): each may be "
-            "stuck in a part of the states; give a longer `time` and `transient`, or "
-            "start them by `initial` in the proportions of the law."
+            f"{r_hat[apart[0]]:.4g}, must be below {limits[apart[0]]:.4g}): each may "
+            "be stuck in a part of the states; give a longer `time` and `transient`, "
+            "or start them by `initial` in the proportions of the law."
         )
     few = np.flatnonzero(effective < _FEWEST)
     if few.size or not means.enough:

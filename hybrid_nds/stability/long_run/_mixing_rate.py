@@ -17,7 +17,7 @@ from ..growth import check_lyapunov_problem
 from ._invariant_law import run_chains
 from ._mixing_rate_result import MixingRate, rates_of
 
-_OWNER = "mixing_rate"
+_CALLER = "mixing_rate"
 _LEAST = 100
 _CHAINS = 8
 
@@ -88,18 +88,18 @@ def mixing_rate(
     observable that does not vary, and where `standard_error` was not reached, with the
     result there is.
     """
-    check_lyapunov_problem(_OWNER, problem)
-    check_level(_OWNER, level)
+    check_lyapunov_problem(_CALLER, problem)
+    check_level(_CALLER, level)
     if standard_error is not None:
-        standard_error = check_positive(_OWNER, "standard_error", standard_error)
+        standard_error = check_positive(_CALLER, "standard_error", standard_error)
     if isinstance(chains, int) and 0 < chains < _CHAINS:
         raise ValueError(
-            f"{_OWNER}: `chains` must be {_CHAINS} or more, since errors come from "
+            f"{_CALLER}: `chains` must be {_CHAINS} or more, since errors come from "
             f"their disagreement, got {chains}."
         )
     with precision_of(problem):
         found, plan, twice = run_chains(
-            _OWNER,
+            _CALLER,
             problem,
             observable=observable,
             key=key,
@@ -126,7 +126,7 @@ def mixing_rate(
             else "there is no fit to go by"
         )
         raise AnalysisError(
-            f"{_OWNER}: the largest standard error is {worst:.2g}, and "
+            f"{_CALLER}: the largest standard error is {worst:.2g}, and "
             f"{standard_error:.2g} was asked for: {more}. What there is, is in the "
             "`result` of this error."
             + "".join(f" Beside, {note}" for note in result.notes),

@@ -160,11 +160,11 @@ def rates_of(
     chains, _, k = values.shape
     h = plan.interval
     decays = [fit_decay(values[:, :, i]) for i in range(k)]
-    still = [i for i, one in enumerate(decays) if one.fault == "still"]
-    if still:
+    constant = [i for i, one in enumerate(decays) if one.fault == "constant"]
+    if constant:
         raise AnalysisError(
-            f"{plan.owner}: observable {still[0]} does not vary over the chains, and "
-            "has no autocorrelation; take another `observable`."
+            f"{plan.caller}: observable {constant[0]} does not vary over the chains, "
+            "and has no autocorrelation; take another `observable`."
         )
     rates = np.array([one.rate / h for one in decays])
     errors = np.array([one.rate_error / h for one in decays])
@@ -256,12 +256,12 @@ def _notes(
             "exponentials; take an `observable` that does not, such as the square of "
             "an amplitude or an energy."
         )
-    elif one.fault == "coarse":
+    elif one.fault == "undersampled":
         notes.append(
             f"{which}its autocorrelation is above its errors for {one.last} samples "
             "alone; take a shorter `sampling`, or more `chains`."
         )
-    elif one.fault == "bent":
+    elif one.fault == "not exponential":
         notes.append(
             f"{which}its autocorrelation is no single exponential up to where errors "
             "drown it, and the rate may be too large; give more `chains` or `time`, or "
@@ -270,7 +270,7 @@ def _notes(
     if r_hat > limit:
         notes.append(
             f"{which}the chains disagree on its distribution (R̂ = {r_hat:.4g}, "
-            "wanted below "
+            "must be below "
             f"{limit:.4g}); give a longer `time` and `transient`."
         )
     if rate * plan.counted * plan.interval < _LONG:

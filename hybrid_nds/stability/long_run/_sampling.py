@@ -35,7 +35,7 @@ class SamplePlan:
     one call; segments; samples left out at the start; chains; the name of the
     analysis; its step."""
 
-    owner: str
+    caller: str
     interval: float
     per_segment: int
     segments: int
@@ -88,7 +88,7 @@ class Samples:
 
 
 def sample_plan(
-    owner: str,
+    caller: str,
     problem: ODEProblem | SDEProblem,
     *,
     dt: Any,
@@ -102,18 +102,18 @@ def sample_plan(
 
     **Raises:** `ValueError`, naming the argument.
     """
-    number = check_whole(owner, "chains", chains)
-    step = None if dt is None else check_positive(owner, "dt", dt)
+    number = check_whole(caller, "chains", chains)
+    step = None if dt is None else check_positive(caller, "dt", dt)
     span = abs(float(problem.t1) - float(problem.t0))
-    time, transient = times_of(owner, span, time, transient)
+    time, transient = times_of(caller, span, time, transient)
     if sampling is not None:
-        interval = check_positive(owner, "sampling", sampling)
+        interval = check_positive(caller, "sampling", sampling)
         steps = 1 if step is None else round(interval / step)
         if step is not None and (
             steps < 1 or abs(interval / step - steps) > 1e-6 * steps
         ):
             raise ValueError(
-                f"{owner}: `sampling` must be whole steps of `dt`, {step:g}, got "
+                f"{caller}: `sampling` must be whole steps of `dt`, {step:g}, got "
                 f"{interval:g}."
             )
     else:
@@ -125,7 +125,7 @@ def sample_plan(
     counted = math.ceil(time / interval - 1e-9)
     if counted < least:
         raise ValueError(
-            f"{owner}: a time of {time:g} holds {counted} samples {interval:g} apart, "
+            f"{caller}: a time of {time:g} holds {counted} samples {interval:g} apart, "
             f"of {least} needed to estimate errors; give a longer `time`, or a shorter "
             "`sampling`."
         )
@@ -139,18 +139,18 @@ def sample_plan(
     # All segments are of one length, so that they are compiled as one.
     per_segment = math.ceil(total / segments)
     per_segment += per_segment % 2 * odd
-    return SamplePlan(owner, interval, per_segment, segments, left_out, number, step)
+    return SamplePlan(caller, interval, per_segment, segments, left_out, number, step)
 
 
 def check_autonomous(
-    owner: str, problem: ODEProblem | SDEProblem, states: np.ndarray
+    caller: str, problem: ODEProblem | SDEProblem, states: np.ndarray
 ) -> None:
-    """Refuse fields that change with time, which have no invariant law."""
+    """Refuse fields that change with time, which have no invariant distribution."""
     given = jnp.asarray(states, problem.dtype)
     moved = np.asarray(eqx.filter_jit(_time_derivatives)(problem, given))
     if np.any(moved != 0):
         raise ValueError(
-            f"{owner}: `problem` must not depend on time, but its field changes with "
+            f"{caller}: `problem` must not depend on time, but its field changes with "
             "t, so that no distribution stays as it is. For a periodic one add the "
             "phase to the "
             "state."
@@ -174,20 +174,20 @@ def _time_derivatives(problem: ODEProblem | SDEProblem, states: Array) -> Array:
     return jax.vmap(one)(states)
 
 
-def check_observable(owner: str, problem: Any, observable: Any) -> None:
+def check_observable(caller: str, problem: Any, observable: Any) -> None:
     """Refuse what is no function of the state into real numbers."""
     if observable is None:
         return
     if not callable(observable):
         raise TypeError(
-            f"{owner}: `observable` must be a callable of one state, got "
+            f"{caller}: `observable` must be a callable of one state, got "
             f"{type(observable).__name__}."
         )
     try:
         shape = eqx.filter_eval_shape(observable, problem.flat_state.structure)
     except Exception as error:
         raise ValueError(
-            f"{owner}: `observable` could not be evaluated for one state: "
+            f"{caller}: `observable` could not be evaluated for one state: "
             f"{type(error).__name__}: {error}"
         ) from error
     leaves = jtu.tree_leaves(shape)
@@ -198,7 +198,7 @@ def check_observable(owner: str, problem: Any, observable: Any) -> None:
     )
     if not leaves or not real:
         raise ValueError(
-            f"{owner}: `observable` must return real floating-point arrays for one "
+            f"{caller}: `observable` must return real floating-point arrays for one "
             f"state, got {shape}."
         )
 
@@ -233,7 +233,7 @@ def sample_chains(
     **Raises:** [`AnalysisError`][hybrid_nds.analysis.AnalysisError] for a chain that
     diverges.
     """
-    owner, state = plan.owner, problem.flat_state
+    caller, state = plan.caller, problem.flat_state
     times = plan.interval * np.arange(1, plan.per_segment + 1)
     times = times.astype(problem.dtype)
     # The field does not depend on time: one span, and one compilation, serves all.
@@ -251,7 +251,7 @@ def sample_chains(
         done = int(kept["done"])
         fields, runner = json.loads(str(kept["origin"]))
         provenance = Provenance.from_dict(fields)
-    with progress_bar(progress, owner, plan.segments, done) as advance:
+    with progress_bar(progress, caller, plan.segments, done) as advance:
         for segment in range(done, plan.segments):
             before = plan.interval * plan.per_segment * segment
             try:
@@ -267,7 +267,7 @@ def sample_chains(
                     **options,
                 )
             except EnsembleError as error:
-                raise _diverged(owner, error, before, plan.chains) from error
+                raise _diverged(caller, error, before, plan.chains) from error
             flat = np.asarray(state.flatten(found.ys))
             values = flat
             if observable is not None:
@@ -276,11 +276,11 @@ def sample_chains(
                 )
             values = np.asarray(values, np.float64)
             if not np.all(np.isfinite(values)):
-                chain, place, _ = np.argwhere(~np.isfinite(values))[0]
+                chain, index, _ = np.argwhere(~np.isfinite(values))[0]
+                state = np.array2string(flat[chain, index], precision=4, threshold=8)
                 raise AnalysisError(
-                    f"{owner}: `observable` is not finite in chain {chain} at a time "
-                    f"of {before + times[place]:.6g}, where the state is "
-                    f"{np.array2string(flat[chain, place], precision=4, threshold=8)}."
+                    f"{caller}: `observable` is not finite in chain {chain} at a time "
+                    f"of {before + times[index]:.6g}, where the state is {state}."
                 )
             states = flat[:, -1]
             parts.append(values)
@@ -303,12 +303,12 @@ def sample_chains(
 
 
 def _diverged(
-    owner: str, error: EnsembleError, before: float, chains: int
+    caller: str, error: EnsembleError, before: float, chains: int
 ) -> AnalysisError:
     failures = error.ensemble.failures
     first = min(failures, key=lambda one: one.time)
     return AnalysisError(
-        f"{owner}: {len(failures)} of {chains} chains diverged, chain {first.index} "
+        f"{caller}: {len(failures)} of {chains} chains diverged, chain {first.index} "
         f"first, at a time of {before + first.time:.6g} ({first.outcome}). Take a "
         "shorter `dt` or an implicit `solver`; if the system itself escapes, it has no "
         "invariant distribution, or chains must start within the basin of one "

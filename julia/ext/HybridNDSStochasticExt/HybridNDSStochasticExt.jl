@@ -3,8 +3,8 @@ Stochastic problems: what of HybridNDS needs StochasticDiffEq.
 """
 module HybridNDSStochasticExt
 
-using HybridNDS: HybridNDS, PathNoise, PATIENT_ITERATIONS, NEWTON_ITERATIONS,
-                 NEWTON_TOLERANCE, NO_AUTODIFF
+using HybridNDS: HybridNDS, INCREMENT, NEWTON_ITERATIONS, NEWTON_TOLERANCE, NO_AUTODIFF,
+                 PATIENT_ITERATIONS, PathNoise, PathScheme, ROOT, SECOND, THIRD, TIME_INTEGRAL
 using OrdinaryDiffEqNonlinearSolve: NLNewton
 using PrecompileTools: @compile_workload, @setup_workload
 using SciMLBase: SciMLBase
@@ -12,10 +12,11 @@ using StochasticDiffEq: StochasticDiffEq, DRI1, DiffEqNoiseProcess, EM, EulerHeu
                         ISSEulerHeun, ImplicitEM, ImplicitEulerHeun, ImplicitRKMil,
                         LambaEM, LambaEulerHeun, PL1WM, RKMil, RKMilCommute,
                         RKMilGeneral, SKenCarp, SOSRA, SOSRI, SRA1, SRIW1, SROCK1, SROCK2,
-                        STrapezoid, StochasticDiffEqCore
+                        STrapezoid, StochasticDiffEqCore, constructSOSRA, constructSRIW1
 
 include("noise.jl")
 include("methods.jl")
+include("schemes.jl")
 include("precompile.jl")
 
 end
