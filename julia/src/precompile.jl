@@ -28,9 +28,8 @@
     end
     common = ("DefaultODEAlgorithm", "Tsit5", "Vern7", "Rodas5P", "FBDF", "Kvaerno5",
         "RadauIIA5")
-    ready(::Type{T}, parts...; events = ()) where {T} = ready(model(T, parts...), T; events)
-    function ready(made::ODEFunction, ::Type{T}; events = ()) where {T}
-        prepared = Prepared(T, made, 2, 2)
+    function ready(T, parts...; events = ())
+        prepared = Prepared(T, model(T, parts...), 2, 2)
         prepared.start .= (1.0, 2.0)
         prepared.parameters .= (1.0, 1000.0)
         resize_times!(prepared, 2) .= (0.5, 1.0)
@@ -39,9 +38,8 @@
         end
         return prepared
     end
-    run(prepared, name::String, keep) = run(prepared, algorithm(name), keep)
-    run(prepared, method, keep) = solve!(
-        prepared, method, 0.0, 1.0, 1e-4, 1e-6, 0.0, keep, 10_000)
+    run(prepared, name, keep) = solve!(
+        prepared, algorithm(name), 0.0, 1.0, 1e-4, 1e-6, 0.0, keep, 10_000)
     @compile_workload begin
         drift, jacobian, gradient, condition = map(
             kernel -> Lowered(kernel, (), ()),
@@ -73,11 +71,6 @@
         algebraic.start[2] = 0.0
         for name in ("DefaultODEAlgorithm", "Rodas5P", "FBDF")
             run(algebraic, name, KEEP_END)
-        end
-        banded = ready(sparse_model(Float64, parts..., sparsity_pattern(
-            Float64, [0, 2, 4], [0, 1, 0, 1])), Float64)
-        for name in ("Rodas5P", "FBDF")
-            run(banded, algorithm(name, nothing, "sparse"), KEEP_END)
         end
         single = ready(Float32, parts...)
         for name in ("DefaultODEAlgorithm", "Tsit5")
