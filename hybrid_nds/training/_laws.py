@@ -99,7 +99,7 @@ class LawLoss(Loss):
                 continue
             if kind != distance:
                 raise ValueError(
-                    f"{caller}: `{name}` is of the distance {kind!r}, got {distance!r}."
+                    f"{caller}: `{name}` is for the distance {kind!r}, got {distance!r}."
                 )
             if not (jnp.isfinite(value) and value > 0):
                 raise ValueError(

@@ -15,7 +15,7 @@ from hybrid_nds.reconcile.loading._load import fixture_of, load_fixture
 FREE = ("parameters", "options")
 OPTIONAL = {
     *("notes", "shape", "scheme", "observables", "analyses", "weights", "label"),
-    *("expected", "moments", "orders", "at_least", "components"),
+    *("expected", "moments", "orders", "at_least", "components", "gradients"),
 }
 WRONG = ["text", "", 3, -2, 0.5, True, float("nan"), [], [[1.0], [2.0, 3.0]], {"a": 1}]
 
