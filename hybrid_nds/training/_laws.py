@@ -99,7 +99,8 @@ class LawLoss(Loss):
                 continue
             if kind != distance:
                 raise ValueError(
-                    f"{caller}: `{name}` is for the distance {kind!r}, got {distance!r}."
+                    f"{caller}: `{name}` is for the distance {kind!r}, got "
+                    f"{distance!r}."
                 )
             if not (jnp.isfinite(value) and value > 0):
                 raise ValueError(

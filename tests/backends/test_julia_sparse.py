@@ -152,6 +152,7 @@ def test_automatic_choice_is_by_size_and_fill(julia):
     assert chosen(full, solver="Tsit5") is None
 
 
+@pytest.mark.slow
 def test_mass_matrices_join_the_pattern(julia):
     """The heat equation by linear finite elements: M y' = −K y, of which the lowest
     mode of the discrete problem is known."""
@@ -174,6 +175,7 @@ def test_mass_matrices_join_the_pattern(julia):
             np.testing.assert_allclose(end.ys[0], exact, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_worker_processes_get_pattern_and_entries(julia):
     with JuliaWorker() as worker:
         solution = solve(
