@@ -83,7 +83,9 @@ end
 function known_order(algorithm)
     try
         return Float64(SciMLBase.alg_order(algorithm))
-    catch
+    catch error
+        # What the trait does by default, and where it is of another kind of algorithm.
+        error isa Union{ErrorException, MethodError} || rethrow()
         return nothing
     end
 end
