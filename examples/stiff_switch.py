@@ -122,7 +122,9 @@ def example(quick: bool):
                 label=f"{label}, t = {TIMES[index]:g}",
                 **style,
             )
-    left.set(xlabel="protein p", ylabel="density", title="Laws of unseen solutions")
+    left.set(
+        xlabel="protein p", ylabel="density", title="Distributions of unseen solutions"
+    )
     left.legend(fontsize=8)
     right.plot(shown, production(shown), "k", label="true")
     right.plot(shown, rates, "C3--", label="learned")
