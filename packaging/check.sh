@@ -22,7 +22,8 @@ trap 'kill "$CHECKER" 2> /dev/null || true; rm -f "$TYPES"' EXIT
 trap 'exit 130' INT TERM
 
 STATUS=0
-"$PYTHON" -m pytest -n auto --dist worksteal "$@" || STATUS=$?
+"$PYTHON" -m pytest -n auto --dist loadgroup --no-loadscope-reorder \
+    "$@" || STATUS=$?
 wait "$CHECKER" || { STATUS=1; echo "pyright found errors:"; }
 cat "$TYPES"
 exit "$STATUS"

@@ -71,6 +71,33 @@ def pytest_configure(config):
     compilation_cache.share(folder)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """What needs a live Julia first, for one worker, which then compiles each solver
+    once; then the tests of whole processes, some of which take long."""
+    live = [item for item in items if item.get_closest_marker("julia")]
+    for item in live:
+        item.add_marker(pytest.mark.xdist_group("julia"))
+    others = [item for item in items if item not in set(live)]
+    here = Path(__file__).parent
+    items[:] = live + sorted(others, key=lambda item: item.path.parent != here)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Every worker takes whole files, of what belongs to no group."""
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadGroupScheduling
+
+    class Files(LoadGroupScheduling):
+        def _split_scope(self, nodeid):
+            group = super()._split_scope(nodeid)
+            return nodeid.partition("::")[0] if group == nodeid else group
+
+    return Files(config, log)
+
+
 # So much more than before, and what JAX has compiled is let go. A whole run compiles
 # thousands of functions of three memory mappings or more each; at the 65530 that Linux
 # grants a process, XLA's next compilation crashes. Two gigabytes are some 15000.
@@ -99,13 +126,15 @@ def _resident(statistics):
 
 
 @pytest.fixture
-def getkey():
+def getkey(request):
     """A callable that returns a fresh random key on each call.
 
     The seed is fixed by the name of the test, so that a failure comes back, and no
     two tests share numbers.
     """
     name = os.environ["PYTEST_CURRENT_TEST"].rpartition(" ")[0]
+    for group in request.node.iter_markers("xdist_group"):
+        name = name.removesuffix(f"@{group.args[0]}")
     draws = random.Random(name)
 
     def fresh():
