@@ -50,6 +50,7 @@ from ._precision import (
     double_precision as double_precision,
     precision_of as precision_of,
 )
+from ._processor import processor as processor
 from ._result import (
     DrawnResult as DrawnResult,
     Result as Result,

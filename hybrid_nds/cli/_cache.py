@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import platform
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from .._core import processor
 
 # Beyond it JAX drops what was used longest ago.
 _MOST_BYTES = 2**30
@@ -46,7 +46,7 @@ def use_compilation_cache() -> Path | None:
 
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
-    folder = platformdirs.user_cache_path("hybrid_nds") / "xla" / _processor()
+    folder = platformdirs.user_cache_path("hybrid_nds") / "xla" / processor()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
@@ -62,15 +62,3 @@ def use_compilation_cache() -> Path | None:
     for name, value in settings.items():
         os.environ.setdefault(name, value)
     return folder
-
-
-def _processor() -> str:
-    """A name for the kind of processor: its instruction sets, where they are known."""
-    text = platform.machine() + platform.processor()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    # "flags" on x86, "Features" on Arm.
-    text += next((ln for ln in lines if ln.startswith(("flags", "Features"))), "")
-    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -71,6 +71,7 @@ def _find_julia() -> tuple[dict[str, str] | None, dict[str, Any]]:
         JuliaNotFoundError,
         configured,
         discover,
+        find_image,
         how_to_get_julia,
         session,
     )
@@ -86,6 +87,8 @@ def _find_julia() -> tuple[dict[str, str] | None, dict[str, Any]]:
         "project": julia.project,
         "threads": julia.threads,
     }
+    image = find_image(julia)
+    found["system_image"] = {"status": image.status, "message": image.message}
     started = time.perf_counter()
     try:
         running = session()
@@ -145,6 +148,8 @@ def _show(findings: dict[str, Any]) -> None:
             f"Julia: {where}, project {julia['project'] or 'of juliapkg'}, found "
             f"through {julia['source']}, {julia['threads']} thread(s)"
         )
+        image = julia["system_image"]
+        screen.print(f"System image: {image['status']}. {image['message']}")
         if "solvers" in julia:
             screen.print(
                 f"Solvers for ordinary problems on Julia: {julia['solvers']}, by "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +31,42 @@ def install() -> None:
             "to it: hybrid-nds julia configure --exe JULIA --project FOLDER."
         )
     typer.echo(f"Julia {juliapkg.executable()}, project {juliapkg.project()}.")
+
+
+@julia.command()
+def image(
+    compiler: Annotated[
+        str | None,
+        typer.Option(
+            help="The folder of a Julia environment that holds PackageCompiler, where "
+            "nothing can be downloaded."
+        ),
+    ] = None,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Remove what was built.")
+    ] = False,
+) -> None:
+    """Compile Julia and its packages into one file, from which it starts in a third of
+    the time (a quarter of an hour or more, once; needs a C compiler)."""
+    from ..runtime import (
+        ConfigurationError,
+        JuliaNotFoundError,
+        SystemImageError,
+        build_image,
+        remove_images,
+    )
+
+    if remove:
+        for path in remove_images():
+            typer.echo(f"Removed {path}.")
+        return
+    uses = [sys.executable, "-m", "hybrid_nds.cli._typical_uses"]
+    try:
+        path = build_image(uses, compiler=compiler, report=typer.echo)
+    except (ConfigurationError, JuliaNotFoundError, SystemImageError) as error:
+        fail(error)
+    size = path.stat().st_size / 2**20
+    typer.echo(f"{path}, {size:.0f} MiB: Julia starts from it from now on.")
 
 
 @julia.command()

@@ -28,6 +28,13 @@ from ._errors import (
     WorkerDiedError as WorkerDiedError,
 )
 from ._fresh import FreshContext as FreshContext
+from ._image import (
+    SystemImage as SystemImage,
+    SystemImageError as SystemImageError,
+    build_image as build_image,
+    find_image as find_image,
+    remove_images as remove_images,
+)
 from ._internals import (
     handler_rule as handler_rule,
     keep_with_program as keep_with_program,

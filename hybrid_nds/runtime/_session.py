@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from ._bridge import Bridge
 from ._discovery import Discovery, JuliaNotFoundError, discover, julia_source
 from ._errors import julia_errors
+from ._image import find_image
 from ._internals import (
     ffi_version,
     open_to_threads,
@@ -250,6 +251,9 @@ def _defaults(found: Discovery) -> Iterator[None]:
         settings["PYTHON_JULIACALL_PROJECT"] = found.project
         # The environment is complete: nothing is to look for a Python in it.
         os.environ.setdefault("JULIA_CONDAPKG_BACKEND", "Null")
+    image = find_image(found)
+    if image.path is not None:
+        settings["PYTHON_JULIACALL_SYSIMAGE"] = str(image.path)
     if "PYTHON_JULIACALL_HANDLE_SIGNALS" not in os.environ:
         # Julia's garbage collector stops threads by signals.
         settings["PYTHON_JULIACALL_HANDLE_SIGNALS"] = "yes"
