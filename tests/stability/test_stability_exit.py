@@ -339,7 +339,7 @@ def test_trajectories_that_fail_inside_are_named():
         ({"region": lambda y: y["a"]}, "`region` could not be evaluated at y0"),
         ({"region": 3.0}, "must be a pair"),
         ({"n": 1}, "`n` must be"),
-        ({"dt": 0.0}, "`dt` must be a positive step"),
+        ({"dt": 0.0}, "`dt` must be a positive finite"),
         ({"correction": "half"}, "`correction` must be"),
         ({"level": 1.0}, "`level` must be"),
         ({"initial": np.zeros((3, 1))}, "leading axis of n = 4"),

@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import Callable
 from typing import Any, cast
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -17,7 +16,7 @@ from jaxtyping import Float, PRNGKeyArray
 from ... import runtime
 from ...lowering import lower
 from ...methods import find_solver
-from ...noise import BrownianPath, NativePath, StoredPath, grid_steps
+from ...noise import grid_steps
 from ...problems import (
     SCHEMES,
     ExitStep,
@@ -25,11 +24,11 @@ from ...problems import (
     Problem,
     SDEProblem,
     Segment,
-    tangent_problem,
     tangent_step,
 )
 from ...solution import INTERRUPTED, SUCCESS, Provenance
-from .._options import DEFAULT_MAX_STEPS, NO_OPTIONS, check_options
+from .._integration import Integration
+from .._options import DEFAULT_MAX_STEPS
 from ._context import context_of
 from ._fields import julia_type, memory_view, vector_view
 from ._layout import Report, report_of
@@ -105,16 +104,10 @@ class JuliaTangentFlow:
 def julia_tangent_flow(
     problem: ODEProblem | SDEProblem,
     count: int,
+    integration: Integration,
     *,
-    solver: Any = None,
-    dt: float | None = None,
-    rtol: Any = None,
-    atol: Any = None,
     interval: float,
     span: float,
-    key: PRNGKeyArray | None = None,
-    path: BrownianPath | StoredPath | NativePath | None = None,
-    max_steps: int | None = None,
 ) -> JuliaTangentFlow:
     """Make ready to follow orbits and `count` tangent vectors of each in Julia.
 
@@ -126,24 +119,11 @@ def julia_tangent_flow(
     **Raises:** `ValueError` or `TypeError`, naming the option; what the Julia session
     raises.
     """
-    tangent = tangent_problem(problem, np.eye(problem.dimension, count))
-    length = interval if path is None else span
-    end = jnp.asarray(float(problem.t0) + length, problem.dtype)
-    tangent = eqx.tree_at(lambda p: p.t1, tangent, end)
+    tangent = integration.tangent(problem, count, interval, span)
     if not tangent.kind.follows_path:
-        return _ordinary(tangent, count, solver, dt, rtol, atol, interval, max_steps)
-    options = check_options(
-        tangent,
-        "julia",
-        **NO_OPTIONS,
-        solver=solver,
-        rtol=None,
-        atol=None,
-        dt=dt,
-        key=key,
-        path=path,
-        max_steps=None,
-    )
+        return _ordinary(tangent, count, integration, interval)
+    options = integration.options(tangent)
+    key, path = integration.key, integration.path
     start = float(problem.t0)
     steps = grid_steps("lyapunov", start, start + interval, float(options.dt))
     words = (0, 0) if key is None else _words(key)
@@ -234,25 +214,10 @@ class JuliaExitLoop:
 
 
 def _ordinary(
-    tangent: Problem,
-    count: int,
-    solver: Any,
-    dt: float | None,
-    rtol: Any,
-    atol: Any,
-    interval: float,
-    max_steps: int | None,
+    tangent: Problem, count: int, integration: Integration, interval: float
 ) -> JuliaTangentFlow:
-    options = check_options(
-        tangent,
-        "julia",
-        **NO_OPTIONS,
-        solver=DEFAULT_SOLVER if solver is None else solver,
-        rtol=rtol,
-        atol=atol,
-        dt=dt,
-        max_steps=max_steps,
-    )
+    solver = DEFAULT_SOLVER if integration.solver is None else integration.solver
+    options = dataclasses.replace(integration, solver=solver).options(tangent)
     if np.ndim(options.atol):
         raise ValueError("lyapunov: `atol` must be one number for tangent vectors.")
     info = find_solver(options.solver, "julia")
@@ -284,7 +249,7 @@ def _ordinary(
         0.0 if fixed else float(options.rtol),
         0.0 if fixed else float(options.atol),
         float(options.dt) if fixed else 0.0,
-        DEFAULT_MAX_STEPS if max_steps is None else int(max_steps),
+        options.max_steps or DEFAULT_MAX_STEPS,
     )
     tolerances = (
         {"dt": numbers[2]} if fixed else {"rtol": numbers[0], "atol": numbers[1]}

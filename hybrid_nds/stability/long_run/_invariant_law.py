@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from ..._core import check_key, check_level, check_positive, precision_of
 from ...analysis import AnalysisError, SavedProgress
+from ...backends import Integration
 from ...problems import (
     ODEProblem,
     SDEProblem,
@@ -22,7 +24,7 @@ from ...problems import (
     problem_fingerprint,
     traced_text,
 )
-from ..growth import check_lyapunov_problem, start_states
+from ..growth import Sampling, check_lyapunov_problem, start_states
 from ._invariant_law_result import InvariantLaw, Twice, law_of
 from ._sampling import (
     SamplePlan,
@@ -109,20 +111,12 @@ def invariant_law(
         found, plan, twice = run_chains(
             _CALLER,
             problem,
-            observable=observable,
-            key=key,
-            backend=backend,
-            options={"solver": solver, "rtol": rtol, "atol": atol, "threads": threads},
-            dt=dt,
-            time=time,
-            transient=transient,
-            sampling=sampling,
-            chains=chains,
-            initial=initial,
+            observable,
+            Integration(backend, solver, dt, rtol, atol, key, threads=threads),
+            Sampling(time, transient, sampling, chains, initial),
             check_step=check_step,
             progress=progress,
             save=save,
-            least=_LEAST,
         )
     result = law_of(found.values, plan, level, found.provenance, found.runner, twice)
     worst = float(np.max(result.standard_errors))
@@ -143,40 +137,24 @@ def invariant_law(
 def run_chains(
     caller: str,
     problem: SDEProblem | ODEProblem,
-    *,
     observable: Any,
-    key: Any,
-    backend: str,
-    options: dict[str, Any],
-    dt: Any,
-    time: Any,
-    transient: Any,
-    sampling: Any,
-    chains: Any,
-    initial: Any,
+    integration: Integration,
+    sampling: Sampling,
+    *,
     check_step: bool,
     progress: bool,
     save: Any,
-    least: int,
 ) -> tuple[Samples, SamplePlan, Twice | None]:
     """Check what was asked for, and follow the chains.
 
     **Returns:** the samples; the plan they were made by; those of steps twice as long,
     `None` where nobody asked, or steps adapt.
     """
-    key = check_key(caller, key)
+    integration = integration.checked(caller, problem)
+    key = check_key(caller, integration.key)
     check_observable(caller, problem, observable)
-    plan = sample_plan(
-        caller,
-        problem,
-        dt=dt,
-        sampling=sampling,
-        transient=transient,
-        time=time,
-        chains=chains,
-        least=least,
-    )
-    starts = start_states(caller, problem, initial, plan.chains, key)
+    plan = sample_plan(caller, problem, integration.dt, sampling, _LEAST)
+    starts = start_states(caller, problem, sampling.initial, plan.chains, key)
     check_autonomous(caller, problem, starts)
     seen = (
         ""
@@ -188,9 +166,10 @@ def run_chains(
         "noise": arrays_text(jnp.asarray(jr.key_data(key))),
         "start": arrays_text(starts),
     }
+    method = dataclasses.replace(integration, key=None)
 
     def run(plan: SamplePlan, suffix: str) -> Samples:
-        settings = [repr(plan), backend, str(options), seen, arrays_text(options)]
+        settings = [repr(plan), repr(method), seen, arrays_text(method.solver)]
         saved = None
         if save is not None:
             own = identity | {"settings": digest(settings)}
@@ -200,16 +179,13 @@ def run_chains(
             plan,
             starts,
             observable=observable,
-            key=key,
-            backend=backend,
-            options=options,
+            integration=integration,
             saved=saved,
             progress=progress,
         )
 
     found = run(plan, "")
-    adaptive = options["rtol"] is not None or options["atol"] is not None
-    if not check_step or plan.dt is None or adaptive:
+    if not check_step or plan.dt is None or integration.adaptive:
         return found, plan, None
     other, stride = plan.twice()
     try:

@@ -12,13 +12,13 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from ..._core import check_level, check_positive, precision_of
 from ...analysis import AnalysisError
+from ...backends import Integration
 from ...problems import ODEProblem, SDEProblem
-from ..growth import check_lyapunov_problem
+from ..growth import Sampling, check_lyapunov_problem
 from ._invariant_law import run_chains
 from ._mixing_rate_result import MixingRate, rates_of
 
 _CALLER = "mixing_rate"
-_LEAST = 100
 _CHAINS = 8
 
 
@@ -101,20 +101,12 @@ def mixing_rate(
         found, plan, twice = run_chains(
             _CALLER,
             problem,
-            observable=observable,
-            key=key,
-            backend=backend,
-            options={"solver": solver, "rtol": rtol, "atol": atol, "threads": threads},
-            dt=dt,
-            time=time,
-            transient=transient,
-            sampling=sampling,
-            chains=chains,
-            initial=initial,
+            observable,
+            Integration(backend, solver, dt, rtol, atol, key, threads=threads),
+            Sampling(time, transient, sampling, chains, initial),
             check_step=check_step,
             progress=progress,
             save=save,
-            least=_LEAST,
         )
     result = rates_of(found.values, plan, level, found.provenance, found.runner, twice)
     worst = float(np.max(result.standard_errors))

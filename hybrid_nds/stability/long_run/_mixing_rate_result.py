@@ -273,15 +273,15 @@ def _notes(
             "must be below "
             f"{limit:.4g}); give a longer `time` and `transient`."
         )
-    if rate * plan.counted * plan.interval < _LONG:
+    if rate * plan.samples * plan.interval < _LONG:
         notes.append(
-            f"{which}the time holds {rate * plan.counted * plan.interval:.2g} "
+            f"{which}the time holds {rate * plan.samples * plan.interval:.2g} "
             f"relaxation times, of {_LONG:g} needed; give a longer `time`."
         )
-    if rate * plan.left_out * plan.interval < _FORGET:
+    if rate * plan.burn_in * plan.interval < _FORGET:
         notes.append(
             f"{which}the transient holds "
-            f"{rate * plan.left_out * plan.interval:.2g} relaxation times, of "
+            f"{rate * plan.burn_in * plan.interval:.2g} relaxation times, of "
             f"{_FORGET:g} needed to forget the start; give a longer `transient`."
         )
     return notes
