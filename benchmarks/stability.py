@@ -78,8 +78,8 @@ def _advance(flow: Any, start: np.ndarray, count: int) -> Run:
     directions = np.eye(len(start), count)[None]
 
     def run(intervals: int) -> np.ndarray:
-        stretch = flow.advance(start[None], directions, 0, intervals, intervals)
-        return stretch.growth[0]
+        segment = flow.advance(start[None], directions, 0, intervals, intervals)
+        return segment.growth[0]
 
     return run
 

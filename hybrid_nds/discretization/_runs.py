@@ -125,13 +125,13 @@ def path_solver(
         flat, succeeded = jax.vmap(along)(dw, h)
         return jnp.where(succeeded[:, None, None], flat, jnp.nan)
 
-    def together(dw: np.ndarray, areas: np.ndarray | None) -> np.ndarray:
+    def vectorized(dw: np.ndarray, areas: np.ndarray | None) -> np.ndarray:
         # Before the program, which is then the smaller one to compile.
         dw, areas = coarsened(dw, areas, steps)
         h = None if areas is None else jnp.asarray(areas)
         return np.asarray(many(jnp.asarray(dw), h))
 
-    def apart(dw: np.ndarray, areas: np.ndarray | None) -> np.ndarray:
+    def per_path(dw: np.ndarray, areas: np.ndarray | None) -> np.ndarray:
         dw, areas = coarsened(dw, areas, steps)
         rows = []
         for index, own in enumerate(dw):
@@ -143,7 +143,7 @@ def path_solver(
             rows.append(states if good else missing)
         return np.stack(rows)
 
-    return together if backend == "diffrax" else apart
+    return vectorized if backend == "diffrax" else per_path
 
 
 def exact_states(

@@ -38,7 +38,7 @@ from ._lyapunov_step import SecondRun, second_runs, step_check
 
 _CALLER = "lyapunov_spectrum"
 # Seconds of one segment: between two of them a run can be interrupted, and is saved.
-_STRETCH = 1.0
+_SEGMENT = 1.0
 _ENTRIES = 2**24
 
 
@@ -263,7 +263,7 @@ def follow(
                 saved.write(now | {"steps": np.asarray(steps)})
             passed = clock.perf_counter() - began
             # Cut by the clock, which changes no bit of the result.
-            count = max(1, int(count * min(8.0, _STRETCH / max(passed, 1e-6))))
+            count = max(1, int(count * min(8.0, _SEGMENT / max(passed, 1e-6))))
     return np.concatenate(parts, axis=1), steps
 
 

@@ -15,7 +15,7 @@ from ...solution import Provenance
 from ._exit_steps import Levels
 
 # Seconds between two looks at how many have left, and trajectories at the start.
-_STRETCH, _FIRST = 1.0, 16
+_SEGMENT, _FIRST = 1.0, 16
 
 
 def native_scheme(
@@ -103,7 +103,7 @@ class NativeRun:
             kept.write(state | {"done": np.array(done)})
             passed = clock.perf_counter() - began
             # Cut by the clock, which changes no bit of the result.
-            count = max(1, int(count * min(8.0, _STRETCH / max(passed, 1e-6))))
+            count = max(1, int(count * min(8.0, _SEGMENT / max(passed, 1e-6))))
         inside = int(np.count_nonzero(np.isinf(self.times)))
         if inside:
             raise censored(n, inside, steps, self.dt, self.times)

@@ -36,7 +36,7 @@ from ._exit_steps import Crossings, Levels, region_levels
 
 Correction = Literal["bridge", "shift", "none"]
 # Steps between two looks at who is still inside, and states held meanwhile.
-_STRETCH, _NUMBERS = 256, 2**21
+_SEGMENT_STEPS, _NUMBERS = 256, 2**21
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -302,7 +302,7 @@ class _Run:
                 raise censored(n, n - shown, steps, self.dt, self.times)
             # Powers of four, so that few sizes are compiled.
             size = max(64, 4 ** -(-(self.inside.size - 1).bit_length() // 2))
-            count = min(_STRETCH, max(16, _NUMBERS // size), steps - self.done)
+            count = min(_SEGMENT_STEPS, max(16, _NUMBERS // size), steps - self.done)
             self._segment(count, size)
             kept.write(self._state())
 
