@@ -28,6 +28,7 @@ from ..growth import Sampling, times_of
 # States that a segment computes: between two of them a run can be interrupted.
 _STATES = 2**22
 _STEPS = 2**15
+_LEAST = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,12 +83,39 @@ class Samples:
     runner: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Twice:
+    """**Fields:** the samples of steps twice as long, `None` where these diverged; how
+    many samples of the shorter steps make one of theirs."""
+
+    values: Float[np.ndarray, "chains samples k"] | None
+    stride: int
+
+
+DIVERGED_TWICE = (
+    "with steps twice as long chains diverge: the error of the step may be large; take "
+    "a shorter `dt`, or an implicit `solver`."
+)
+
+
+def heading(name: str, observables: int, result: Any) -> list[str]:
+    """The first lines of a summary: what was run, and what keeps it from converging."""
+    where, settings = result.provenance, result.settings
+    lines = [
+        f"{name} of {observables} observable{'s' if observables > 1 else ''}, "
+        f"{where.solver} on {where.backend}, {settings['chains']} chains over a time "
+        f"of {settings['time']:g} after {settings['transient']:g}"
+    ]
+    if not result.converged:
+        lines += ["NOT CONVERGED:", *(f"  {note}" for note in result.notes)]
+    return lines
+
+
 def sample_plan(
     caller: str,
     problem: ODEProblem | SDEProblem,
     step: float | None,
     sampling: Sampling,
-    least: int,
 ) -> SamplePlan:
     """The arguments in normal form.
 
@@ -113,11 +141,11 @@ def sample_plan(
             steps = max(1, math.floor(interval / step))
             interval = steps * step
     samples = math.ceil(time / interval - 1e-9)
-    if samples < least:
+    if samples < _LEAST:
         raise ValueError(
             f"{caller}: a time of {time:g} holds {samples} samples {interval:g} apart, "
-            f"of {least} needed to estimate errors; give a longer `time`, or a shorter "
-            "`sampling`."
+            f"of {_LEAST} needed to estimate errors; give a longer `time`, or a "
+            "shorter `sampling`."
         )
     burn_in = math.ceil(transient / interval - 1e-9)
     # Samples of steps twice as long fall on every sample, or on every other.
