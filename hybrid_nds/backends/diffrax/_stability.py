@@ -187,6 +187,6 @@ def _implicit_for_additive(tangent: Problem, solver: Any) -> Any:
     return make_solver(ordinary, Options(solver=info.name, dt=1.0))
 
 
-def powers_of_two(count: int, most: int = 4096) -> int:
-    """The least power of two that holds `count`, at most `most`."""
-    return min(most, 2 ** math.ceil(math.log2(max(1, count))))
+def powers_of_two(count: int) -> int:
+    """The least power of two that holds `count`, at most 4096."""
+    return min(4096, 2 ** math.ceil(math.log2(max(1, count))))
