@@ -50,20 +50,20 @@ UNSEEN = 40
 # A solve that does nothing: what is left is the crossing.
 EMPTY = """
 module EmptySolve
-using HybridNDS: HybridNDS, Batch, Lane, Report, SharedSolve, Watch
+using HybridNDS: HybridNDS, Batch, Report, SharedSolve, Watch, Workspace
 struct Nothings
     start::Vector{Float64}
     parameters::Vector{Float64}
     times::Vector{Float64}
     report::Report
-    kept_times::Vector{Float64}
-    kept_states::Matrix{Float64}
+    saved_times::Vector{Float64}
+    saved_states::Matrix{Float64}
     message::String
 end
 Nothings() = Nothings(zeros(3), Float64[], Float64[], Report(), [1.0], zeros(3, 1), "")
-HybridNDS.solve_lane!(batch::Batch, nothings::Nothings, index::Int, watch::Watch) =
-    (nothings.report.count = 1; nothings.kept_states .= nothings.start; nothing)
-make() = Lane{Float64, Nothings}(Nothings(), Vector{Float64}[])
+HybridNDS.solve_trajectory!(batch::Batch, nothings::Nothings, ::Int, ::Watch) =
+    (nothings.report.count = 1; nothings.saved_states .= nothings.start; nothing)
+make() = Workspace{Float64, Nothings}(Nothings(), Vector{Float64}[])
 HybridNDS.HOST_FUNCTIONS["empty_solve"] =
     () -> SharedSolve{Float64}(make, nothing, 0, 1)
 end

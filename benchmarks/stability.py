@@ -30,6 +30,7 @@ from jitcode import jitcode_lyap, y as ordinary_state
 from jitcsde import jitcsde, y as stochastic_state
 
 from hybrid_nds import ODEProblem, SDEProblem, runtime
+from hybrid_nds.backends import Integration
 from hybrid_nds.backends.julia import julia_tangent_flow
 
 ORDINARY, ORDINARY_STEP = 64, 0.05
@@ -77,8 +78,8 @@ def _advance(flow: Any, start: np.ndarray, count: int) -> Run:
     directions = np.eye(len(start), count)[None]
 
     def run(intervals: int) -> np.ndarray:
-        stretch = flow.advance(start[None], directions, 0, intervals, intervals)
-        return stretch.growth[0]
+        segment = flow.advance(start[None], directions, 0, intervals, intervals)
+        return segment.growth[0]
 
     return run
 
@@ -91,8 +92,7 @@ def ordinary_runs() -> dict[str, Run]:
     flow = julia_tangent_flow(
         problem,
         ORDINARY,
-        solver="RK4",
-        dt=ORDINARY_STEP,
+        Integration("julia", "RK4", ORDINARY_STEP),
         interval=interval,
         span=1e4,
     )
@@ -163,11 +163,9 @@ def stochastic_runs() -> dict[str, Run]:
     flow = julia_tangent_flow(
         problem,
         1,
-        solver="Euler",
-        dt=h,
+        Integration("julia", "Euler", h, key=jax.random.key(0)),
         interval=STEPS * h,
         span=1e6,
-        key=jax.random.key(0),
     )
     by_hand = hand()
 
@@ -242,9 +240,7 @@ def adaptive_runs(count: int) -> tuple[dict[str, Run], float]:
     flow = julia_tangent_flow(
         problem,
         count,
-        solver="Dopri5",
-        rtol=TOLERANCE,
-        atol=TOLERANCE,
+        Integration("julia", "Dopri5", rtol=TOLERANCE, atol=TOLERANCE),
         interval=interval,
         span=1e4,
     )

@@ -66,7 +66,7 @@ class Panels:
     """
 
     def __init__(self, caller: str, ax: Any = None, managed: bool = False):
-        self._owner, self._managed = caller, managed
+        self._caller, self._managed = caller, managed
         self._given = None if ax is None else [*np.ravel(np.asarray(ax, object))]
         self._before: set[Any] = set()
         self.figure: Any = None
@@ -98,7 +98,7 @@ class Panels:
             if len(self._given) != count:
                 many = "one axes" if count == 1 else f"{count} axes, one a panel"
                 raise ValueError(
-                    f"{self._owner}.plot: `ax` must be {many}, got "
+                    f"{self._caller}.plot: `ax` must be {many}, got "
                     f"{len(self._given)}; make them by plt.subplots({rows}, {columns})."
                 )
             self.axes = self._given
@@ -117,7 +117,7 @@ class Panels:
         """
         if self._given is not None:
             raise ValueError(
-                f"{self._owner}.plot: `ax` must be None, got axes: this result lays "
+                f"{self._caller}.plot: `ax` must be None, got axes: this result lays "
                 "out a figure of its own."
             )
         self.figure = self._new((6.4, 4.2))

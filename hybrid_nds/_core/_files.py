@@ -111,14 +111,12 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         file.write(text.encode())
 
 
-def save_figure(
-    figure: Figure, path: str | os.PathLike[str] | None, resolution: int = 150
-) -> None:
+def save_figure(figure: Figure, path: str | os.PathLike[str] | None) -> None:
     """Write a figure whole or not at all, in the format of its suffix (PNG without).
 
-    **Arguments:** the figure; where to, `None` for nowhere; dots an inch.
+    **Arguments:** the figure; where to, `None` for nowhere.
     """
     if path is not None:
         kind = Path(path).suffix.lstrip(".") or "png"
         with atomic_file(path) as file:
-            figure.savefig(file, format=kind, dpi=resolution)
+            figure.savefig(file, format=kind, dpi=150)

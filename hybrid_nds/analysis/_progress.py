@@ -36,7 +36,7 @@ class SavedProgress:
         path: str | os.PathLike[str] | None,
         fingerprint: Mapping[str, str],
     ):
-        self._owner = caller
+        self._caller = caller
         self._path = None if path is None else Path(path)
         self._fingerprint = dict(fingerprint)
         if self._path is not None and self._path.is_dir():
@@ -53,7 +53,7 @@ class SavedProgress:
         if self._path is None:
             return None
         if not self._path.exists():
-            check_writable_file(self._owner, "save", self._path)
+            check_writable_file(self._caller, "save", self._path)
             return None
         try:
             with self._path.open("rb") as raw, np.load(raw) as file:
@@ -63,7 +63,7 @@ class SavedProgress:
         # A damaged archive fails in any part of its reading.
         except Exception as error:
             raise ValueError(
-                f"{self._owner}: `save` cannot be read, {self._path}: {error}. Take "
+                f"{self._caller}: `save` cannot be read, {self._path}: {error}. Take "
                 "another file, or remove this one."
             ) from error
         names = sorted(theirs.keys() | self._fingerprint.keys())
@@ -71,7 +71,7 @@ class SavedProgress:
         if other or not known:
             what = ", ".join(other) or "format"
             raise ValueError(
-                f"{self._owner}: `save` holds another analysis: {self._path} was "
+                f"{self._caller}: `save` holds another analysis: {self._path} was "
                 f"written with another {what}. Take another file, or remove this one."
             )
         return arrays

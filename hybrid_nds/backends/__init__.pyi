@@ -3,6 +3,7 @@ from ._failure import (
     failure_text as failure_text,
     has_steady_state as has_steady_state,
 )
+from ._integration import Integration as Integration
 from ._options import Options as Options, check_options as check_options
 from ._protocol import (
     Backend as Backend,

@@ -34,11 +34,6 @@ DEFAULT_MAX_STEPS = 100_000
 # The times of a grid are kept: 0.8 GB of them.
 MOST_FIXED_STEPS = 100_000_000
 
-NO_OPTIONS: Mapping[str, Any] = MappingProxyType(
-    {"saveat": None, "adjoint": None, "event": None, "progress": False, "extra": {}}
-)
-"""The options of a solve that a loop over steps has no use for."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Options:

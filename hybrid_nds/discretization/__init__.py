@@ -2,7 +2,7 @@
 
 from ._chaos import propagation_of_chaos as propagation_of_chaos
 from ._estimate import OrderEstimate as OrderEstimate, fit_order as fit_order
-from ._runs import end_states as end_states
+from ._runs import path_solver as path_solver
 from ._scaling import (
     Scaling as Scaling,
     depth_scaling as depth_scaling,

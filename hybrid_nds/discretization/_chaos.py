@@ -10,7 +10,7 @@ from jaxtyping import PRNGKeyArray
 from .._core import precision_of
 from ..analysis import analysis_provenance
 from ..problems import SDEProblem, check_kind
-from ._runs import draw, end_states, needs_area
+from ._runs import draw, needs_area, path_solver
 from ._scaling import Scaling, check_sizes, scaling_of
 
 
@@ -63,12 +63,13 @@ def propagation_of_chaos(
     largest = _system(caller, "particles", particles, most)
     motions = largest.noise_dimension // most
     with precision_of(largest):
-        dw, areas = draw(largest, key, draws, steps, needs_area(solver, backend))
+        area = needs_area(solver, backend)
+        dw, areas = draw(caller, largest, key, draws, steps, area)
 
         def ends(problem: SDEProblem, count: int) -> np.ndarray:
             own = slice(0, count * motions)
             h = None if areas is None else areas[..., own]
-            states = end_states(problem, backend, solver, dw[..., own], h, steps)
+            states = path_solver(problem, backend, solver, steps)(dw[..., own], h)
             return states[:, -1].reshape(draws, count, -1).astype(float)
 
         reference = "the first particles of the largest system"

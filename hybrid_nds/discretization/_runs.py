@@ -48,11 +48,30 @@ def needs_area(solver: str, backend: Any) -> bool:
     return find_solver(solver, backend, "sde").levy_area != "none"
 
 
+def finest_steps(caller: str, counts: Sequence[int], exact: Any, refine: int) -> int:
+    """Steps of the finest grid: that of the reference where no solution is known.
+
+    **Raises:** `ValueError` for a `refine` that is no power of two.
+    """
+    if refine < 2 or refine & (refine - 1):
+        raise ValueError(
+            f"{caller}: `refine` must be a power of two above one, got {refine}."
+        )
+    return counts[-1] * (1 if exact is not None else refine)
+
+
 def draw(
-    problem: Problem, key: Any, paths: int, steps: int, area: bool
+    caller: str, problem: Problem, key: Any, paths: int, steps: int, area: bool
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Increments, and areas where asked for, of independent paths: each of shape
-    `(paths, steps, m)`."""
+    `(paths, steps, m)`.
+
+    **Raises:** `ValueError` without a key, or for fewer than two paths.
+    """
+    if key is None:
+        raise ValueError(f"{caller}: a stochastic problem needs a JAX random `key`.")
+    if paths < 2:
+        raise ValueError(f"{caller}: `paths` must be two or more, got {paths}.")
     h = (float(problem.t1) - float(problem.t0)) / steps
     shape, dtype = (paths, steps, problem.noise_dimension), problem.dtype
     one, other = jax.random.split(key)
@@ -61,30 +80,6 @@ def draw(
     if not area:
         return dw, None
     return dw, math.sqrt(h / 12) * np.asarray(jax.random.normal(other, shape, dtype))
-
-
-def end_states(
-    problem: Problem,
-    backend: str,
-    solver: str,
-    increments: np.ndarray,
-    areas: np.ndarray | None,
-    steps: int,
-    times: np.ndarray | None = None,
-    *,
-    quick: bool = False,
-    **options: Any,
-) -> np.ndarray:
-    """States along stored paths, in so many fixed steps.
-
-    **Arguments:** increments and areas `(paths, steps, m)`, on the finest grid; the
-    number of steps to take; the times to keep, by default the end; whether to compile
-        quickly rather than for speed, for a few paths; options of `solve`.
-
-    **Returns:** shape `(paths, times, n)`; NaN where a solve failed.
-    """
-    along = path_solver(problem, backend, solver, steps, times, quick=quick, **options)
-    return along(increments, areas)
 
 
 def path_solver(
@@ -97,8 +92,15 @@ def path_solver(
     quick: bool = False,
     **options: Any,
 ) -> Callable[[np.ndarray, np.ndarray | None], np.ndarray]:
-    """`end_states` as a function of increments and areas, compiled on its first
-    call."""
+    """States along stored paths in so many fixed steps, as a function that is compiled
+    on its first call.
+
+    **Arguments:** the number of steps; the times to save, by default the end; whether
+    to compile quickly rather than for speed, for a few paths; options of `solve`.
+
+    **Returns:** a function of increments and areas `(paths, steps, m)` on the finest
+    grid, to states of shape `(paths, times, n)`; NaN where a solve failed.
+    """
     t0, t1 = float(problem.t0), float(problem.t1)
     dt = (t1 - t0) / steps
     kept = np.asarray([t1] if times is None else times, float)
@@ -123,13 +125,13 @@ def path_solver(
         flat, succeeded = jax.vmap(along)(dw, h)
         return jnp.where(succeeded[:, None, None], flat, jnp.nan)
 
-    def together(dw: np.ndarray, areas: np.ndarray | None) -> np.ndarray:
+    def vectorized(dw: np.ndarray, areas: np.ndarray | None) -> np.ndarray:
         # Before the program, which is then the smaller one to compile.
         dw, areas = coarsened(dw, areas, steps)
         h = None if areas is None else jnp.asarray(areas)
         return np.asarray(many(jnp.asarray(dw), h))
 
-    def apart(dw: np.ndarray, areas: np.ndarray | None) -> np.ndarray:
+    def per_path(dw: np.ndarray, areas: np.ndarray | None) -> np.ndarray:
         dw, areas = coarsened(dw, areas, steps)
         rows = []
         for index, own in enumerate(dw):
@@ -141,7 +143,7 @@ def path_solver(
             rows.append(states if good else missing)
         return np.stack(rows)
 
-    return together if backend == "diffrax" else apart
+    return vectorized if backend == "diffrax" else per_path
 
 
 def exact_states(

@@ -14,10 +14,11 @@ from ._runs import (
     check_steps,
     deterministic_states,
     draw,
-    end_states,
     exact_states,
+    finest_steps,
     flat_state,
     needs_area,
+    path_solver,
 )
 
 
@@ -65,10 +66,7 @@ def strong_order(
     check_kind("strong_order", problem, "ode", "sde")
     stochastic = problem.kind.follows_path
     counts = check_steps("strong_order", steps, doubling=stochastic)
-    if refine < 2 or refine & (refine - 1):
-        raise ValueError(
-            f"strong_order: `refine` must be a power of two above one, got {refine}."
-        )
+    finest = finest_steps("strong_order", counts, exact, refine)
     span = float(problem.t1) - float(problem.t0)
     reference = (
         "the exact solution"
@@ -76,14 +74,12 @@ def strong_order(
         else f"the same method in {refine * counts[-1]} steps"
     )
     if stochastic:
-        finest = counts[-1] * (1 if exact is not None else refine)
-        dw, areas = draw_checked(
-            "strong_order", problem, solver, backend, key, paths, finest
-        )
+        area = needs_area(solver, backend)
+        dw, areas = draw("strong_order", problem, key, paths, finest, area)
 
         def ends(count: int) -> np.ndarray:
-            along = end_states(problem, backend, solver, dw, areas, count, **options)
-            return along[:, -1]
+            along = path_solver(problem, backend, solver, count, **options)
+            return along(dw, areas)[:, -1]
 
         truth = (
             exact_states(problem, exact, dw, areas)
@@ -96,7 +92,6 @@ def strong_order(
             for count in counts
         ]
     else:
-        finest = counts[-1] * (1 if exact is not None else refine)
         states = functools.partial(
             deterministic_states, problem, backend, solver, most=finest, **options
         )
@@ -112,23 +107,3 @@ def strong_order(
         reference=reference,
         level=level,
     )
-
-
-def draw_checked(
-    caller: str,
-    problem: Problem,
-    solver: str,
-    backend: str,
-    key: Any,
-    paths: int,
-    steps: int,
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Paths with the Lévy area that the method wants.
-
-    **Raises:** `ValueError` without a key, or for fewer than two paths.
-    """
-    if key is None:
-        raise ValueError(f"{caller}: a stochastic problem needs a JAX random `key`.")
-    if paths < 2:
-        raise ValueError(f"{caller}: `paths` must be two or more, got {paths}.")
-    return draw(problem, key, paths, steps, needs_area(solver, backend))

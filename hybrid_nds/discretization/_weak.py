@@ -12,8 +12,14 @@ from jax.flatten_util import ravel_pytree
 
 from ..problems import SDEProblem, check_kind
 from ._estimate import OrderEstimate, fit_order
-from ._runs import check_steps, end_states, exact_states
-from ._strong import draw_checked
+from ._runs import (
+    check_steps,
+    draw,
+    exact_states,
+    finest_steps,
+    needs_area,
+    path_solver,
+)
 
 
 def weak_order(
@@ -61,18 +67,15 @@ def weak_order(
     """
     check_kind("weak_order", problem, "sde")
     counts = check_steps("weak_order", steps, doubling=True)
-    if refine < 2 or refine & (refine - 1):
-        raise ValueError(
-            f"weak_order: `refine` must be a power of two above one, got {refine}."
-        )
-    finest = counts[-1] * (1 if exact is not None else refine)
-    dw, areas = draw_checked("weak_order", problem, solver, backend, key, paths, finest)
+    finest = finest_steps("weak_order", counts, exact, refine)
+    area = needs_area(solver, backend)
+    dw, areas = draw("weak_order", problem, key, paths, finest, area)
     unravel = ravel_pytree(problem.y0)[1]
     observed = jax.jit(jax.vmap(lambda u: jnp.asarray(observable(unravel(u)))))
 
     def values(count: int) -> np.ndarray:
-        ends = end_states(problem, backend, solver, dw, areas, count, **options)
-        return np.asarray(observed(jnp.asarray(ends[:, -1])))
+        along = path_solver(problem, backend, solver, count, **options)
+        return np.asarray(observed(jnp.asarray(along(dw, areas)[:, -1])))
 
     if exact is not None:
         truth = np.asarray(

@@ -23,6 +23,7 @@ from ._runs import (
     check_steps,
     draw,
     exact_states,
+    finest_steps,
     flat_end,
     flat_state,
     needs_area,
@@ -233,18 +234,9 @@ def _stochastic(
     repeats: int,
     progress: bool,
 ) -> tuple[list[WorkRow], str]:
-    caller = "work_precision"
-    if key is None:
-        raise ValueError(f"{caller}: a stochastic problem needs a JAX random `key`.")
-    if paths < 2:
-        raise ValueError(f"{caller}: `paths` must be two or more, got {paths}.")
-    if refine < 2 or refine & (refine - 1):
-        raise ValueError(
-            f"{caller}: `refine` must be a power of two above one, got {refine}."
-        )
-    finest = counts[-1] * (1 if exact is not None else refine)
+    finest = finest_steps("work_precision", counts, exact, refine)
     area = any(needs_area(solver, backend) for backend, solver in pairs)
-    dw, h = draw(problem, key, paths, finest, area)
+    dw, h = draw("work_precision", problem, key, paths, finest, area)
     reference = "the exact solution"
     truth = None
     if exact is not None:

@@ -112,7 +112,7 @@ class DiffraxBlocks:
         )
 
     @property
-    def together(self) -> int:
+    def blocks_per_call(self) -> int:
         """How many blocks run at a time."""
         return self.mesh.size
 
@@ -130,8 +130,8 @@ class DiffraxBlocks:
         """
         plan, first = self.plan, blocks.start * self.plan.block
         last = plan.span(blocks.stop - 1).stop - 1
-        for start in range(blocks.start, blocks.stop, self.together):
-            width = self.together * plan.block
+        for start in range(blocks.start, blocks.stop, self.blocks_per_call):
+            width = self.blocks_per_call * plan.block
             # The last block is padded by the last trajectory, so that all are compiled
             # as one.
             requested = start * plan.block + np.arange(width)
@@ -151,7 +151,7 @@ class DiffraxBlocks:
                 self._fixed,
             )
             parts = [np.asarray(x) for x in (outcomes, ends, values)]
-            for position in range(min(self.together, blocks.stop - start)):
+            for position in range(min(self.blocks_per_call, blocks.stop - start)):
                 rows = slice(position * plan.block, (position + 1) * plan.block)
                 found = Trajectories(*(part[rows] for part in parts))
                 yield keep(plan, start + position, found)

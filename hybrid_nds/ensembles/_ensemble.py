@@ -1,4 +1,4 @@
-"""The verb: many trajectories of one problem, kept or reduced."""
+"""Ensembles: many trajectories of one problem, kept or reduced."""
 
 from __future__ import annotations
 
@@ -25,11 +25,19 @@ from ._checkpoint import Checkpoint
 from ._checks import check_initial, check_mesh, check_problem, check_reduce, check_solve
 from ._collect import Collector
 from ._fingerprint import fingerprint
-from ._julia_blocks import why_not_together
+from ._julia_blocks import why_not_batched
 from ._plan import Plan, block_size
 from ._reduction import Reduction
 from ._result import Ensemble, EnsembleError
-from ._tasks import Batch, BatchResult, cut, make_blocks, pack, run_batch, run_payload
+from ._tasks import (
+    Batch,
+    BatchResult,
+    cut,
+    make_blocks,
+    run_batch,
+    run_payload,
+    serialized,
+)
 
 # Blocks in a batch by default: seconds of work, and files of moderate size.
 _BATCH = 8
@@ -175,7 +183,7 @@ def _choose_paths(paths: Any, problem: Problem, backend: str, options: Mapping) 
         )
     if paths == "shared" or backend == "diffrax":
         return paths or "shared"
-    reason = why_not_together(options)
+    reason = why_not_batched(options)
     if paths == "native" and reason is not None:
         raise ValueError(
             f'ensemble: `paths="native"` are of a batch in one call of Julia, but '
@@ -218,13 +226,15 @@ def _run(
                 checkpoint.check_writable()
             if executor is None:
                 local = make_blocks(plan, mesh, threads)
-                size = _blocks_in_batch(plan, batch_size, local.together, executor)
+                size = _blocks_in_batch(
+                    plan, batch_size, local.blocks_per_call, executor
+                )
                 batches = _batches(plan, given, missing, size)
                 incoming = (run_batch(local, batch) for batch in batches)
             else:
                 size = _blocks_in_batch(plan, batch_size, 1, executor)
                 batches = _batches(plan, given, missing, size)
-                task = functools.partial(run_payload, pack(plan, threads))
+                task = functools.partial(run_payload, serialized(plan, threads))
                 pairs = run_tasks("ensemble", executor, task, batches, _dying)
                 stack.enter_context(contextlib.closing(pairs))
                 incoming = (result for _, result in pairs)
@@ -278,7 +288,7 @@ def _noting(
 
 
 def _blocks_in_batch(
-    plan: Plan, batch_size: int | None, together: int, executor: Any
+    plan: Plan, batch_size: int | None, per_call: int, executor: Any
 ) -> int:
     if batch_size is not None:
         size = -(-batch_size // plan.block)
@@ -287,7 +297,7 @@ def _blocks_in_batch(
     else:
         # Some batches for every worker, so that all end at about the same time.
         size = min(_BATCH, max(1, plan.blocks // (4 * workers_of(executor))))
-    return -(-size // together) * together
+    return -(-size // per_call) * per_call
 
 
 def _batches(

@@ -33,7 +33,7 @@ _INCREMENTS = 64 * 2**20
 class JuliaBlocks:
     """Runs blocks of a plan in Julia, in the process's main thread."""
 
-    together = 1
+    blocks_per_call = 1
 
     def __init__(self, plan: Plan, threads: int | None = None):
         self.plan = plan
@@ -50,8 +50,8 @@ class JuliaBlocks:
             yield from self._reduced(blocks, indices, y0s)
             return
         problem = plan.problem
-        together = problem.kind.follows_path and why_not_together(plan.options) is None
-        found = (self._together if together else self._each)(indices, y0s)
+        batched = problem.kind.follows_path and why_not_batched(plan.options) is None
+        found = (self._batched if batched else self._each)(indices, y0s)
         for number in blocks:
             span = plan.span(number)
             rows = slice(span.start - first, span.stop - first)
@@ -155,7 +155,7 @@ class JuliaBlocks:
             found.values[position, : len(states)] = states[:times]
         return found
 
-    def _together(self, indices: np.ndarray, y0s: PyTree) -> Trajectories:
+    def _batched(self, indices: np.ndarray, y0s: PyTree) -> Trajectories:
         plan = self.plan
         problem, solver = plan.problem, plan.options["solver"]
         dt = float(plan.options["dt"])
@@ -186,7 +186,7 @@ class JuliaBlocks:
         return found
 
 
-def why_not_together(options: Mapping[str, Any]) -> str | None:
+def why_not_batched(options: Mapping[str, Any]) -> str | None:
     """Why Julia cannot run a batch of a stochastic problem in one call; `None` where
     it can: by a lean kernel, or by solves on Julia's threads.
 

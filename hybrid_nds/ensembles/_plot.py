@@ -19,10 +19,9 @@ def draw_band(
     ts: Float[np.ndarray, " time"],
     mean: Float[np.ndarray, " time"],
     deviation: Float[np.ndarray, " time"],
-    label: str = "mean ± standard deviation",
 ) -> None:
     """A mean over time, within a standard deviation on both sides."""
-    (line,) = axes.plot(ts, mean, label=label)
+    (line,) = axes.plot(ts, mean, label="mean ± standard deviation")
     color = line.get_color()
     if len(ts) == 1:
         axes.errorbar(ts, mean, deviation, fmt="o", capsize=3, color=color)

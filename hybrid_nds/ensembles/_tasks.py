@@ -35,7 +35,7 @@ class Blocks(Protocol):
     def runner(self) -> str: ...
 
     @property
-    def together(self) -> int: ...
+    def blocks_per_call(self) -> int: ...
 
     def run(self, blocks: range, given: PyTree) -> Iterator[BlockResult]: ...
 
@@ -90,8 +90,8 @@ class Payload:
     threads: int | None
 
 
-def pack(plan: Plan, threads: int | None) -> Payload:
-    """Make a plan ready to travel.
+def serialized(plan: Plan, threads: int | None) -> Payload:
+    """A plan ready to travel.
 
     Functions of scripts and notebooks travel as they are; those of modules by name.
 

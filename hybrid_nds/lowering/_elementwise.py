@@ -81,18 +81,18 @@ def _round(o: Operands) -> Code:
     return call("round", o.codes[0], *(["RoundNearestTiesAway"] if away else []))
 
 
-def convert(code: Code, given: np.dtype, wanted: np.dtype, working: np.dtype) -> Code:
+def convert(code: Code, origin: np.dtype, to: np.dtype, working: np.dtype) -> Code:
     """Code converted from one element type to another, as XLA converts."""
-    target = julia_type(wanted, working)
-    if given == wanted:
+    target = julia_type(to, working)
+    if origin == to:
         return code
-    if wanted.kind == "b":
+    if to.kind == "b":
         return Code(f"{code.tight(SUM)} != 0", COMPARISON)
-    if wanted.kind == "f":
+    if to.kind == "f":
         # Only to a fixed narrower type does rounding need care for dual numbers.
-        narrow = given.kind == "f" and target != "T"
+        narrow = origin.kind == "f" and target != "T"
         return call("narrow", target, code) if narrow else call(target, code)
-    if given.kind == "f":
+    if origin.kind == "f":
         return call("truncate", target, code)
     return Code(f"{code.tight(ATOM)} % {target}", PRODUCT)
 

@@ -13,7 +13,7 @@ from ._values import Memory, Uniform, Value
 
 
 class _Slot:
-    """A place that control flow writes: memory, or a local variable."""
+    """A target that control flow writes: memory, or a local variable."""
 
     def __init__(self, em: LoopEmitter, variable: Variable, memory: Memory | None):
         self.em, self.dtype, self.memory = em, variable.dtype, memory
@@ -128,11 +128,11 @@ def _body_keeping(
     collected: list[_Slot],
 ) -> None:
     slots = [*targets, *collected]
-    kept = {id(slot) for slot in carried}
-    memories = [None if id(slot) in kept else slot.memory for slot in slots]
+    carried_ids = {id(slot) for slot in carried}
+    memories = [None if id(slot) in carried_ids else slot.memory for slot in slots]
     results = em.run(body, memories)
     for slot, value in zip(slots, results, strict=True):
-        if slot.memory is None and id(slot) not in kept:
+        if slot.memory is None and id(slot) not in carried_ids:
             slot.write(value)
 
 

@@ -38,12 +38,12 @@ def reshape(em: LoopEmitter, eq: Equation, values: Sequence[Value]) -> list[Valu
     return [memory.reshaped(shape)]
 
 
-def _unit_axes(given: Shape, wanted: Shape) -> list[int | None] | None:
-    """For each axis of `given`, the axis of `wanted` it becomes; `None` for units."""
-    if [n for n in given if n != 1] != [n for n in wanted if n != 1]:
+def _unit_axes(shape: Shape, target: Shape) -> list[int | None] | None:
+    """For each axis of `shape`, the axis of `target` it becomes; `None` for units."""
+    if [n for n in shape if n != 1] != [n for n in target if n != 1]:
         return None
-    targets = iter([axis for axis, n in enumerate(wanted) if n != 1])
-    return [None if n == 1 else next(targets) for n in given]
+    targets = iter([axis for axis, n in enumerate(target) if n != 1])
+    return [None if n == 1 else next(targets) for n in shape]
 
 
 def broadcast_in_dim(
@@ -53,22 +53,18 @@ def broadcast_in_dim(
     dims = eq.parameters["broadcast_dimensions"]
     if math.prod(shape) > value.size:
         value = em.cheap(value, eq.outputs[0].name)
-    given = value.shape
+    lengths = value.shape
     if isinstance(value, Memory) and value.size == math.prod(shape):
         return [value.reshaped(shape)]
 
     def source(position: Position) -> list[Index]:
         return [
             position[dim] if n != 1 else Index()
-            for dim, n in zip(dims, given, strict=True)
+            for dim, n in zip(dims, lengths, strict=True)
         ]
 
     same = value.size == math.prod(shape)
     return [_moved(value, shape, source, value.flat if same else lambda p: None)]
-
-
-def squeeze(em: LoopEmitter, eq: Equation, values: Sequence[Value]) -> list[Value]:
-    return reshape(em, eq, values)
 
 
 def transpose(em: LoopEmitter, eq: Equation, values: Sequence[Value]) -> list[Value]:
@@ -164,9 +160,9 @@ def concatenate(em: LoopEmitter, eq: Equation, values: Sequence[Value]) -> list[
 
 def stack(em: LoopEmitter, eq: Equation, values: Sequence[Value]) -> list[Value]:
     axis, target = eq.parameters["axis"], em.result(eq.outputs[0])
-    for place, value in enumerate(values):
+    for index, value in enumerate(values):
         with em.nest(value.shape) as position:
-            there = [*position[:axis], Index(place), *position[axis:]]
+            there = [*position[:axis], Index(index), *position[axis:]]
             em.line(f"{target.at(there)} = {value.at(position)}")
     return [target]
 
@@ -174,11 +170,11 @@ def stack(em: LoopEmitter, eq: Equation, values: Sequence[Value]) -> list[Value]
 def unstack(em: LoopEmitter, eq: Equation, values: Sequence[Value]) -> list[Value]:
     value, axis = em.cheap(values[0]), eq.parameters["axis"]
 
-    def part(place: int) -> Value:
-        source = lambda position: [*position[:axis], Index(place), *position[axis:]]
-        return _moved(value, eq.outputs[place].shape, source)
+    def part(index: int) -> Value:
+        source = lambda position: [*position[:axis], Index(index), *position[axis:]]
+        return _moved(value, eq.outputs[index].shape, source)
 
-    return [part(place) for place in range(len(eq.outputs))]
+    return [part(index) for index in range(len(eq.outputs))]
 
 
 def tile(em: LoopEmitter, eq: Equation, values: Sequence[Value]) -> list[Value]:
@@ -276,10 +272,10 @@ def _mode(eq: Equation) -> str:
 
 
 def _static_in_bounds(
-    eq: Equation, place: int, axes: Sequence[int], limits: Sequence[int]
+    eq: Equation, index: int, axes: Sequence[int], limits: Sequence[int]
 ) -> bool:
     """Whether constant start indices all lie within their limits."""
-    array = eq.inputs[place]
+    array = eq.inputs[index]
     if not isinstance(array, np.ndarray):
         return False
     return all(
@@ -293,7 +289,7 @@ def gather(em: LoopEmitter, eq: Equation, values: Sequence[Value]) -> list[Value
     dims, sizes = eq.parameters["dimension_numbers"], eq.parameters["slice_sizes"]
     output, offset_dims = eq.outputs[0], eq.parameters["dimension_numbers"].offset_dims
     gone = {*dims.collapsed_slice_dims, *dims.operand_batching_dims}
-    kept = [axis for axis in range(len(operand.shape)) if axis not in gone]
+    window_axes = [axis for axis in range(len(operand.shape)) if axis not in gone]
     batch_dims = [a for a in range(len(output.shape)) if a not in offset_dims]
     limits = [n - m for n, m in zip(operand.shape, sizes, strict=True)]
     mode = _mode(eq)
@@ -309,12 +305,12 @@ def gather(em: LoopEmitter, eq: Equation, values: Sequence[Value]) -> list[Value
 
     def source(position: Position) -> list[Index]:
         result = [Index()] * len(operand.shape)
-        for axis, dim in zip(kept, offset_dims, strict=True):
+        for axis, dim in zip(window_axes, offset_dims, strict=True):
             result[axis] = position[dim]
-        for axis, place in zip(
+        for axis, index in zip(
             dims.operand_batching_dims, dims.start_indices_batching_dims, strict=True
         ):
-            result[axis] = position[batch_dims[place]]
+            result[axis] = position[batch_dims[index]]
         for axis, code in starts(position).items():
             if mode != "STATIC":
                 # Also where the program promises: memory safety is Julia's to lose.
@@ -337,16 +333,16 @@ def gather(em: LoopEmitter, eq: Equation, values: Sequence[Value]) -> list[Value
 
 
 def _fill_value(eq: Equation, dtype: np.dtype) -> Code:
-    given = eq.parameters.get("fill_value")
-    if given is None:
+    value = eq.parameters.get("fill_value")
+    if value is None:
         if dtype.kind == "f":
-            given = np.nan
+            value = np.nan
         elif dtype.kind == "b":
-            given = True
+            value = True
         else:
             info = np.iinfo(dtype)
-            given = info.min if dtype.kind == "i" else info.max
-    return literal(given, dtype)
+            value = info.min if dtype.kind == "i" else info.max
+    return literal(value, dtype)
 
 
 _UPDATES = {
@@ -368,9 +364,9 @@ def scatter(em: LoopEmitter, eq: Equation, values: Sequence[Value]) -> list[Valu
     operand, indices, updates = values[0], em.cheap(values[1], "index"), values[2]
     dims, mode = eq.parameters["dimension_numbers"], _mode(eq)
     gone = {*dims.inserted_window_dims, *dims.operand_batching_dims}
-    kept = [axis for axis in range(len(operand.shape)) if axis not in gone]
+    window_axes = [axis for axis in range(len(operand.shape)) if axis not in gone]
     window = [1] * len(operand.shape)
-    for axis, dim in zip(kept, dims.update_window_dims, strict=True):
+    for axis, dim in zip(window_axes, dims.update_window_dims, strict=True):
         window[axis] = updates.shape[dim]
     limits = [n - m for n, m in zip(operand.shape, window, strict=True)]
     axes = dims.scatter_dims_to_operand_dims
@@ -383,13 +379,13 @@ def scatter(em: LoopEmitter, eq: Equation, values: Sequence[Value]) -> list[Valu
     ]
     with em.nest(updates.shape) as position:
         there = [Index()] * len(operand.shape)
-        for axis, dim in zip(kept, dims.update_window_dims, strict=True):
+        for axis, dim in zip(window_axes, dims.update_window_dims, strict=True):
             there[axis] = position[dim]
         batch = [position[a] for a in scatter_dims]
-        for axis, place in zip(
+        for axis, index in zip(
             dims.operand_batching_dims, dims.scatter_indices_batching_dims, strict=True
         ):
-            there[axis] = batch[place]
+            there[axis] = batch[index]
         conditions = []
         for k, axis in enumerate(axes):
             code = call("Int", indices.at([*batch, Index(k)]))
@@ -398,8 +394,8 @@ def scatter(em: LoopEmitter, eq: Equation, values: Sequence[Value]) -> list[Valu
             elif mode != "STATIC":
                 conditions.append(f"0 <= {code} <= {limits[axis]}")
             there[axis] = there[axis] + Index(0, {str(code): 1})
-        place = target.at(there)
-        new = _UPDATES[eq.primitive].format(place, updates.at(position))
+        entry = target.at(there)
+        new = _UPDATES[eq.primitive].format(entry, updates.at(position))
         guard = f"{' && '.join(conditions)} && " if conditions else ""
-        em.line(f"{guard}({place} = {new})" if guard else f"{place} = {new}")
+        em.line(f"{guard}({entry} = {new})" if guard else f"{entry} = {new}")
     return [target]

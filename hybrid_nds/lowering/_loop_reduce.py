@@ -66,10 +66,10 @@ def reduction(combine: str) -> LoopRule:
             accumulator = em.fresh(output.name)
             em.line(f"{accumulator} = {_start(em, combine, output.dtype)}")
             with em.nest([value.shape[a] for a in axes], simd=simd) as inner:
-                position, rest = [], iter(outer)
+                position, outer_indices = [], iter(outer)
                 for axis in range(len(value.shape)):
                     position.append(
-                        inner[axes.index(axis)] if axis in axes else next(rest)
+                        inner[axes.index(axis)] if axis in axes else next(outer_indices)
                     )
                 em.line(_update(combine, accumulator, value.at(position)))
             return accumulator
@@ -174,13 +174,13 @@ def reduce_window(combine: str) -> LoopRule:
             with em.nest(p["window_dimensions"]) as inner:
                 position, guards = [], []
                 for axis, (o, w) in enumerate(zip(outer, inner, strict=True)):
-                    place = (
+                    index = (
                         o * p["window_strides"][axis]
                         + w * p["window_dilation"][axis]
                         + -p["padding"][axis][0]
                     )
-                    place, guard = _within(place, value.shape[axis], base[axis])
-                    position.append(place)
+                    index, guard = _within(index, value.shape[axis], base[axis])
+                    position.append(index)
                     guards += guard
                 update = _update(combine, accumulator, value.at(position))
                 em.line(f"{' && '.join(guards)} && ({update})" if guards else update)
@@ -190,13 +190,13 @@ def reduce_window(combine: str) -> LoopRule:
     return rule
 
 
-def _within(place: Index, length: int, dilation: int) -> tuple[Index, list[str]]:
+def _within(index: Index, length: int, dilation: int) -> tuple[Index, list[str]]:
     """A position in a padded, dilated axis, and when it holds an element."""
-    text = place.text()
+    text = index.text()
     if dilation == 1:
-        if place.static is not None and 0 <= place.constant < length:
-            return place, []
-        return place, [f"0 <= {text} < {length}"]
+        if index.static is not None and 0 <= index.constant < length:
+            return index, []
+        return index, [f"0 <= {text} < {length}"]
     guards = [
         f"0 <= {text} < {(length - 1) * dilation + 1}",
         f"({text}) % {dilation} == 0",
@@ -225,11 +225,11 @@ def dot_general(em: LoopEmitter, eq: Equation, values: Sequence[Value]) -> list[
 
     def term(batch: Position, left: Position, right: Position, inner: Position) -> Code:
         at_lhs, at_rhs = [Index()] * len(lhs.shape), [Index()] * len(rhs.shape)
-        for axes_l, axes_r, given in (
+        for axes_l, axes_r, indices in (
             (lhs_batch, rhs_batch, batch),
             (lhs_sum, rhs_sum, inner),
         ):
-            for a, b, index in zip(axes_l, axes_r, given, strict=True):
+            for a, b, index in zip(axes_l, axes_r, indices, strict=True):
                 at_lhs[a], at_rhs[b] = index, index
         for a, index in zip(lhs_free, left, strict=True):
             at_lhs[a] = index
@@ -270,8 +270,8 @@ def dot_general(em: LoopEmitter, eq: Equation, values: Sequence[Value]) -> list[
             em.loop(shape[-1], simd=simd) as last,
         ):
             batch, left, right = parts([*head, last])
-            place = target.at([*head, last])
-            em.line(f"{place} = {place} + {term(batch, left, right, inner)}")
+            entry = target.at([*head, last])
+            em.line(f"{entry} = {entry} + {term(batch, left, right, inner)}")
         return [target]
     with em.nest(shape) as position:
         batch, left, right = parts(position)
@@ -356,15 +356,15 @@ def convolution(em: LoopEmitter, eq: Equation, values: Sequence[Value]) -> list[
                 at_lhs[lhs_n] = outer[out_n] + group * output.shape[out_n]
             guards: list[str] = []
             for axis in range(len(lhs_x)):
-                place = (
+                index = (
                     outer[out_x[axis]] * p["window_strides"][axis]
                     + inner[axis + 1] * p["rhs_dilation"][axis]
                     + -p["padding"][axis][0]
                 )
-                place, guard = _within(
-                    place, lhs.shape[lhs_x[axis]], p["lhs_dilation"][axis]
+                index, guard = _within(
+                    index, lhs.shape[lhs_x[axis]], p["lhs_dilation"][axis]
                 )
-                at_lhs[lhs_x[axis]], at_rhs[rhs_x[axis]] = place, inner[axis + 1]
+                at_lhs[lhs_x[axis]], at_rhs[rhs_x[axis]] = index, inner[axis + 1]
                 guards += guard
             product = Code(f"{lhs.at(at_lhs).tight(3)} * {rhs.at(at_rhs).tight(4)}", 3)
             update = _update("sum", accumulator, product)

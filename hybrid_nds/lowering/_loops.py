@@ -182,7 +182,7 @@ class LoopEmitter:
         return memory
 
     def cheap(self, value: Value, stem: str = "x") -> Value:
-        """The value in a form that may be read many times."""
+        """The value so that it may be read many times."""
         return self.materialise(value, stem) if value.cost > 0 else value
 
     def memory(self, value: Value, stem: str = "x") -> Memory:

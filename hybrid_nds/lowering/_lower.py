@@ -70,7 +70,7 @@ def lower(
     - `t`, `y`, `args`: example arguments; only shapes and dtypes matter for the
         arrays among them. `y` holds floating-point arrays of one dtype, the working
         precision.
-    - `form`: `"array"` writes into a given array with preallocated work arrays;
+    - `form`: `"array"` writes into an array, with preallocated work arrays;
         `"scalar"` returns an `SVector` or `SMatrix` and keeps its work arrays on
         the stack.
     - `part`: `"field"` is `fn` itself, flattened and concatenated; `"jacobian"` its
@@ -140,18 +140,18 @@ def traced_part(
             f"{sorted(map(str, dtypes))}."
         )
     working = np.dtype(state[0].dtype)
-    weights, rest = eqx.partition((fn, args), eqx.is_inexact_array)
+    weights, static = eqx.partition((fn, args), eqx.is_inexact_array)
     paths, weight_tree = jtu.tree_flatten_with_path(weights)
     originals = [leaf for _, leaf in paths]
 
     def flat_fn(t: Any, ys: Sequence[Any], ps: Sequence[Any]) -> list[Any]:
         cast = [p.astype(leaf.dtype) for p, leaf in zip(ps, originals, strict=True)]
-        inner, inner_args = eqx.combine(jtu.tree_unflatten(weight_tree, cast), rest)
+        inner, inner_args = eqx.combine(jtu.tree_unflatten(weight_tree, cast), static)
         result = inner(t, jtu.tree_unflatten(state_tree, ys), inner_args)
         return [jnp.asarray(leaf) for leaf in jtu.tree_leaves(result)]
 
     shapes, names = [leaf.shape for leaf in state], _state_names(y)
-    wanted = _part(part, flat_fn, shapes, working, sparsity)
+    function = _part(part, flat_fn, shapes, working, sparsity)
     if part == "product":
         shapes, names = [*shapes, *shapes], [*names, *(f"d{name}" for name in names)]
     count = len(shapes)
@@ -161,32 +161,28 @@ def traced_part(
     ]
     names = ["t", *names, *(_weight_name(path) for path, _ in paths)]
     program = trace(
-        lambda t, *xs: wanted(t, xs[:count], xs[count:]), *arguments, names=names
+        lambda t, *xs: function(t, xs[:count], xs[count:]), *arguments, names=names
     )
     return TracedPart(program, count, working)
 
 
-def lower_problem(
-    problem: ODEProblem, form: Form = "array", sparsity: Sparsity | None = None
-) -> LoweredProblem:
-    """Lower a problem's field, Jacobian and time gradient.
+def lower_problem(problem: ODEProblem) -> LoweredProblem:
+    """Lower a problem's field, Jacobian and time gradient, in array form.
 
-    **Arguments:** the problem, the form, and where the Jacobian may be other than zero,
-    as in [`lower`][hybrid_nds.lowering.lower].
+    **Arguments:** the problem.
 
     **Returns:** a [`LoweredProblem`][hybrid_nds.lowering.LoweredProblem].
 
     **Raises:** what `lower` raises.
     """
     at = problem.t0, problem.y0, problem.args
-    field, gradient = (
-        lower(problem.field, *at, form=form, part=part)
-        for part in ("field", "time_gradient")
-    )
-    jacobian = lower(problem.field, *at, form=form, part="jacobian", sparsity=sparsity)
-    parameters = parameter_vector(problem.field, problem.args, problem.dtype)
     return LoweredProblem(
-        field, jacobian, gradient, parameters, problem.dimension, problem.dtype
+        lower(problem.field, *at),
+        lower(problem.field, *at, part="jacobian"),
+        lower(problem.field, *at, part="time_gradient"),
+        parameter_vector(problem.field, problem.args, problem.dtype),
+        problem.dimension,
+        problem.dtype,
     )
 
 

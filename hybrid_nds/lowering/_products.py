@@ -54,11 +54,11 @@ class _Product(eqx.Module):
 
     def _split(self, args: PyTree) -> tuple[list[Array], Callable[..., Array]]:
         """The parameters, and the field as a function of `(t, u, parameters)`."""
-        weights, rest = eqx.partition((self.field, args), eqx.is_inexact_array)
+        weights, static = eqx.partition((self.field, args), eqx.is_inexact_array)
         leaves, treedef = jtu.tree_flatten(weights)
 
         def flat_field(t: Any, u: Array, ps: list[Array]) -> Array:
-            inner, inner_args = eqx.combine(jtu.tree_unflatten(treedef, ps), rest)
+            inner, inner_args = eqx.combine(jtu.tree_unflatten(treedef, ps), static)
             return _flat(inner(t, self.layout.tree(u), inner_args))
 
         return leaves, flat_field

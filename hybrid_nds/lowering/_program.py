@@ -79,7 +79,7 @@ class Program:
 
 
 class LoweringError(ValueError):
-    """A function that has no native Julia form."""
+    """A function that has no code in Julia."""
 
 
 def trace(
@@ -137,24 +137,24 @@ def _flatten(
 
 def _live(equations: list[Equation], outputs: Sequence[Atom]) -> tuple[Equation, ...]:
     needed = {id(o) for o in outputs if isinstance(o, Variable)}
-    kept = []
+    live = []
     for equation in reversed(equations):
         if any(id(v) in needed for v in equation.outputs):
-            kept.append(equation)
+            live.append(equation)
             needed.update(id(v) for v in equation.inputs if isinstance(v, Variable))
             needed.update(id(v) for v in captured(equation))
-    return tuple(reversed(kept))
+    return tuple(reversed(live))
 
 
 def captured(equation: Equation) -> set[Variable]:
     """Outer values that the bodies of control flow read directly."""
-    found = set()
+    variables = set()
     for program in equation.programs:
         for inner in program.equations:
-            found.update(v for v in inner.inputs if isinstance(v, Variable))
-            found.update(captured(inner))
-        found.update(v for v in program.outputs if isinstance(v, Variable))
-    return found
+            variables.update(v for v in inner.inputs if isinstance(v, Variable))
+            variables.update(captured(inner))
+        variables.update(v for v in program.outputs if isinstance(v, Variable))
+    return variables
 
 
 def _inline(
@@ -167,7 +167,7 @@ def _inline(
     """Append the equations of `jaxpr` to `into`; return its outputs.
 
     Values are `Variable`s or concrete arrays; JAX arrays stay as they are here,
-    for random keys have no NumPy form.
+    for random keys have no NumPy type.
     """
     values: dict[Any, Any] = dict(
         itertools.chain(
@@ -179,7 +179,7 @@ def _inline(
     def read(atom: Any) -> Any:
         return atom.val if isinstance(atom, Literal) else values[atom]
 
-    # An equation nobody reads may hold what has no Julia form (an unused random
+    # An equation nobody reads may hold what has no code in Julia (an unused random
     # key): find out before lowering it.
     used = _used_equations(jaxpr)
     for position, eqn in enumerate(jaxpr.eqns):
@@ -341,8 +341,8 @@ def _foldable(eqn: Any, arguments: list[Any]) -> bool:
     if any(isinstance(a, Variable) for a in arguments) or eqn.effects:
         return False
     size = sum(int(np.prod(v.aval.shape)) for v in eqn.outvars)
-    given = sum(int(np.prod(jnp.shape(a))) for a in arguments)
-    return size <= max(_FOLD_LIMIT, given)
+    largest = sum(int(np.prod(jnp.shape(a))) for a in arguments)
+    return size <= max(_FOLD_LIMIT, largest)
 
 
 def _bodies(

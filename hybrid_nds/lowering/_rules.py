@@ -48,7 +48,7 @@ RULES: dict[str, Elementwise | Rule] = {
     **ELEMENTWISE,
     "reshape": Rule(layout.reshape, straight.reshape),
     "expand_dims": Rule(layout.reshape, straight.reshape),
-    "squeeze": Rule(layout.squeeze, straight.reshape),
+    "squeeze": Rule(layout.reshape, straight.reshape),
     "broadcast_in_dim": Rule(layout.broadcast_in_dim, straight.broadcast_in_dim),
     "transpose": Rule(layout.transpose, straight.transpose),
     "rev": Rule(layout.rev, straight.rev),

@@ -41,13 +41,13 @@ def _slice(eq: Equation, arrays: list[np.ndarray]) -> np.ndarray:
 
 
 def _split(eq: Equation, arrays: list[np.ndarray]) -> list[np.ndarray]:
-    places = np.cumsum(eq.parameters["sizes"])[:-1]
-    return np.split(arrays[0], places, axis=eq.parameters["axis"])
+    ends = np.cumsum(eq.parameters["sizes"])[:-1]
+    return np.split(arrays[0], ends, axis=eq.parameters["axis"])
 
 
 def unstack(un: Unroller, eq: Equation, arrays: list[np.ndarray]) -> list[np.ndarray]:
     axis = eq.parameters["axis"]
-    return [np.take(arrays[0], place, axis) for place in range(len(eq.outputs))]
+    return [np.take(arrays[0], index, axis) for index in range(len(eq.outputs))]
 
 
 def _positions(un: Unroller, eq: Equation, arrays: list[np.ndarray], count: int):
@@ -83,8 +83,8 @@ def gather(un: Unroller, eq: Equation, arrays: list[np.ndarray]) -> list[np.ndar
 def reduction(primitive: str):
     def rule(un: Unroller, eq: Equation, arrays: list[np.ndarray]) -> list[np.ndarray]:
         output, axes = eq.outputs[0], tuple(eq.parameters["axes"])
-        kept = [a for a in range(arrays[0].ndim) if a not in axes]
-        rows = np.transpose(arrays[0], [*kept, *axes]).reshape(
+        remaining = [a for a in range(arrays[0].ndim) if a not in axes]
+        rows = np.transpose(arrays[0], [*remaining, *axes]).reshape(
             math.prod(output.shape), -1
         )
         if rows.shape[1] == 0:
@@ -100,10 +100,10 @@ def cumulative(primitive: str):
         lines = np.moveaxis(arrays[0], axis, -1)
         lines = lines[..., ::-1] if eq.parameters["reverse"] else lines
         result = np.array(lines)
-        for place in np.ndindex(lines.shape[:-1]):
+        for index in np.ndindex(lines.shape[:-1]):
             for k in range(1, lines.shape[-1]):
-                pair = (int(result[(*place, k - 1)]), int(lines[(*place, k)]))
-                result[(*place, k)] = un.operation(
+                pair = (int(result[(*index, k - 1)]), int(lines[(*index, k)]))
+                result[(*index, k)] = un.operation(
                     primitive, pair, output.dtype, {}, output.name
                 )
         result = result[..., ::-1] if eq.parameters["reverse"] else result
@@ -181,10 +181,10 @@ def scan(un: Unroller, eq: Equation, arrays: list[np.ndarray]) -> list[Any]:
     carry, rows = arrays[:count], arrays[count:]
     stacked: list[list[np.ndarray]] = [[] for _ in eq.outputs[count:]]
     order = range(p["length"])
-    for turn in reversed(order) if p["reverse"] else order:
+    for step in reversed(order) if p["reverse"] else order:
         inner = dict(values)
-        given = [*carry, *(row[turn] for row in rows)]
-        for variable, array in zip(body.inputs, given, strict=True):
+        inputs = [*carry, *(row[step] for row in rows)]
+        for variable, array in zip(body.inputs, inputs, strict=True):
             inner[id(variable)] = array
         results = un.run(body, inner)
         carry = results[:count]

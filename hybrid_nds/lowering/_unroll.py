@@ -146,9 +146,9 @@ class Unroller:
                 return operands[1]
             if one[1]:
                 return operands[0]
-            for place in (0, 1):
-                if values[place] is not None and values[place] == -1:
-                    other = (operands[1 - place],)
+            for index in (0, 1):
+                if values[index] is not None and values[index] == -1:
+                    other = (operands[1 - index],)
                     return self.operation("neg", other, dtype, {}, name)
             if self.structural_zeros and (zero[0] or zero[1]):
                 return self.literal(0, dtype)

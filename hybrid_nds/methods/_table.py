@@ -60,10 +60,10 @@ def find_solver(solver: Any, stack: Stack, kind: KindName = "ode") -> Method:
 
     **Arguments:**
 
-    - `solver`: a name; for an ODE `None` for the stack's default; or a Diffrax solver,
-        which stands for the method of its class's name. On Julia also that of an
-        algorithm of an installed package, with the package's before it, or one that
-        was made in Julia; both start Julia.
+    - `solver`: a name; `None` for the one that the stack names `"default"`; or a
+        Diffrax solver, which stands for the method of its class's name. On Julia also
+        that of an algorithm of an installed package, with the package's before it, or
+        one that was made in Julia; both start Julia.
     - `stack`: its name, as `backend=` takes it.
     - `kind`: of equation, `"ode"` or `"sde"`.
 
@@ -75,7 +75,7 @@ def find_solver(solver: Any, stack: Stack, kind: KindName = "ode") -> Method:
     catalogue = catalogue_of(stack, solver)
     if catalogue is not None:
         return catalogue(solver, kind)
-    if solver is None and kind == "ode":
+    if solver is None:
         name = "default"
     else:
         name = solver if isinstance(solver, str) else type(solver).__name__

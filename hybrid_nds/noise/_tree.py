@@ -125,11 +125,11 @@ def _loop(top: Words, counts: list[int], of_tree: bool) -> list[Words]:
     depth = len(counts) - 1
     width = 2**depth
     starts = -(-counts[-1] // width)
-    lanes = np.arange(starts * width)
-    turns = [lanes >> (depth - 1 - k) & 1 for k in range(depth)]
+    positions = np.arange(starts * width)
+    turns = [positions >> (depth - 1 - k) & 1 for k in range(depth)]
     table = [np.array(_HALVES, np.uint32)[turn] for turn in turns]
     if of_tree:
-        table.insert(0, np.full(len(lanes), _ROOT, np.uint32))
+        table.insert(0, np.full(len(positions), _ROOT, np.uint32))
 
     def spread(word: Array) -> Array:
         return jnp.broadcast_to(word[:starts, None], (starts, width)).reshape(-1)
@@ -138,7 +138,7 @@ def _loop(top: Words, counts: list[int], of_tree: bool) -> list[Words]:
         # What comes in, since XLA would compute what goes out once more for it.
         return bits(keys, counters), keys
 
-    counters = jnp.asarray(np.array(table, np.uint32).reshape(-1, len(lanes)))
+    counters = jnp.asarray(np.array(table, np.uint32).reshape(-1, len(positions)))
     end, found = jax.lax.scan(down, jtu.tree_map(spread, top), counters)
     rows = jtu.tree_map(
         lambda above, below: jnp.concatenate([above, below[None]]), found, end

@@ -163,14 +163,14 @@ def read_stochastic_fixture(
     notes, analyses = spec.texts("notes", ()), read_analyses(spec)
     n = spec.numbers("y0").size
     law = _law(spec.table("law"), n)
-    given = _given(spec, n)
+    stored, strong = _stored_path(spec), _strong_table(spec.table("strong"), n)
     problem = _problem(spec, parameters)
     return StochasticFixture(
         name=texts[0],
         title=texts[1],
         path=folder,
         problem=problem,
-        strong=_strong(folder, spec, given, problem),
+        strong=_strong(folder, spec, stored, strong, problem),
         law=law,
         backends=backends,
         rungs=rungs,
@@ -210,50 +210,42 @@ def _problem(spec: Table, parameters: Mapping[str, Any]) -> SDEProblem:
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Given:
-    """What the tables `[path]` and `[strong]` hold."""
-
-    file: Path
-    paths: int
-    unit: float
-    kind: str
-    source: str
-    accuracy: float
-    scale: np.ndarray
-    steps: tuple[int, ...]
-    orders: Mapping[str, float]
-    at_least: tuple[str, ...]
-
-
-def _given(spec: Table, n: int) -> _Given:
-    path, strong = spec.table("path"), spec.table("strong")
+def _stored_path(spec: Table) -> tuple[Path, int, float]:
+    """The file of increments, how many paths, and the unit of its numbers."""
+    path = spec.table("path")
     file = (spec.file.parent / path.text("file")).resolve()
     if not file.is_file():
         raise path.wrong("file", "the name of a file that is there")
+    return file, path.whole("paths"), path.positive("unit")
+
+
+def _strong_table(strong: Table, n: int) -> dict[str, Any]:
+    """The fields of a strong solution that the table `[strong]` states."""
     orders = {}
     if "orders" in strong:
         table = strong.table("orders")
         orders = {name: table.positive(name) for name in table.entries}
-    return _Given(
-        file=file,
-        paths=path.whole("paths"),
-        unit=path.positive("unit"),
-        kind=strong.choice("kind", _STRONG_KINDS),
-        source=strong.text("source"),
-        accuracy=strong.number("accuracy", least=0.0),
-        scale=strong.scale("scale", n, positive=True),
-        steps=strong.wholes("steps"),
-        orders=orders,
-        at_least=strong.texts("at_least", ()),
-    )
+    return {
+        "kind": strong.choice("kind", _STRONG_KINDS),
+        "source": strong.text("source"),
+        "accuracy": strong.number("accuracy", least=0.0),
+        "scale": strong.scale("scale", n, positive=True),
+        "steps": strong.wholes("steps"),
+        "orders": orders,
+        "at_least": strong.texts("at_least", ()),
+    }
 
 
 def _strong(
-    folder: Path, spec: Table, given: _Given, problem: SDEProblem
+    folder: Path,
+    spec: Table,
+    stored: tuple[Path, int, float],
+    strong: dict[str, Any],
+    problem: SDEProblem,
 ) -> StrongSolution:
+    file, paths, unit = stored
     length = spec.number("t1") - spec.number("t0")
-    increments, areas = _increments(given.file, given.paths, problem.noise_dimension)
+    increments, areas = _increments(file, paths, problem.noise_dimension)
     root = math.sqrt(length) if length > 0 else 0.0
     if math.frexp(root)[0] != 0.5:
         raise ValueError(
@@ -261,26 +253,20 @@ def _strong(
             f"stay exact when they are scaled by its root; got {length}."
         )
     times, states = _states(folder / "strong.csv", len(increments), problem.dimension)
-    steps, stored = given.steps, increments.shape[1]
-    ratios = [b / a for a, b in zip(steps, (*steps[1:], stored), strict=True)]
+    steps, finest = strong["steps"], increments.shape[1]
+    ratios = [b / a for a, b in zip(steps, (*steps[1:], finest), strict=True)]
     if len(steps) < 3 or set(ratios[:-1]) != {2.0} or ratios[-1] not in (2, 4, 8, 16):
         raise spec.table("strong").wrong(
             "steps",
             "three or more, each twice the one before and the last at most half of "
-            f"the {stored} stored",
+            f"the {finest} stored",
         )
     return StrongSolution(
-        increments=increments * (given.unit * root),
-        areas=areas * (given.unit * root),
+        increments=increments * (unit * root),
+        areas=areas * (unit * root),
         times=times,
         states=states,
-        kind=given.kind,
-        source=given.source,
-        accuracy=given.accuracy,
-        scale=given.scale,
-        steps=steps,
-        orders=given.orders,
-        at_least=given.at_least,
+        **strong,
     )
 
 

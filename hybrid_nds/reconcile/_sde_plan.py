@@ -13,7 +13,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from ..discretization import end_states
+from ..discretization import path_solver
 from ..methods import SDE_METHODS, Method, find_solver
 from ..noise import StoredPath, coarsened
 from ..problems import ODEProblem, SDEProblem
@@ -100,11 +100,8 @@ class SDEPlan(Plan):
             # By the function itself on both sides: what is compared is what a user
             # calls.
             dw, h = self.increments[:1], self.areas[:1]
-            ends = end_states(
-                *(self.problem, backend, twin, dw, h, self.steps[-1], self.times),
-                quick=True,
-            )
-            return [ends[0]]
+            call = (self.problem, backend, twin, self.steps[-1], self.times)
+            return [path_solver(*call, quick=True)(dw, h)[0]]
 
         return Question("scheme", (twin,), states)
 
@@ -142,10 +139,8 @@ class SDEPlan(Plan):
         def states(backend: str) -> list[np.ndarray]:
             dw, h = self.increments, self.areas
             if backend == "diffrax":
-                ends = end_states(
-                    *(self.problem, backend, solver, dw, h, steps, self.times),
-                    quick=True,
-                )
+                call = (self.problem, backend, solver, steps, self.times)
+                ends = path_solver(*call, quick=True)(dw, h)
             else:
                 dw, h = coarsened(dw, h, steps)
                 ends = _julia_states(self.problem, solver, dw, h, self.times)
@@ -269,7 +264,8 @@ def plan_sde_problem(
     h = root / np.sqrt(12) * generator.standard_normal(shape)
     times = t0 + (t1 - t0) * np.arange(1, 5) / 4
     name = "Euler" if problem.interpretation == "ito" else "Heun"
-    states = end_states(problem, "diffrax", name, dw[:1], h[:1], _STEPS, times)[0]
+    along = path_solver(problem, "diffrax", name, _STEPS, times)
+    states = along(dw[:1], h[:1])[0]
     if scale is None:
         u0 = np.asarray(ravel_pytree(problem.y0)[0])
         way = np.concatenate([u0[None], states])
@@ -312,7 +308,7 @@ def _samples(plan: SDEPlan, backend: str, solver: str) -> np.ndarray:
         dw = root * generator.standard_normal(shape)
         h = root / np.sqrt(12) * generator.standard_normal(shape)
         chunks.append(
-            end_states(problem, backend, solver, dw, h, steps, times)
+            path_solver(problem, backend, solver, steps, times)(dw, h)
             if backend == "diffrax"
             else _julia_states(problem, solver, dw, h, times)
         )

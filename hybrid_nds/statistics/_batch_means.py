@@ -172,14 +172,14 @@ def _parted(samples: np.ndarray, correlation: float, floor: float) -> np.ndarray
 
 
 def running_means(
-    samples: Float[np.ndarray, "chains samples k"], points: int = 200
+    samples: Float[np.ndarray, "chains samples k"],
 ) -> tuple[np.ndarray, np.ndarray]:
     """The mean over the chains of the first so many samples.
 
-    **Returns:** the numbers of samples, at most `points`, evenly spread in their
-    logarithm, and the means, shape `(points, k)`.
+    **Returns:** the numbers of samples, at most 200, evenly spread in their logarithm,
+    and the means, shape `(points, k)`.
     """
     count = samples.shape[1]
-    numbers = np.unique(np.geomspace(1, count, min(points, count)).round().astype(int))
+    numbers = np.unique(np.geomspace(1, count, min(200, count)).round().astype(int))
     sums = np.cumsum(samples.mean(axis=0), axis=0)
     return numbers, sums[numbers - 1] / numbers[:, None]

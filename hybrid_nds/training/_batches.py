@@ -12,7 +12,7 @@ import jax.tree_util as jtu
 from jaxtyping import PyTree
 
 
-def check_times(caller: str, times: Any, least: int = 2) -> tuple[float, ...]:
+def check_times(caller: str, times: Any) -> tuple[float, ...]:
     """Times as plain numbers, in order, forward or backward.
 
     **Raises:** `ValueError` for anything else.
@@ -25,10 +25,10 @@ def check_times(caller: str, times: Any, least: int = 2) -> tuple[float, ...]:
         ) from error
     steps = [b - a for a, b in itertools.pairwise(values)]
     ordered = all(s > 0 for s in steps) or all(s < 0 for s in steps)
-    if len(values) < least or not all(map(math.isfinite, values)) or not ordered:
+    if len(values) < 2 or not all(map(math.isfinite, values)) or not ordered:
         raise ValueError(
-            f"{caller}: `times` must be at least {least} finite numbers, each later "
-            f"(or each earlier) than the one before, got {_few(values)}."
+            f"{caller}: `times` must be at least 2 finite numbers, each later (or each "
+            f"earlier) than the one before, got {_few(values)}."
         )
     return values
 

@@ -13,17 +13,17 @@ import jax.random as jr
 import jax.tree_util as jtu
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from .._core import check_choice, check_whole
+from .._core import check_whole
 from ..measures import (
     discrepancy_statistic,
     energy_statistic,
     sinkhorn_statistic,
 )
-from ..methods import Stack, stack_names
+from ..methods import Stack
 from ..problems import FlatState
 from ..solving import solve
 from ._batches import check_times, check_trajectories
-from ._losses import Loss, Value
+from ._losses import Loss, Value, solve_options
 from ._trajectories import Times, timed
 
 LawDistance = Literal["energy", "mmd", "sinkhorn"]
@@ -107,10 +107,8 @@ class LawLoss(Loss):
                     f"{caller}: `{name}` must be positive and finite, got {value}."
                 )
         self.scale = scales.get(distance, ("", None))[1]
-        check_choice(caller, "backend", backend, stack_names())
-        given: dict[str, Any] = {"backend": backend}
-        given |= {"solver": solver, "dt": dt, "adjoint": adjoint, **(options or {})}
-        self.options = {name: x for name, x in given.items() if x is not None}
+        stated = {"solver": solver, "dt": dt, "adjoint": adjoint, **(options or {})}
+        self.options = solve_options(caller, backend, stated)
         self.args = args
 
     @property

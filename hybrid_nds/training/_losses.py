@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from .._core import check_choice
+from ..methods import stack_names
 from ..problems import ODEProblem
 from ._training import loss_at
 
@@ -47,6 +49,12 @@ class Loss(eqx.Module):
 
     def __rmul__(self, weight: Any) -> WeightedSum:
         return self * weight
+
+
+def solve_options(caller: str, backend: Any, stated: dict[str, Any]) -> dict[str, Any]:
+    """The options of `solve` that a loss states, without those that it leaves open."""
+    check_choice(caller, "backend", backend, stack_names())
+    return {"backend": backend} | {k: x for k, x in stated.items() if x is not None}
 
 
 def starts_from_data(loss: Any) -> bool:

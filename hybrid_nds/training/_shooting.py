@@ -12,10 +12,9 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from .._core import check_choice
-from ..methods import Stack, stack_names
+from ..methods import Stack
 from ._batches import check_times, check_trajectories
-from ._losses import Loss, Value
+from ._losses import Loss, Value, solve_options
 from ._trajectories import Times, mean_square, solved_at
 
 
@@ -101,11 +100,9 @@ class MultipleShooting(Loss):
                 f"{continuity!r}."
             )
         self.continuity = continuity
-        check_choice(caller, "backend", backend, stack_names())
-        given: dict[str, Any] = {"backend": backend}
-        given |= {"solver": solver, "rtol": rtol, "atol": atol, "dt": dt}
-        given |= {"adjoint": adjoint, "max_steps": max_steps, **(options or {})}
-        self.options = {name: x for name, x in given.items() if x is not None}
+        stated = {"solver": solver, "rtol": rtol, "atol": atol, "dt": dt}
+        stated |= {"adjoint": adjoint, "max_steps": max_steps, **(options or {})}
+        self.options = solve_options(caller, backend, stated)
         self.args = args
 
     @property

@@ -11,12 +11,11 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from .._core import check_choice
-from ..methods import Stack, stack_names
+from ..methods import Stack
 from ..models import assemble
 from ..solving import solve
 from ._batches import check_times, check_trajectories
-from ._losses import Loss, Value, field_problem
+from ._losses import Loss, Value, field_problem, solve_options
 
 Times = Float[ArrayLike, " times"]
 
@@ -78,11 +77,9 @@ class TrajectoryLoss(Loss):
     ):
         caller = "TrajectoryLoss"
         self.times = None if times is None else check_times(caller, times)
-        check_choice(caller, "backend", backend, stack_names())
-        given: dict[str, Any] = {"backend": backend}
-        given |= {"solver": solver, "rtol": rtol, "atol": atol, "dt": dt}
-        given |= {"adjoint": adjoint, "max_steps": max_steps, **(options or {})}
-        self.options = {name: x for name, x in given.items() if x is not None}
+        stated = {"solver": solver, "rtol": rtol, "atol": atol, "dt": dt}
+        stated |= {"adjoint": adjoint, "max_steps": max_steps, **(options or {})}
+        self.options = solve_options(caller, backend, stated)
         self.args = args
         for name, function in (("initial", initial), ("observe", observe)):
             if function is not None and not callable(function):

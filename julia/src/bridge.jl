@@ -50,21 +50,21 @@ end
 
 references() = length(REFERENCES)
 
-function argument(given::HostArgument)
-    kind = given.kind
+function argument(host::HostArgument)
+    kind = host.kind
     kind == NOTHING_ARGUMENT && return nothing
-    kind == INTEGER_ARGUMENT && return given.integer
-    kind == BOOL_ARGUMENT && return given.integer != 0
-    kind == FLOAT_ARGUMENT && return reinterpret(Float64, given.integer)
-    kind == STRING_ARGUMENT && return unsafe_string(Ptr{UInt8}(given.data), given.integer)
+    kind == INTEGER_ARGUMENT && return host.integer
+    kind == BOOL_ARGUMENT && return host.integer != 0
+    kind == FLOAT_ARGUMENT && return reinterpret(Float64, host.integer)
+    kind == STRING_ARGUMENT && return unsafe_string(Ptr{UInt8}(host.data), host.integer)
     if kind == REFERENCE_ARGUMENT
-        found = referred(given.integer)
-        found === nothing && throw(ArgumentError("reference $(given.integer) is gone"))
-        return found
+        object = referred(host.integer)
+        object === nothing && throw(ArgumentError("reference $(host.integer) is gone"))
+        return object
     end
-    T = ARRAY_TYPES[given.integer]
-    dims = given.dims[1:(given.rank)]
-    return copy(unsafe_wrap(Array, Ptr{T}(given.data), dims))
+    T = ARRAY_TYPES[host.integer]
+    dims = host.dims[1:(host.rank)]
+    return copy(unsafe_wrap(Array, Ptr{T}(host.data), dims))
 end
 
 """
@@ -75,15 +75,15 @@ What a host may call by name.
 const HOST_FUNCTIONS = Dict{String, Any}()
 
 """
-    call_entry(name, arguments, count, result, words, room)
+    call_entry(name, arguments, count, result, buffer, room)
 
 Call a function of [`HOST_FUNCTIONS`](@ref). An integer that it returns is written to
-`result`, and so is the length of a string, whose first bytes go to `words`; for any other
+`result`, and so is the length of a string, whose first bytes go to `buffer`; for any other
 value that is the number of a new reference. Returns 0, or 1 for an exception, whose kind
 and message are the string.
 """
 function call_entry(name::Ptr{UInt8}, arguments::Ptr{HostArgument}, count::Int64,
-        result::Ptr{Int64}, words::Ptr{UInt8}, room::Int64)::Int64
+        result::Ptr{Int64}, buffer::Ptr{UInt8}, room::Int64)::Int64
     try
         f = HOST_FUNCTIONS[unsafe_string(name)]
         value = f((argument(unsafe_load(arguments, k)) for k in 1:count)...)
@@ -92,7 +92,7 @@ function call_entry(name::Ptr{UInt8}, arguments::Ptr{HostArgument}, count::Int64
         elseif value isa Integer
             Int64(value)
         elseif value isa String
-            write_words(value, words, room)
+            write_text(value, buffer, room)
         else
             refer!(value)
         end
@@ -100,14 +100,14 @@ function call_entry(name::Ptr{UInt8}, arguments::Ptr{HostArgument}, count::Int64
         return 0
     catch error
         text = string(nameof(typeof(error)), '\n', sprint(showerror, error))
-        unsafe_store!(result, write_words(text, words, room))
+        unsafe_store!(result, write_text(text, buffer, room))
         return 1
     end
 end
 
-function write_words(text::String, words::Ptr{UInt8}, room::Int64)
+function write_text(text::String, buffer::Ptr{UInt8}, room::Int64)
     bytes = min(ncodeunits(text), room)
-    GC.@preserve text unsafe_copyto!(words, pointer(text), bytes)
+    GC.@preserve text unsafe_copyto!(buffer, pointer(text), bytes)
     return bytes
 end
 
@@ -128,7 +128,7 @@ function solve_entry(number::Int64, operands::Ptr{Ptr{Cvoid}}, operand_count::In
         return cross_buffers(
             shared, operands, operand_count, results, result_count, before) ? 1 : 0
     catch error
-        error isa DerivativeError && return -remember!(Failure("", error.words))
+        error isa DerivativeError && return -record_failure!(Failure("", error.words))
         error isa ArgumentError || rethrow()
         return 3
     end
@@ -138,14 +138,14 @@ end
 @noinline function cross_buffers(shared::SharedSolve{T}, operands::Ptr{Ptr{Cvoid}},
         count::Int64, results::Ptr{Ptr{Cvoid}}, result_count::Int64,
         before::Int) where {T}
-    given = Operand{T}[operand(T, unsafe_load(operands, k)) for k in 1:count]
+    inputs = Operand{T}[operand(T, unsafe_load(operands, k)) for k in 1:count]
     counts = unsafe_load(results, 5)
     if buffer_type(counts) === Int64
         made = read_results(T, Int64, results, result_count)
-        return cross!(Batch(shared, given, made, before))
+        return cross!(Batch(shared, inputs, made, before))
     end
     made = read_results(T, Int32, results, result_count)
-    return cross!(Batch(shared, given, made, before))
+    return cross!(Batch(shared, inputs, made, before))
 end
 
 function operand(::Type{T}, buffer::Ptr{Cvoid}) where {T}
@@ -191,26 +191,26 @@ is its attribute.
 function ffi_entry(frame::Ptr{Cvoid})::Ptr{Cvoid}
     answer_metadata!(frame) && return C_NULL
     try
-        HOST_FORKED[] && return frame_error(frame, FORKED_WORDS)
+        HOST_FORKED[] && return frame_error(frame, FORKED_MESSAGE)
         shared = referred(frame_attribute(frame))
-        shared isa SharedCall || return frame_error(frame, GONE_WORDS)
+        shared isa SharedCall || return frame_error(frame, GONE_MESSAGE)
         operands, count, results, result_count = frame_buffers(frame)
         run = frame_run(frame)
         before = run == 0 ? Watch().before : interrupts_before(run)
         stopped = cross_buffers(shared, operands, count, results, result_count, before)
-        return stopped ? frame_error(frame, INTERRUPTED_WORDS) : C_NULL
+        return stopped ? frame_error(frame, INTERRUPTED_MESSAGE) : C_NULL
     catch error
         return frame_error(frame, sprint(showerror, error))
     end
 end
 
 const HOST_FORKED = Ref(false)
-const FORKED_WORDS = "solve: Julia was started before this process was forked from " *
-                     "another, and its threads are missing here; start processes afresh."
-const GONE_WORDS = "solve: the Julia solve that this compiled program refers to is gone: " *
-                   "it was compiled by another process, or Julia was started anew; trace " *
-                   "and compile it here."
-const INTERRUPTED_WORDS = "solve: interrupted."
+const FORKED_MESSAGE = "solve: Julia was started before this process was forked from " *
+                       "another, and its threads are missing here; start processes afresh."
+const GONE_MESSAGE = "solve: the Julia solve that this compiled program refers to is " *
+                     "gone: it was compiled by another process, or Julia was started " *
+                     "anew; trace and compile it here."
+const INTERRUPTED_MESSAGE = "solve: interrupted."
 
 # The last programs that ran, and how many interrupts there were when each first came
 # here: Ctrl-C stops a program even if it is pressed between two of its solves.
@@ -230,8 +230,8 @@ function interrupts_before(run::Int64)
     read_signals!()
     before = INTERRUPTS[]
     lock(RUNS_GUARD)
-    place = NEXT_RUN[] = NEXT_RUN[] % length(RUNS) + 1
-    RUNS[place] = (run, before)
+    slot = NEXT_RUN[] = NEXT_RUN[] % length(RUNS) + 1
+    RUNS[slot] = (run, before)
     unlock(RUNS_GUARD)
     return before
 end

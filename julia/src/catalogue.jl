@@ -21,12 +21,12 @@ end
 
 # A package of the project, or one that a loaded package depends on.
 function identified(package::String)
-    found = Base.identify_package(package)
-    found === nothing || return found
+    result = Base.identify_package(package)
+    result === nothing || return result
     for source in collect(keys(Base.loaded_modules))
         source.name == package && return source
-        found = Base.identify_package(source, package)
-        found === nothing || return found
+        result = Base.identify_package(source, package)
+        result === nothing || return result
     end
     return nothing
 end
@@ -51,7 +51,7 @@ end
 """
     capabilities(algorithm)
 
-What SciML's traits say of an algorithm, as words: `adaptive`, `implicit` (it solves
+What SciML's traits say of an algorithm, by name: `adaptive`, `implicit` (it solves
 linear systems), `newton` (by Newton's iteration), `derivative` (that of its steps is
 known here), and `order=2.0`.
 """
@@ -60,13 +60,13 @@ function capabilities(algorithm)
         throw(ArgumentError("an algorithm for ordinary differential equations was " *
                             "expected, got a $(typeof(algorithm))"))
     has(name) = hasfield(typeof(algorithm), name)
-    words = [word for (word, holds) in ("adaptive" => SciMLBase.isadaptive(algorithm),
+    traits = [trait for (trait, holds) in ("adaptive" => SciMLBase.isadaptive(algorithm),
                  "implicit" => has(:linsolve) || has(:linear_solver),
                  "newton" => has(:nlsolve), "derivative" => steps_known(algorithm))
              if holds]
     order = known_order(algorithm)
-    order === nothing || push!(words, "order=$order")
-    return join(words, ' ')
+    order === nothing || push!(traits, "order=$order")
+    return join(traits, ' ')
 end
 
 function steps_known(algorithm)
@@ -101,12 +101,12 @@ define and make without arguments, one a line, sorted.
 function catalogue()
     lines = String[]
     for (source, package) in collect(Base.loaded_modules), name in names(package)
-        found = isdefined(package, name) ? getfield(package, name) : nothing
-        found isa Type && found <: SciMLBase.AbstractODEAlgorithm || continue
-        type = Base.unwrap_unionall(found)
+        result = isdefined(package, name) ? getfield(package, name) : nothing
+        result isa Type && result <: SciMLBase.AbstractODEAlgorithm || continue
+        type = Base.unwrap_unionall(result)
         type isa DataType && !isabstracttype(type) || continue
         nameof(parentmodule(type)) == Symbol(source.name) || continue
-        hasmethod(found, Tuple{}) && push!(lines, "$(source.name).$name")
+        hasmethod(result, Tuple{}) && push!(lines, "$(source.name).$name")
     end
     return join(sort!(unique!(lines)), '\n')
 end

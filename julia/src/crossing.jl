@@ -2,11 +2,11 @@
 # several at once, with every number in memory of the caller's.
 
 """
-    Lane{T, P}(prepared, events)
+    Workspace{T, P}(prepared, events)
 
 A prepared problem for one trajectory at a time, and the parameters of its events.
 """
-struct Lane{T, P}
+struct Workspace{T, P}
     prepared::P
     events::Vector{Vector{T}}
 end
@@ -21,7 +21,7 @@ abstract type SharedCall{T} end
 """
     SharedSolve(make, algorithm, keep, max_steps)
 
-A solve that any number of threads may run at once; `make()` gives a [`Lane`](@ref),
+A solve that any number of threads may run at once; `make()` gives a [`Workspace`](@ref),
 which a trajectory has for itself while it is solved.
 """
 struct SharedSolve{T} <: SharedCall{T}
@@ -29,24 +29,24 @@ struct SharedSolve{T} <: SharedCall{T}
     algorithm::Any
     keep::Keep
     max_steps::Int
-    idle::Vector{Lane{T}}
+    idle::Vector{Workspace{T}}
     guard::Threads.SpinLock
 end
 function SharedSolve{T}(make, algorithm, keep::Integer, max_steps::Integer) where {T}
     return SharedSolve{T}(
-        make, algorithm, Keep(keep), Int(max_steps), Lane{T}[], Threads.SpinLock())
+        make, algorithm, Keep(keep), Int(max_steps), Workspace{T}[], Threads.SpinLock())
 end
 
-function take_lane!(shared::SharedSolve{T}) where {T}
+function take_workspace!(shared::SharedSolve{T}) where {T}
     lock(shared.guard)
-    lane = isempty(shared.idle) ? nothing : pop!(shared.idle)
+    workspace = isempty(shared.idle) ? nothing : pop!(shared.idle)
     unlock(shared.guard)
-    return lane === nothing ? shared.make()::Lane{T} : lane
+    return workspace === nothing ? shared.make()::Workspace{T} : workspace
 end
 
-function return_lane!(shared::SharedCall, lane)
+function return_workspace!(shared::SharedCall, workspace)
     lock(shared.guard)
-    push!(shared.idle, lane)
+    push!(shared.idle, workspace)
     unlock(shared.guard)
     return nothing
 end
@@ -64,18 +64,18 @@ struct Operand{T}
     count::Int
 end
 
-# The place of the numbers of a trajectory, both counted from zero.
+# The position of the numbers of a trajectory, both counted from zero.
 function offset(operand::Operand, batch::Ptr{Int64}, index::Int)
-    rest, place, stride = index, 0, operand.count
+    remainder, position, stride = index, 0, operand.count
     for axis in operand.leading:-1:1
         size, own = unsafe_load(batch, axis), unsafe_load(operand.dims, axis)
         if own != 1
-            place += (rest % size) * stride
+            position += (remainder % size) * stride
             stride *= own
         end
-        rest ÷= size
+        remainder ÷= size
     end
-    return place
+    return position
 end
 
 # The operands, in this order; a path has the last three.
@@ -146,46 +146,46 @@ trajectories(batch::Batch) = batch.results.trajectories
 function work_off!(batch)
     count = trajectories(batch)
     batch.next[] < count || return nothing
-    lane = take_lane!(batch.shared)
+    workspace = take_workspace!(batch.shared)
     while (index = Threads.atomic_add!(batch.next, 1)) < count
-        trajectory!(batch, lane, index)
+        trajectory!(batch, workspace, index)
         Threads.atomic_add!(batch.finished, 1)
         GC.safepoint()
     end
-    return_lane!(batch.shared, lane)
+    return_workspace!(batch.shared, workspace)
     return nothing
 end
 
-function trajectory!(batch::Batch{T}, lane::Lane{T}, index::Int) where {T}
-    prepared = lane.prepared
+function trajectory!(batch::Batch{T}, workspace::Workspace{T}, index::Int) where {T}
+    prepared = workspace.prepared
     try
         watch = Watch(nothing, batch.before)
         if INTERRUPTS[] > batch.before
             abandon!(batch, prepared, index, INTERRUPTED, Failure("", ""))
             return nothing
         end
-        load_lane!(batch, lane, index)
-        solve_lane!(batch, prepared, index, watch)
+        load_trajectory!(batch, workspace, index)
+        solve_trajectory!(batch, prepared, index, watch)
         store!(batch, prepared, index)
     catch error
         kind = string(nameof(typeof(error)))
-        words = sprint(showerror, error)
-        abandon!(batch, prepared, index, FAILURE, Failure(kind, words))
+        message = sprint(showerror, error)
+        abandon!(batch, prepared, index, FAILURE, Failure(kind, message))
     end
     return nothing
 end
 
-function load_lane!(batch::Batch, lane::Lane, index::Int)
-    prepared = lane.prepared
+function load_trajectory!(batch::Batch, workspace::Workspace, index::Int)
+    prepared = workspace.prepared
     load!(prepared.start, batch, START, index)
     load!(prepared.parameters, batch, PARAMETERS, index)
     load_times!(prepared, batch, index)
     begin_record!(batch, prepared, index)
-    place = pointer_of(batch, EVENTS, index)
-    for parameters in lane.events
+    source = pointer_of(batch, EVENTS, index)
+    for parameters in workspace.events
         GC.@preserve parameters unsafe_copyto!(
-            pointer(parameters), place, length(parameters))
-        place += sizeof(parameters)
+            pointer(parameters), source, length(parameters))
+        source += sizeof(parameters)
     end
     return nothing
 end
@@ -213,9 +213,9 @@ function begin_record!(batch::Batch{T}, prepared::Prepared{T}, index::Int) where
     record, results, n = prepared.steps, batch.results, length(prepared.start)
     record.capacity = 0
     results.room == 0 && return nothing
-    place = results.record + index * results.room * sizeof(T)
+    data = results.record + index * results.room * sizeof(T)
     start = unsafe_load(pointer_of(batch, SPAN, index))
-    begin_record!(record, place, results.room ÷ (n + 2) - 2, start, prepared.start)
+    begin_record!(record, data, results.room ÷ (n + 2) - 2, start, prepared.start)
     return nothing
 end
 
@@ -226,7 +226,7 @@ function tolerance(batch::Batch{T}, index::Int) where {T}
     return load!(Vector{T}(undef, count), batch, ABSOLUTE, index)
 end
 
-function solve_lane!(batch::Batch, prepared, index::Int, watch::Watch)
+function solve_trajectory!(batch::Batch, prepared, index::Int, watch::Watch)
     shared, span = batch.shared, pointer_of(batch, SPAN, index)
     t0, t1, rtol, dt = ntuple(k -> unsafe_load(span, k), 4)
     load_path!(prepared, prepared.path, batch, index)
@@ -251,23 +251,23 @@ end
 function store!(batch::Batch{T}, prepared, index::Int) where {T}
     results, report = batch.results, prepared.report
     times, n = length(prepared.times), length(prepared.start)
-    kept = report.count - 1
+    saved = report.count - 1
     for k in 1:times
         # A solve that ends early may keep its last time, which was not asked for.
-        reached = k <= kept && prepared.kept_times[k] ≈ prepared.times[k]
-        unsafe_store!(results.times, reached ? prepared.kept_times[k] : T(Inf),
+        reached = k <= saved && prepared.saved_times[k] ≈ prepared.times[k]
+        unsafe_store!(results.times, reached ? prepared.saved_times[k] : T(Inf),
             index * times + k)
         for i in 1:n
-            unsafe_store!(results.states, reached ? prepared.kept_states[i, k] : T(Inf),
+            unsafe_store!(results.states, reached ? prepared.saved_states[i, k] : T(Inf),
                 (index * times + k - 1) * n + i)
         end
     end
-    unsafe_store!(results.end_time, prepared.kept_times[end], index + 1)
+    unsafe_store!(results.end_time, prepared.saved_times[end], index + 1)
     for i in 1:n
-        unsafe_store!(results.end_state, prepared.kept_states[i, end], index * n + i)
+        unsafe_store!(results.end_state, prepared.saved_states[i, end], index * n + i)
     end
     ended = report.outcome in (SUCCESS, EVENT)
-    ticket = ended ? 0 : remember!(Failure("", prepared.message))
+    ticket = ended ? 0 : record_failure!(Failure("", prepared.message))
     store_counts!(results, index, report, ticket)
     return nothing
 end
@@ -293,37 +293,37 @@ function abandon!(batch::Batch{T}, prepared, index::Int, code::Outcome, failure)
     unsafe_store!(results.end_time, unsafe_load(pointer_of(batch, SPAN, index)), index + 1)
     unsafe_copyto!(results.end_state + index * n * sizeof(T),
         pointer_of(batch, START, index), n)
-    store_counts!(results, index, Report(code), remember!(failure))
+    store_counts!(results, index, Report(code), record_failure!(failure))
     return nothing
 end
 
 """
-    Failure(kind, words)
+    Failure(kind, message)
 
 What Julia says of a solve that failed; `kind` is the type of the exception that ended it,
 empty where the solver stopped by itself.
 """
 struct Failure
     kind::String
-    words::String
+    message::String
 end
 
 # The last failures by number: a compiled program carries the number alone.
 const FAILURES = Vector{Failure}(undef, 4096)
 const FAILURES_SEEN = Threads.Atomic{Int}(0)
 
-function remember!(failure::Failure)
+function record_failure!(failure::Failure)
     ticket = Threads.atomic_add!(FAILURES_SEEN, 1) % length(FAILURES) + 1
     FAILURES[ticket] = failure
     return ticket
 end
 
 """
-    failure_words(ticket)
+    failure_message(ticket)
 
-The failure of this number: the kind, a line break, and the words.
+The failure of this number: the kind, a line break, and the message.
 """
-function failure_words(ticket::Integer)
+function failure_message(ticket::Integer)
     failure = FAILURES[ticket]
-    return failure.kind * "\n" * failure.words
+    return failure.kind * "\n" * failure.message
 end

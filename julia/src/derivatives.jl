@@ -53,7 +53,7 @@ function SharedDerivative(work, field::F, method::C, events::Vector{Differentiat
         work, field, method, events, strict, [lane], Threads.SpinLock())
 end
 
-function take_lane!(shared::SharedDerivative{T, F, C, L}) where {T, F, C, L}
+function take_workspace!(shared::SharedDerivative{T, F, C, L}) where {T, F, C, L}
     lock(shared.guard)
     lane = isempty(shared.idle) ? nothing : pop!(shared.idle)
     unlock(shared.guard)
@@ -184,7 +184,7 @@ function beyond(time, nodes, count::Int, direction)
 end
 
 checked_interrupt(watch::Watch, t) = poll!(watch, t) &&
-                                     throw(DerivativeError(INTERRUPTED_WORDS))
+                                     throw(DerivativeError(INTERRUPTED_MESSAGE))
 
 # Tangents: given are those of the start and of the parameters, then perhaps of the span and
 # of the saved times, and of the parameters of events; results are those of the saved states

@@ -20,21 +20,23 @@ function (crossing::Crossing)(u, t, integrator)
 end
 
 """
-    Rest{T}(states)
+    SteadyStateCondition{T}(states)
 
 Whether the field has died out: |fᵢ| ≤ atol + rtol |uᵢ| in every component, with
 `parameters` the vector of `rtol` and `atol`.
 """
-struct Rest{T} <: Function
+struct SteadyStateCondition{T} <: Function
     parameters::Vector{T}
     slope::Vector{T}
 end
-Rest{T}(states::Integer) where {T} = Rest{T}(zeros(T, 2), zeros(T, states))
+function SteadyStateCondition{T}(states::Integer) where {T}
+    return SteadyStateCondition{T}(zeros(T, 2), zeros(T, states))
+end
 
-function (rest::Rest)(u, t, integrator)
-    slope!(rest.slope, integrator.f, u, integrator.p, t)
-    rtol, atol = rest.parameters
-    return all(i -> abs(rest.slope[i]) <= atol + rtol * abs(u[i]), eachindex(u))
+function (condition::SteadyStateCondition)(u, t, integrator)
+    slope!(condition.slope, integrator.f, u, integrator.p, t)
+    rtol, atol = condition.parameters
+    return all(i -> abs(condition.slope[i]) <= atol + rtol * abs(u[i]), eachindex(u))
 end
 
 slope!(slope, f, u::Vector, p, t) = f(slope, u, p, t)
@@ -66,6 +68,6 @@ function terminal(crossing::Crossing, both::Bool, stop::Stop)
     return ContinuousCallback(
         crossing, stop, both ? stop : nothing; save_positions = (false, false))
 end
-function terminal(rest::Rest, both::Bool, stop::Stop)
-    return DiscreteCallback(rest, stop; save_positions = (false, false))
+function terminal(condition::SteadyStateCondition, both::Bool, stop::Stop)
+    return DiscreteCallback(condition, stop; save_positions = (false, false))
 end

@@ -74,14 +74,14 @@ end
 
 """
     crossing(T, condition, parameters, sign)
-    rest(T, states)
+    steady_state(T, states)
 
-A [`Crossing`](@ref) and a [`Rest`](@ref), for the host to add to a problem.
+A [`Crossing`](@ref) and a [`SteadyStateCondition`](@ref), for the host to add to a problem.
 """
 function crossing(::Type{T}, condition, parameters::Integer, sign::Integer) where {T}
     return Crossing{T}(condition, parameters, sign)
 end
-rest(::Type{T}, states::Integer) where {T} = Rest{T}(states)
+steady_state(::Type{T}, states::Integer) where {T} = SteadyStateCondition{T}(states)
 
 """
     evaluate!(f, out, u, p, t, scalar)

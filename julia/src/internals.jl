@@ -20,8 +20,8 @@ function gc_state_address(name::AbstractString)
     GC_STATES_KNOWN || return UInt(0)
     library = Libdl.dlopen("libjulia-internal"; throw_error = false)
     library === nothing && return UInt(0)
-    found = Libdl.dlsym(library, name; throw_error = false)
-    return found === nothing ? UInt(0) : UInt(found)
+    address = Libdl.dlsym(library, name; throw_error = false)
+    return address === nothing ? UInt(0) : UInt(address)
 end
 
 # The structures of XLA's foreign function interface on a machine of 64 bits, from the
@@ -77,11 +77,11 @@ struct ErrorArguments
 end
 const INTERNAL_ERROR = Cint(13)
 
-function frame_error(frame::Ptr{Cvoid}, words::String)
+function frame_error(frame::Ptr{Cvoid}, message::String)
     create = field(Ptr{Cvoid}, frame_api(frame), 48)
-    GC.@preserve words begin
-        given = Ref(ErrorArguments(28, C_NULL, pointer(words), INTERNAL_ERROR))
-        return @ccall $create(given::Ptr{Cvoid})::Ptr{Cvoid}
+    GC.@preserve message begin
+        arguments = Ref(ErrorArguments(28, C_NULL, pointer(message), INTERNAL_ERROR))
+        return @ccall $create(arguments::Ptr{Cvoid})::Ptr{Cvoid}
     end
 end
 
@@ -96,7 +96,7 @@ end
 function frame_run(frame::Ptr{Cvoid})
     field(Csize_t, frame_api(frame), 0) >= 184 || return 0
     get = field(Ptr{Cvoid}, frame_api(frame), 176)
-    given = Ref(RunArguments(32, C_NULL, field(Ptr{Cvoid}, frame, 24), 0))
-    @ccall $get(given::Ptr{Cvoid})::Ptr{Cvoid}
-    return given[].run
+    arguments = Ref(RunArguments(32, C_NULL, field(Ptr{Cvoid}, frame, 24), 0))
+    @ccall $get(arguments::Ptr{Cvoid})::Ptr{Cvoid}
+    return arguments[].run
 end

@@ -24,7 +24,7 @@ struct Lowered{K, L, C} <: Function
     kernel::K
     layout::L
     constants::C
-    owner::Task
+    task::Task
     own::WorkArrays
 end
 function Lowered(kernel, layout::Tuple, constants::Tuple)
@@ -46,7 +46,7 @@ end
     undef, layout.dims)
 
 @inline function work_arrays(f::Lowered, ::Type{T}) where {T}
-    store = if current_task() === f.owner
+    store = if current_task() === f.task
         f.own
     else
         # Other tasks keep theirs in their own storage, which ends with them.
@@ -134,11 +134,11 @@ work_layout(element::DataType, dims::Vector{Int}) = Layout{element, length(dims)
 const PROGRAMS = Module[]
 
 function evaluate_lowered(source::AbstractString)
-    place = Module(:LoweredProgram)
-    push!(PROGRAMS, place)
+    scope = Module(:LoweredProgram)
+    push!(PROGRAMS, scope)
     for name in names(LoweredCode)
         name === :LoweredCode && continue
-        Core.eval(place, :(const $name = $(getfield(LoweredCode, name))))
+        Core.eval(scope, :(const $name = $(getfield(LoweredCode, name))))
     end
-    return Core.eval(place, Meta.parse(source))
+    return Core.eval(scope, Meta.parse(source))
 end

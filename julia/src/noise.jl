@@ -1,9 +1,9 @@
 """
     PathNoise{T}
 
-A Brownian path given on a grid, as the noise of a stochastic problem; one for a solve.
+A Brownian path on a grid, as the noise of a stochastic problem; one for a solve.
 
-Steps of the grid get the increments as they were given, to the last bit, and with them
+Steps of the grid get the increments of the path, to the last bit, and with them
 the space-time Lévy areas H as dZ = 2√3 H. Other steps, of adaptive solves, follow the
 path's mean given its increments and areas, W(tₖ + θh) = Wₖ + θ dWₖ + 6θ(1 − θ) Hₖ, and
 get the increment and the area H of that curve: dZ is no process of its own, so that
@@ -25,7 +25,7 @@ mutable struct PathNoise{T} <: SciMLBase.AbstractNoiseProcess{T, 2, Vector{Vecto
     const drawn::Bool
     const rng::Xoshiro
     const reset::Bool
-    place::Int
+    position::Int
     curt::T
     dt::T
 end
@@ -89,7 +89,7 @@ function take_step!(noise::PathNoise{T}, dt) where {T}
     if noise.drawn
         randn!(noise.rng, noise.dZ)
     end
-    k = noise.place
+    k = noise.position
     if k >= length(noise.times)
         fill!(noise.dW, zero(T))
     elseif whole_step(noise, dt)
@@ -105,7 +105,7 @@ end
 
 # Rounding of times moves no step off the grid.
 function whole_step(noise::PathNoise{T}, dt) where {T}
-    start, stop = noise.times[noise.place], noise.times[noise.place + 1]
+    start, stop = noise.times[noise.position], noise.times[noise.position + 1]
     return noise.curt == start && abs(start + dt - stop) <= sqrt(eps(T)) * (stop - start)
 end
 
@@ -136,18 +136,20 @@ Accept the step taken, and set up the next one of length `dt` where `setup` hold
 """
 function advance!(noise::PathNoise{T}, dt, setup::Bool) where {T}
     times, count = noise.times, length(noise.times)
-    if noise.place < count && whole_step(noise, noise.dt)
-        noise.place += 1
-        noise.curt = times[noise.place]
+    if noise.position < count && whole_step(noise, noise.dt)
+        noise.position += 1
+        noise.curt = times[noise.position]
     else
         noise.curt = min(noise.curt + noise.dt, times[end])
         slack = sqrt(eps(T))
-        while noise.place < count && noise.curt >= times[noise.place + 1] -
-                                     slack * (times[noise.place + 1] - times[noise.place])
-            noise.place += 1
+        # Past a point of the grid, but for what round-off may be off by.
+        passed(k) = noise.curt >= times[k + 1] - slack * (times[k + 1] - times[k])
+        while noise.position < count && passed(noise.position)
+            noise.position += 1
         end
-        near = times[noise.place]
-        width = noise.place < count ? times[noise.place + 1] - near : near - times[end - 1]
+        near = times[noise.position]
+        width = noise.position < count ? times[noise.position + 1] - near :
+                near - times[end - 1]
         abs(noise.curt - near) <= slack * width && (noise.curt = near)
     end
     noise.dt = dt

@@ -34,20 +34,20 @@ function PathScheme{T}(drift, c, A::Vector, terms::Vector; columns = 0,
              if !iszero(weight)]
     # Without the stages that nothing depends on.
     end_row = length(c) + 1
-    kept = [end_row]
+    used_rows = [end_row]
     for j in length(c):-1:1
-        depends = any(entry -> entry[2] == j && entry[1] in kept, [A; terms])
-        depends && pushfirst!(kept, j)
+        depends = any(entry -> entry[2] == j && entry[1] in used_rows, [A; terms])
+        depends && pushfirst!(used_rows, j)
     end
-    place = Dict(row => k for (k, row) in enumerate(kept))
-    stages = kept[1:(end - 1)]
-    matrix = zeros(T, length(kept), length(stages))
+    index_of = Dict(row => k for (k, row) in enumerate(used_rows))
+    stages = used_rows[1:(end - 1)]
+    matrix = zeros(T, length(used_rows), length(stages))
     for (i, j, a) in A
-        i in kept && (matrix[place[i], place[j]] = a)
+        i in used_rows && (matrix[index_of[i], index_of[j]] = a)
     end
-    own = [(place[i], place[j], integral, weight) for (i, j, integral, weight) in terms
-           if i in kept]
-    return PathScheme{T}(drift[stages], c[stages], matrix, own, columns, ito)
+    terms = [(index_of[i], index_of[j], integral, weight)
+             for (i, j, integral, weight) in terms if i in used_rows]
+    return PathScheme{T}(drift[stages], c[stages], matrix, terms, columns, ito)
 end
 
 stages(scheme::PathScheme) = length(scheme.c)
@@ -164,31 +164,34 @@ function weigh!(w::PathStages{T}, h) where {T}
     return nothing
 end
 
-# Add what the stages before a row give to its point, of their values or the tangents of
-# these.
-function add_stages!(x, values, w::PathStages, row::Int, h)
-    scheme, n = w.method, length(x)
+# `add(l, k, j, a)` for each number `a` that number `k` of stage `j` has in component `l` of
+# the point of a row.
+@inline function each_weight(add::F, w::PathStages, n::Int, row::Int, h) where {F}
+    scheme = w.method
     for j in 1:min(row - 1, stages(scheme))
         if scheme.drift[j]
             a = h * scheme.A[row, j]
             iszero(a) && continue
             for l in 1:n
-                x[l] += a * values[l, j]
+                add(l, l, j, a)
             end
         elseif w.used[row, j]
-            if w.output isa Vector
-                for l in 1:n
-                    x[l] += w.weights[l, row, j] * values[l, j]
-                end
-            else
-                for q in axes(w.weights, 1)
-                    weight = w.weights[q, row, j]
-                    for l in 1:n
-                        x[l] += weight * values[(q - 1) * n + l, j]
-                    end
-                end
+            # The numbers of a vector have a weight each; a column of a matrix has one.
+            single = w.output isa Vector
+            for q in (single ? (1:1) : axes(w.weights, 1)), l in 1:n
+
+                add(l, (q - 1) * n + l, j, w.weights[single ? l : q, row, j])
             end
         end
+    end
+    return nothing
+end
+
+# Add what the stages before a row give to its point, of their values or the tangents of
+# these.
+function add_stages!(x, values, w::PathStages, row::Int, h)
+    each_weight(w, length(x), row, h) do l, k, j, a
+        x[l] += a * values[k, j]
     end
     return x
 end
@@ -292,28 +295,8 @@ end
 
 # The transpose of `add_stages!`.
 function share_stages!(values, λ, w::PathStages, row::Int, h)
-    scheme, n = w.method, length(λ)
-    for j in 1:min(row - 1, stages(scheme))
-        if scheme.drift[j]
-            a = h * scheme.A[row, j]
-            iszero(a) && continue
-            for l in 1:n
-                values[l, j] += a * λ[l]
-            end
-        elseif w.used[row, j]
-            if w.output isa Vector
-                for l in 1:n
-                    values[l, j] += w.weights[l, row, j] * λ[l]
-                end
-            else
-                for q in axes(w.weights, 1)
-                    weight = w.weights[q, row, j]
-                    for l in 1:n
-                        values[(q - 1) * n + l, j] += weight * λ[l]
-                    end
-                end
-            end
-        end
+    each_weight(w, length(λ), row, h) do l, k, j, a
+        values[k, j] += a * λ[l]
     end
     return nothing
 end

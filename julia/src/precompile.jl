@@ -61,7 +61,8 @@
             solve!(plain, algorithm(name), 0.0, 1e-3, 0.0, 0.0, 1e-4, KEEP_END, 10_000)
         end
         for event in ((Crossing{Float64}(condition, 0, 1), false),
-            (Crossing{Float64}(condition, 0, 1), true), (Rest{Float64}(2), false))
+            (Crossing{Float64}(condition, 0, 1), true),
+            (SteadyStateCondition{Float64}(2), false))
             stopped = ready(Float64, parts...; events = (event,))
             for name in ("DefaultODEAlgorithm", "Tsit5", "Rodas5P")
                 run(stopped, name, KEEP_END)

@@ -30,7 +30,7 @@ times with a step ending at each; the start and every step; dense output.
     Report()
 
 What a solve tells: how it ended, which event fired (−1 for none), its statistics, and how
-many times were kept, with the addresses of these times and their states. The last time
+many times were saved, with the addresses of these times and their states. The last time
 and state are where the solve ended.
 """
 mutable struct Report
@@ -66,7 +66,7 @@ end
 """
     counts(report, ticket)
 
-What a compiled program gets of a report: all but what was kept, and the number of a
+What a compiled program gets of a report: all but what was saved, and the number of a
 [`Failure`](@ref).
 """
 function counts(report::Report, ticket::Int)

@@ -50,7 +50,7 @@ end
     EventPlan(condition, parameters, sign, both)
 
 An event to be: a [`Crossing`](@ref) with a condition of that many parameters, or a
-[`Rest`](@ref) where `condition` is `nothing`.
+[`SteadyStateCondition`](@ref) where `condition` is `nothing`.
 """
 struct EventPlan
     condition::Any
@@ -64,13 +64,13 @@ function plan_crossing!(plans::Vector{EventPlan}, condition, parameters::Integer
     push!(plans, EventPlan(condition, parameters, sign, both))
     return nothing
 end
-function plan_rest!(plans::Vector{EventPlan})
+function plan_steady_state!(plans::Vector{EventPlan})
     push!(plans, EventPlan(nothing, 2, 1, false))
     return nothing
 end
 
 event(plan::EventPlan, ::Type{T}, states::Int) where {T} = plan.condition === nothing ?
-                                                           Rest{T}(states) :
+                                                           SteadyStateCondition{T}(states) :
                                                            Crossing{T}(plan.condition,
     plan.parameters, plan.sign)
 
@@ -88,15 +88,15 @@ function shared_solve(element::AbstractString, model, states::Integer,
         prepared = Prepared(T, model, states, parameters, motions, columns)
         events = Vector{T}[add_event!(prepared, event(plan, T, Int(states)), plan.both)
                            for plan in plans]
-        return Lane{T, typeof(prepared)}(prepared, events)
+        return Workspace{T, typeof(prepared)}(prepared, events)
     end
     return SharedSolve{T}(make, algorithm, keep, max_steps)
 end
 
 merge!(HOST_FUNCTIONS,
     Dict{String, Any}(string(f) => f
-    for f in (algorithm, constants, copy_kept!, event_plans, failure_words, forget!,
-        interpolate_kept!, kept_length, kept_solve, load_stochastic, lower_source,
-        plan_crossing!, plan_rest!, push_constant!, references, shared_mass,
+    for f in (algorithm, constants, copy_saved!, event_plans, failure_message, forget!,
+        interpolate_saved!, saved_length, saved_solve, load_stochastic, lower_source,
+        plan_crossing!, plan_steady_state!, push_constant!, references, shared_mass,
         shared_matrix_free_model, shared_model, shared_solve, shared_sparse_model,
         shared_stochastic_model, stochastic_method, stochastic_version)))

@@ -21,8 +21,8 @@ mutable struct Prepared{T, F, S, P}
     const events::Vector{Any}
     const fired::Base.RefValue{Int}
     callback::Union{Nothing, CallbackSet}
-    kept_times::Vector{T}
-    kept_states::Matrix{T}
+    saved_times::Vector{T}
+    saved_states::Matrix{T}
     message::String
     solution::Any
     const steps::StepRecord{T}
@@ -39,8 +39,9 @@ end
 """
     add_event!(prepared, event, both)
 
-Let `event`, a [`Crossing`](@ref) or a [`Rest`](@ref), end the solves to come; returns
-the vector of its parameters. `both` is whether falling through zero counts, too.
+Let `event`, a [`Crossing`](@ref) or a [`SteadyStateCondition`](@ref), end the solves
+to come; returns the vector of its parameters. `both` is whether falling through zero
+counts, too.
 """
 function add_event!(prepared::Prepared, event, both::Bool)
     stop = Stop(length(prepared.events), prepared.fired)
@@ -91,7 +92,7 @@ results in `prepared`: a solve that fails does not throw, its outcome says so.
 `atol` is one number, or one for each component. Both tolerances zero mean fixed steps: of
 length `dt`, or those of the path's grid; otherwise `dt` is the first step, zero for an
 automatic one. `keep` is a [`Keep`](@ref), and `report` is called with the time reached.
-The end of the solve is always the last column of the states kept.
+The end of the solve is always the last column of the states saved.
 """
 function solve!(prepared::Prepared{T}, algorithm, t0::Real, t1::Real, rtol::Real,
         atol::Union{Real, AbstractVector}, dt::Real, keep::Keep, max_steps::Integer,
@@ -214,7 +215,7 @@ function run!(prepared::Prepared, integrator, keep::Keep, watch::Watch)
     report.event = prepared.fired[]
     statistics!(report, solution.stats)
     asked = keep in (KEEP_TIMES, KEEP_STOPS, KEEP_STEPS)
-    keep!(prepared, asked ? length(solution.t) : 0, solution, integrator.t, state)
+    save!(prepared, asked ? length(solution.t) : 0, solution, integrator.t, state)
     prepared.message = message(report.outcome, solution.retcode)
     prepared.solution = keep == KEEP_DENSE ? solution : nothing
     return nothing
@@ -225,7 +226,7 @@ function message(code::Outcome, retcode)
     return string(code == UNSTABLE ? ReturnCode.Unstable : retcode)
 end
 
-function keep!(prepared::Prepared{T}, count::Int, solution, t, u) where {T}
+function save!(prepared::Prepared{T}, count::Int, solution, t, u) where {T}
     times = Vector{T}(undef, count + 1)
     states = Matrix{T}(undef, length(prepared.start), count + 1)
     for k in 1:count
@@ -239,7 +240,7 @@ function keep!(prepared::Prepared{T}, count::Int, solution, t, u) where {T}
 end
 
 function publish!(prepared::Prepared, times::Vector, states::Matrix)
-    prepared.kept_times, prepared.kept_states = times, states
+    prepared.saved_times, prepared.saved_states = times, states
     report = prepared.report
     report.count = length(times)
     report.times, report.states = pointer(times), pointer(states)

@@ -88,7 +88,7 @@ function coefficients(::Type{T}, alg::Union{BS3, DP5, DP8, Euler, Heun, Midpoint
     prepared = Prepared(T, model(T, probe!, unused!, unused!), MOST_STAGES, 0)
     solve!(prepared, alg, 0, 1, 0, 0, 1, KEEP_END, 2)
     length(points) < MOST_STAGES || error("$(nameof(typeof(alg))) has too many stages")
-    b = prepared.kept_states[:, end]
+    b = prepared.saved_states[:, end]
     # Not the calls that the solution does not depend on.
     used = falses(MOST_STAGES)
     for j in length(points):-1:1

@@ -109,8 +109,8 @@ function load_stochastic()
     id = Base.PkgId(Base.UUID("789caeaf-c7a9-5a7d-9973-96adeb23e2a0"), "StochasticDiffEq")
     Base.locate_package(id) === nothing && return "package"
     Base.require(id)
-    found = Base.get_extension(@__MODULE__, :HybridNDSStochasticExt)
-    return found === nothing ? "extension" : ""
+    extension = Base.get_extension(@__MODULE__, :HybridNDSStochasticExt)
+    return extension === nothing ? "extension" : ""
 end
 
 """

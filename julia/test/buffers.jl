@@ -14,21 +14,21 @@ Julia arrays, and memory that describes them to a handler: the fields of an
 are those of the host, the reverse of Julia's.
 """
 struct Described
-    kept::Vector{Any}
+    owned::Vector{Any}
     list::Vector{Ptr{Cvoid}}
 end
 function Described(arrays::AbstractArray...)
-    kept, list = Any[arrays...], Ptr{Cvoid}[]
+    owned, list = Any[arrays...], Ptr{Cvoid}[]
     for array in arrays
         dims = Int64[reverse(size(array))..., 0]
         buffer = zeros(UInt64, 6)
         buffer[1], buffer[3] = sizeof(buffer), DTYPES[eltype(array)]
         buffer[4], buffer[5] = UInt64(pointer(array)), ndims(array)
         buffer[6] = UInt64(pointer(dims))
-        push!(kept, dims, buffer)
+        push!(owned, dims, buffer)
         push!(list, pointer(buffer))
     end
-    return Described(kept, list)
+    return Described(owned, list)
 end
 Base.pointer(described::Described) = pointer(described.list)
 Base.length(described::Described) = length(described.list)
@@ -45,9 +45,9 @@ function results(::Type{T}, states, times, batch...) where {T}
 end
 
 function solve(number, operands, results)
-    given, found = Described(operands...), Described(results...)
-    return GC.@preserve given found HybridNDS.solve_entry(Int64(number), pointer(given),
-        Int64(length(given)), pointer(found), Int64(length(found)))
+    inputs, outputs = Described(operands...), Described(results...)
+    return GC.@preserve inputs outputs HybridNDS.solve_entry(Int64(number), pointer(inputs),
+        Int64(length(inputs)), pointer(outputs), Int64(length(outputs)))
 end
 
 const MESSAGE = Ref("")
@@ -68,9 +68,9 @@ struct RunArguments
     run::Int64
 end
 function run(arguments::Ptr{RunArguments})::Ptr{Cvoid}
-    given = unsafe_load(arguments)
+    request = unsafe_load(arguments)
     unsafe_store!(arguments,
-        RunArguments(given.size, given.extension, given.context, Int64(UInt(given.context))))
+        RunArguments(request.size, request.extension, request.context, Int64(UInt(request.context))))
     return C_NULL
 end
 
@@ -81,7 +81,7 @@ Let the handler run that solve within an execution of that number; returns the m
 its error, empty for none.
 """
 function called(number, operands = (), results = (); run = 1)
-    given, found = Described(operands...), Described(results...)
+    inputs, outputs = Described(operands...), Described(results...)
     api, frame = zeros(UInt64, 24), zeros(UInt64, 24)
     api[1] = sizeof(api)
     api[7] = UInt64(@cfunction(create, Ptr{Cvoid}, (Ptr{ErrorArguments},)))
@@ -91,10 +91,10 @@ function called(number, operands = (), results = (); run = 1)
     values = UInt64[UInt64(pointer(scalar))]
     # At bytes 16, 24, 56, 72, 112 and 160.
     frame[3], frame[4] = UInt64(pointer(api)), UInt64(run)
-    frame[8], frame[10] = length(given), UInt64(pointer(given))
-    frame[15], frame[21] = UInt64(pointer(found)), UInt64(pointer(values))
+    frame[8], frame[10] = length(inputs), UInt64(pointer(inputs))
+    frame[15], frame[21] = UInt64(pointer(outputs)), UInt64(pointer(values))
     MESSAGE[] = ""
-    failed = GC.@preserve given found api frame attribute scalar values begin
+    failed = GC.@preserve inputs outputs api frame attribute scalar values begin
         HybridNDS.ffi_entry(Ptr{Cvoid}(pointer(frame)))
     end
     @assert (failed == C_NULL) == isempty(MESSAGE[])

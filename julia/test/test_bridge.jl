@@ -13,35 +13,35 @@ function array(values)
         HybridNDS.ARRAY_ARGUMENT, code, Ptr{Cvoid}(pointer(values)), ndims(values), dims)
 end
 
-# A call as the host makes it: the code, the number, and the words.
+# A call as the host makes it: the code, the number, and the text.
 function call(name, arguments...; room = 200)
-    given, number = HostArgument[arguments...], Ref{Int64}(-1)
-    words = fill(UInt8('?'), room)
-    code = GC.@preserve given words HybridNDS.call_entry(Base.unsafe_convert(Ptr{UInt8}, name),
-        pointer(given), Int64(length(given)), Base.unsafe_convert(Ptr{Int64}, number),
-        pointer(words), Int64(room))
-    return code, number[], words
+    arguments, number = HostArgument[arguments...], Ref{Int64}(-1)
+    buffer = fill(UInt8('?'), room)
+    code = GC.@preserve arguments buffer HybridNDS.call_entry(Base.unsafe_convert(Ptr{UInt8}, name),
+        pointer(arguments), Int64(length(arguments)), Base.unsafe_convert(Ptr{Int64}, number),
+        pointer(buffer), Int64(room))
+    return code, number[], buffer
 end
-text((_, length, words)) = String(words[1:length])
+text((_, length, buffer)) = String(buffer[1:length])
 
 # What was passed, seen from within.
 const PASSED = Ref{Any}()
 pass(arguments...) = (PASSED[] = arguments; nothing)
-say(words) = words
+say(text) = text
 fail() = throw(DomainError(-1, "negative"))
 merge!(HybridNDS.HOST_FUNCTIONS,
     Dict{String, Any}("test: pass" => pass, "test: say" => say, "test: fail" => fail,
         "test: sum" => (a, b) -> a + b, "test: vector" => () -> [1.0]))
 
 @testset "arguments" begin
-    words = "größer"
-    string = HostArgument(HybridNDS.STRING_ARGUMENT, ncodeunits(words),
-        Ptr{Cvoid}(pointer(words)), 0, NO_DIMS)
+    string_bytes = "größer"
+    string = HostArgument(HybridNDS.STRING_ARGUMENT, ncodeunits(string_bytes),
+        Ptr{Cvoid}(pointer(string_bytes)), 0, NO_DIMS)
     real = plain(HybridNDS.FLOAT_ARGUMENT, reinterpret(Int64, -0.1))
     values = reshape(collect(1.0:6.0), 3, 2)
     arguments = (plain(HybridNDS.NOTHING_ARGUMENT), plain(HybridNDS.INTEGER_ARGUMENT, -3),
         plain(HybridNDS.BOOL_ARGUMENT, 1), real, string, array(values))
-    GC.@preserve words values begin
+    GC.@preserve string_bytes values begin
         @test call("test: pass", arguments...)[1:2] == (0, 0)
     end
     passed = PASSED[]
@@ -49,7 +49,7 @@ merge!(HybridNDS.HOST_FUNCTIONS,
     @test passed[2] === -3
     @test passed[3] === true
     @test passed[4] === -0.1
-    @test passed[5] == words
+    @test passed[5] == string_bytes
     @test passed[6] == values
     # A copy: the host's memory may move.
     values[1] = 7.0
@@ -99,8 +99,8 @@ end
 
 @testset "the handler" begin
     @test Buffers.version() == HybridNDS.API_VERSION[]
-    @test Buffers.called(10^9) == HybridNDS.GONE_WORDS
+    @test Buffers.called(10^9) == HybridNDS.GONE_MESSAGE
     HybridNDS.HOST_FORKED[] = true
-    @test Buffers.called(10^9) == HybridNDS.FORKED_WORDS
+    @test Buffers.called(10^9) == HybridNDS.FORKED_MESSAGE
     HybridNDS.HOST_FORKED[] = false
 end

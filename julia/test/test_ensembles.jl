@@ -25,7 +25,7 @@ lowered(f) = LoweredScalar(f, ())
 
 const W = Ensembles.LANES
 
-lanes(values) = Ensembles.Lanes(Vec{W, Float64}(Tuple(values)))
+batch(values) = Ensembles.SIMDBatch(Vec{W, Float64}(Tuple(values)))
 numbers(x) = Float64.(Tuple(x.vector))
 
 function run_of(trajectories; steps = 64, motions = 2, save_steps = [steps])
@@ -36,7 +36,7 @@ function run_of(trajectories; steps = 64, motions = 2, save_steps = [steps])
     run.diffusion_parameters = [0.3]
     run.save_steps = save_steps
     run.failed_step = zeros(Int, trajectories)
-    run.kept = fill(NaN, 2, length(save_steps), trajectories)
+    run.saved = fill(NaN, 2, length(save_steps), trajectories)
     return run
 end
 
@@ -44,7 +44,7 @@ end
     rng = Xoshiro(1)
     for _ in 1:200
         a, b = 3 .* randn(rng, W), 3 .* randn(rng, W)
-        x, y = lanes(a), lanes(b)
+        x, y = batch(a), batch(b)
         for f in (+, -, *, /, max, min)
             @test all(numbers(f(x, y)) .=== Tuple(f.(a, b)))
         end
@@ -54,14 +54,14 @@ end
         @test numbers(2 * x + 1) === Tuple(2 .* a .+ 1)
         @test numbers(LoweredCode.power(abs(x), y)) === Tuple(abs.(a) .^ b)
     end
-    @test isequal(numbers(max(lanes(fill(NaN, W)), lanes(1.0:W))), ntuple(_ -> NaN, W))
+    @test isequal(numbers(max(batch(fill(NaN, W)), batch(1.0:W))), ntuple(_ -> NaN, W))
 end
 
 @testset "elementary functions in lanes" begin
     # Error in units of the last place against extended precision.
     function worst(f, exact, xs)
         return maximum(Iterators.partition(xs, W)) do part
-            values = numbers(f(lanes(part)))
+            values = numbers(f(batch(part)))
             maximum(zip(part, values)) do (x, value)
                 right = exact(big(x))
                 Float64(abs(value - right) / eps(abs(Float64(right))))
@@ -86,7 +86,7 @@ end
     for (f, single) in ((exp, exp), (tanh, tanh), (LoweredCode.logarithm, LoweredCode.logarithm),
         (LoweredCode.logarithm1p, LoweredCode.logarithm1p), (expm1, expm1),
         (LoweredCode.sine, LoweredCode.sine), (LoweredCode.cosine, LoweredCode.cosine))
-        @test all(isapprox.(numbers(f(lanes(edges))), single.(edges); rtol = 1e-14, nans = true))
+        @test all(isapprox.(numbers(f(batch(edges))), single.(edges); rtol = 1e-14, nans = true))
     end
 end
 
@@ -147,8 +147,8 @@ end
         with_moments(run)
         kernel = Ensembles.lean_kernel(
             run, scheme, noise, lowered(LeanFields.linear), lowered(diffusion))
-        @test kernel.drift isa Ensembles.Together
-        @test kernel.diffusion isa Ensembles.Together
+        @test kernel.drift isa Ensembles.Vectorized
+        @test kernel.diffusion isa Ensembles.Vectorized
         work = Ensembles.Workspace{2, Float64}(run.motions)
         bytes(work, kernel, run)
         @test bytes(work, kernel, run) == 0
@@ -159,11 +159,11 @@ end
     run = run_of(100)
     kernel = Ensembles.lean_kernel(run, "EulerMaruyama", "diagonal",
         lowered(LeanFields.branching), lowered(LeanFields.linear))
-    @test kernel.drift isa Ensembles.Apart
+    @test kernel.drift isa Ensembles.PerTrajectory
     Ensembles.run_ensemble!(run, "EulerMaruyama", "diagonal",
         lowered(LeanFields.branching), lowered((u, p, t, c) -> zero(u)), 1)
     # Without noise: −1/64 of itself in each step.
-    @test all(isapprox.(run.kept[1, 1, :], 0.5 * (1 - 1 / 64)^64; rtol = 1e-13))
+    @test all(isapprox.(run.saved[1, 1, :], 0.5 * (1 - 1 / 64)^64; rtol = 1e-13))
 end
 
 @testset "a split changes nothing" begin
@@ -175,7 +175,7 @@ end
     part = run_of(37)
     part.indices = some
     Ensembles.run_ensemble!(part, arguments...)
-    @test part.kept == whole.kept[:, :, some .+ 1]
+    @test part.saved == whole.saved[:, :, some .+ 1]
 end
 
 @testset "moments of chunks" begin
@@ -188,7 +188,7 @@ end
     for chunk in 1:3, time in 1:2
 
         inside = ((chunk - 1) * 512 + 1):min(chunk * 512, 1300)
-        states = big.(run.kept[:, time, inside])
+        states = big.(run.saved[:, time, inside])
         center = sum(states; dims = 2) / length(inside)
         apart = states .- center
         powers = view(run.powers, :, time, :, chunk)
@@ -215,7 +215,7 @@ end
         step += 1
     end
     @test run.failed_step == [fill(step, 5); fill(-1, 15)]
-    @test all(isnan, run.kept[:, 2, 1:5])
+    @test all(isnan, run.saved[:, 2, 1:5])
     # They count at no time, the start included.
     @test run.counts == [15]
     @test run.means[:, 1, 1] == [0.5, 0.5]

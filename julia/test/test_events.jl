@@ -1,4 +1,4 @@
-using HybridNDS: HybridNDS, Crossing, Rest, add_event!, algorithm, solve!
+using HybridNDS: HybridNDS, Crossing, SteadyStateCondition, add_event!, algorithm, solve!
 using Test
 
 isdefined(@__MODULE__, :Models) || include("models.jl")
@@ -29,19 +29,19 @@ end
         problem = stopped(level(sign), both, 0.8)
         @test problem.report.outcome == HybridNDS.EVENT
         @test problem.report.event == 0
-        @test problem.kept_times[end]≈root atol=1e-8
+        @test problem.saved_times[end]≈root atol=1e-8
     end
     never = stopped(level(1), true, 0.5)
     @test (never.report.outcome, never.report.event) == (HybridNDS.SUCCESS, -1)
     backward = stopped(level(1), false, 0.8; t0 = 2.0, t1 = 0.0)
-    @test backward.kept_times[end]≈first_root atol=1e-8
+    @test backward.saved_times[end]≈first_root atol=1e-8
 end
 
 @testset "rest" begin
     problem = Models.prepared()
     # At u = 0 with no time in the field's first component, only t itself remains.
     problem.start .= 0
-    add_event!(problem, Rest{Float64}(2), false) .= (0.0, 10.0)
+    add_event!(problem, SteadyStateCondition{Float64}(2), false) .= (0.0, 10.0)
     solve!(problem, algorithm("Tsit5"), 0.0, Inf, 1e-6, 1e-6, 0.0, HybridNDS.KEEP_END, 10^5)
     @test problem.report.outcome == HybridNDS.EVENT
     @test problem.report.accepted == 1

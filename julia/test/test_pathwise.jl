@@ -98,7 +98,7 @@ const WITH_THETA = ("ISSEM", "ISSEulerHeun", "ImplicitEM", "ImplicitEulerHeun",
         method = stochastic_method(name, stratonovich, 1e-6, theta)
         problem, steps, count = path_solve(method, columns)
         @test count == COARSE_STEPS
-        @test steps[3:4, count + 1] == problem.kept_states[:, end]
+        @test steps[3:4, count + 1] == problem.saved_states[:, end]
         scheme = path_scheme(Float64, method, columns)
         forward, reverse = path_field(Driven.tangent, columns),
         path_field(Driven.adjoint, columns)

@@ -6,7 +6,7 @@ isdefined(@__MODULE__, :Models) || include("models.jl")
 
 # The counts and codes that the host reads.
 code(problem) = problem.report.outcome
-states(problem) = problem.kept_states
+states(problem) = problem.saved_states
 accepted(problem) = problem.report.accepted
 
 @testset "solutions" begin
@@ -20,21 +20,21 @@ accepted(problem) = problem.report.accepted
     end
 end
 
-@testset "what is kept" begin
+@testset "what is saved" begin
     problem = Models.prepared()
     run(keep) = solve!(problem, algorithm("Tsit5"), 0.0, 2.0, 1e-9, 1e-9, 0.0, keep, 10^5)
     resize_times!(problem, 3) .= (0.0, 0.5, 2.0)
     for keep in (HybridNDS.KEEP_TIMES, HybridNDS.KEEP_STOPS)
         run(keep)
-        @test problem.kept_times == [0.0, 0.5, 2.0, 2.0]
+        @test problem.saved_times == [0.0, 0.5, 2.0, 2.0]
         @test states(problem)[:, 2]≈Models.exact(0.5) atol=1e-7
         @test problem.report.count == 4
     end
     run(HybridNDS.KEEP_END)
-    @test problem.kept_times == [2.0]
+    @test problem.saved_times == [2.0]
     run(HybridNDS.KEEP_STEPS)
-    @test length(problem.kept_times) == accepted(problem) + 2
-    @test problem.kept_times[1] == 0.0
+    @test length(problem.saved_times) == accepted(problem) + 2
+    @test problem.saved_times[1] == 0.0
     run(HybridNDS.KEEP_DENSE)
     @test interpolate(problem.solution, [0.5, 1.0])≈
           hcat(Models.exact(0.5), Models.exact(1.0)) atol=1e-7
@@ -73,7 +73,7 @@ end
     problem.start[1], problem.parameters[1] = 1e200, -1e200
     solve!(problem, algorithm("Euler"), 0.0, 0.1, 0.0, 0.0, 0.1, HybridNDS.KEEP_END, 100)
     @test code(problem) == HybridNDS.UNSTABLE
-    @test problem.kept_states[1, end] == Inf
+    @test problem.saved_states[1, end] == Inf
 end
 
 @testset "outcomes of return codes" begin

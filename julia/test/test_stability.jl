@@ -13,7 +13,7 @@ const Stability = HybridNDS.Stability
         V = randn(Xoshiro(n + k), n, k)
         u = vcat(zeros(n), vec(V))
         logs = zeros(k)
-        Stability.orthonormalize!(Stability.Turner{Float64}(n, k), u, logs)
+        Stability.orthonormalize!(Stability.QRWorkspace{Float64}(n, k), u, logs)
         Q = reshape(u[(n + 1):end], n, k)
         @test Q' * Q≈I atol=1e-14
         @test logs≈[log(abs(r)) for r in [qr(V).R[i, i] for i in 1:k]] atol=1e-13

@@ -74,7 +74,7 @@ const WITHOUT = ("DefaultODEAlgorithm", "FBDF", "QNDF", "ROCK2", "ROCK4")
                                         recorded(name, 10^4)
         @test count == problem.report.accepted
         @test steps[1, count + 1] == 2.0
-        @test steps[3:4, count + 1] == problem.kept_states[:, end]
+        @test steps[3:4, count + 1] == problem.saved_states[:, end]
         work, out = Stages(field(), coefficients(Float64, method)), zeros(2)
         # Round-off; of implicit methods κ times the tolerance, which Newton's error is
         # held to.

@@ -121,7 +121,7 @@ function run(problem, name; tolerance = 0.0, keep = HybridNDS.KEEP_END, steps = 
         stratonovich = false)
     solve!(problem, stochastic_method(name, stratonovich, 1e-6), 0.0, 1.0, tolerance,
         tolerance, 0.0, keep, steps)
-    return problem.kept_states[:, end]
+    return problem.saved_states[:, end]
 end
 
 @testset "names" begin
@@ -143,15 +143,15 @@ end
     end
 end
 
-@testset "what is kept" begin
+@testset "what is saved" begin
     problem = Stochastic.prepared(Stochastic.vector!, 0; steps = 8)
     run(problem, "EM"; keep = HybridNDS.KEEP_STEPS)
-    @test problem.kept_times == [problem.path.grid; 1.0]
-    states = problem.kept_states
+    @test problem.saved_times == [problem.path.grid; 1.0]
+    states = problem.saved_states
     resize_times!(problem, 2) .= (0.25, 1.0)
     run(problem, "EM"; keep = HybridNDS.KEEP_TIMES)
-    @test problem.kept_times == [0.25, 1.0, 1.0]
-    @test problem.kept_states[:, 1] == states[:, 3]
+    @test problem.saved_times == [0.25, 1.0, 1.0]
+    @test problem.saved_states[:, 1] == states[:, 3]
     run(problem, "EM"; steps = 4)
     @test problem.report.outcome == HybridNDS.MAX_STEPS
 end
@@ -187,5 +187,5 @@ end
     problem = Stochastic.prepared(constant!, 2; steps = 16)
     problem.parameters[1] = 0.0
     run(problem, "PL1WM")
-    @test problem.kept_states[2, end] == problem.start[2]
+    @test problem.saved_states[2, end] == problem.start[2]
 end

@@ -13,6 +13,7 @@ import scipy.stats
 import hybrid_nds
 from hybrid_nds import ODEProblem, SDEProblem, StoredPath
 from hybrid_nds.analysis import AnalysisError
+from hybrid_nds.backends import Integration
 from hybrid_nds.backends.diffrax import diffrax_tangent_flow
 from hybrid_nds.backends.diffrax._stability import DiffraxTangentFlow
 from hybrid_nds.stability import lyapunov_spectrum
@@ -169,10 +170,9 @@ def test_errors_are_honest(many_seeds):
     flow = diffrax_tangent_flow(
         _geometric(0.1, 0.5),
         1,
-        dt=0.02,
+        Integration("diffrax", dt=0.02, key=jax.random.key(6)),
         interval=0.1,
         span=100.0,
-        key=jax.random.key(6),
     )
     ones = np.ones((200, 1))
     growth = flow.advance(ones, ones[:, :, None], 0, 1000, 1024).growth

@@ -1,126 +1,18 @@
-"""The variational flow against differences of solutions, the statistics of growth
-against processes of known correlation, and what is refused."""
+"""Lyapunov exponents: their dimension, the error of the discretization, and what is
+refused."""
 
 import math
 import re
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import scipy.signal
-from jax.flatten_util import ravel_pytree
 
-import hybrid_nds
-from hybrid_nds import ODEProblem, SDEProblem, StoredPath
-from hybrid_nds.analysis import AnalysisError, analysis_provenance
-from hybrid_nds.problems import tangent_problem
+from hybrid_nds import ODEProblem, SDEProblem
+from hybrid_nds.analysis import AnalysisError
 from hybrid_nds.stability import lyapunov_spectrum
 from hybrid_nds.stability.growth._kaplan_yorke import kaplan_yorke
-from hybrid_nds.stability.growth._lyapunov_result import spectrum_of
-from hybrid_nds.statistics import batch_means
-from hybrid_nds.statistics._batch_means import correlation_time
-
-_STATE = {"x": np.array([1.0, 2.0]), "y": np.array(0.5)}
-
-
-def _drift(t, y, args):
-    return {"x": -y["x"] * y["y"], "y": args * jnp.sin(y["x"][0]) - y["y"] ** 3}
-
-
-_DIFFUSIONS = {
-    "scalar": lambda t, y, a: {"x": jnp.sin(y["x"]), "y": y["y"] * y["x"][0]},
-    "diagonal": lambda t, y, a: {"x": jnp.sin(y["x"]), "y": y["y"] ** 2},
-    "additive": lambda t, y, a: {"x": jnp.array([0.3, 0.1]), "y": jnp.array(0.7)},
-    "general": lambda t, y, a: {
-        "x": jnp.stack([y["x"], jnp.sin(y["x"] * y["y"])], -1),
-        "y": jnp.stack([y["x"][0], y["y"]]),
-    },
-}
-
-
-def _differences(problem, directions, **options):
-    """The derivative of the end state along directions, by central differences."""
-    start, unravel = ravel_pytree(problem.y0)
-
-    def end(u):
-        moved = eqx.tree_at(lambda p: p.y0, problem, unravel(u))
-        return np.asarray(ravel_pytree(hybrid_nds.solve(moved, **options).ys)[0])
-
-    return np.stack(
-        [(end(start + 1e-5 * v) - end(start - 1e-5 * v)) / 2e-5 for v in directions.T]
-    )
-
-
-@pytest.mark.parametrize("noise", _DIFFUSIONS)
-def test_tangents_move_by_the_jacobians_of_drift_and_diffusion(noise):
-    """dV = Df V dt + Σ_j Dg_j V dW_j, on flat states, with Jacobians by columns."""
-    problem = SDEProblem(
-        _drift, _DIFFUSIONS[noise], _STATE, 0.0, 1.0, np.array(0.8), noise=noise
-    )
-    directions = np.random.default_rng(0).standard_normal((3, 2))
-    tangent = tangent_problem(problem, directions)
-    expected_noise = {"diagonal": "commutative"}.get(noise, noise)
-    assert (tangent.noise, tangent.interpretation) == (expected_noise, "ito")
-    assert tangent.noise_dimension == problem.noise_dimension
-    u = ravel_pytree(problem.y0)[0]
-    y, v = tangent.drift(0.0, tangent.y0, tangent.args)
-    np.testing.assert_allclose(ravel_pytree(y)[0], problem.flat_drift()(0.0, u))
-    jacobian = jax.jacfwd(problem.flat_drift(), 1)(0.0, u)
-    np.testing.assert_allclose(v, (jacobian @ directions).T, rtol=1e-13, atol=1e-14)
-    # Each Brownian motion's column of the diffusion, and its Jacobian.
-    g, dg = problem.flat_diffusion(), jax.jacfwd(problem.flat_diffusion(), 1)(0.0, u)
-    columns = g(0.0, u)
-    if noise in ("diagonal", "additive"):
-        columns, dg = jnp.diag(columns), jax.vmap(jnp.diag, 1, 2)(dg)
-    found = tangent.flat_diffusion()(0.0, ravel_pytree(tangent.y0)[0])
-    moved = jnp.einsum("n...l,lk->kn...", dg, directions)
-    np.testing.assert_allclose(found[:3], columns, rtol=1e-13)
-    np.testing.assert_allclose(
-        found[3:], moved.reshape(6, *moved.shape[2:]), rtol=1e-13, atol=1e-14
-    )
-
-
-def test_tangents_are_derivatives_of_the_solution():
-    """On one path, step by step: the tangent of a one-step method is the method of the
-    tangent."""
-    problem = SDEProblem(
-        _drift, _DIFFUSIONS["diagonal"], _STATE, 0.0, 1.0, np.array(0.8)
-    )
-    directions = np.random.default_rng(0).standard_normal((3, 2))
-    tangent = tangent_problem(problem, directions)
-    increments = np.random.default_rng(1).standard_normal((64, 3)) / 8
-    path = StoredPath(increments, t0=0.0, t1=1.0)
-    expected = _differences(problem, directions, path=path)
-    found = np.asarray(hybrid_nds.solve(tangent, path=path).ys[1][0])
-    # Differences are off by round-off, 1e-16/1e-5, and third derivatives times 1e-10.
-    assert found == pytest.approx(expected, rel=1e-7, abs=1e-8)
-
-
-def test_tangents_of_an_ordinary_problem():
-    problem = ODEProblem(_drift, _STATE, 0.0, 1.0, np.array(0.8))
-    directions = np.random.default_rng(0).standard_normal((3, 2))
-    tangent = tangent_problem(problem, directions)
-    u, unravel = ravel_pytree(problem.y0)
-    flat = lambda u: ravel_pytree(_drift(0.0, unravel(u), 0.8))[0]
-    _, found = tangent.field(0.0, tangent.y0, tangent.args)
-    expected = (jax.jacfwd(flat)(u) @ directions).T
-    np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-14)
-
-
-@pytest.mark.parametrize(
-    ("directions", "match"),
-    [
-        (np.eye(2), r"must have shape \(3, k\)"),
-        (np.ones((3, 0)), r"must have shape \(3, k\)"),
-        (np.full((3, 1), np.nan), "must be finite"),
-    ],
-)
-def test_directions_that_are_refused(directions, match):
-    problem = ODEProblem(_drift, _STATE, 0.0, 1.0, np.array(0.8))
-    with pytest.raises(ValueError, match=match):
-        tangent_problem(problem, directions)
 
 
 def test_a_mass_matrix_is_refused():
@@ -129,125 +21,6 @@ def test_a_mass_matrix_is_refused():
     )
     with pytest.raises(ValueError, match="must have no mass matrix"):
         lyapunov_spectrum(problem)
-
-
-def _autoregression(phi, chains, samples, seed):
-    """x ← φx + ξ, started in its stationary distribution; its correlation time is
-    (1 + φ)/(1 − φ)."""
-    noise = np.random.default_rng(seed).standard_normal((samples, chains))
-    noise[0] /= np.sqrt(1 - phi**2)
-    for i in range(1, samples):
-        noise[i] += phi * noise[i - 1]
-    return noise.T
-
-
-@pytest.mark.parametrize("phi", [0.0, 0.5, 0.9])
-def test_correlation_times(phi):
-    found = correlation_time(_autoregression(phi, 20, 5000, 0))
-    # The relative error is √(2(2W+1)/N) with a window W of five times itself.
-    time = (1 + phi) / (1 - phi)
-    error = np.sqrt(2 * (10 * time + 1) / 100_000)
-    assert found == pytest.approx(time, rel=4 * error + np.exp(-5))
-
-
-@pytest.mark.parametrize("phi", [0.0, 0.8, -0.5])
-def test_errors_of_correlated_samples_are_honest(phi):
-    """Coverage of nominal 95 % intervals over 300 series: between 90 and 99 %."""
-    series = _autoregression(phi, 300, 2000, 1)
-    covered = 0
-    for one in series:
-        found = batch_means(one[None, :, None], 0.95)
-        assert found.enough
-        covered += bool(abs(found.mean[0]) < found.half_width[0])
-    assert 0.90 <= covered / 300 <= 0.99
-
-
-def _powers(phi, power):
-    """Powers of a slow normal series: growth in bursts."""
-
-    def draw(random):
-        noise = random.standard_normal((400, 1000))
-        noise[:, 0] /= np.sqrt(1 - phi**2)
-        return scipy.signal.lfilter([1], [1, -phi], noise, axis=1) ** power
-
-    # The moments of a normal variable.
-    variance = 1 / (1 - phi**2)
-    return draw, {2: variance, 4: 3 * variance**2}[power]
-
-
-def _lognormal(phi, sigma):
-    def draw(random):
-        noise = random.standard_normal((400, 1000)) * np.sqrt(1 - phi**2)
-        noise[:, 0] /= np.sqrt(1 - phi**2)
-        return np.exp(sigma * scipy.signal.lfilter([1], [1, -phi], noise, axis=1))
-
-    return draw, np.exp(sigma**2 / 2)
-
-
-def _bursts(share):
-    def draw(random):
-        sizes = random.exponential(size=(400, 1000))
-        return sizes * (random.random((400, 1000)) < share)
-
-    return draw, share
-
-
-@pytest.mark.parametrize(
-    "series",
-    [
-        _powers(0.5, 4),
-        _powers(0.9, 2),
-        _powers(0.9, 4),
-        _lognormal(0.5, 1.5),
-        _lognormal(0.9, 1.0),
-        _lognormal(0.9, 1.5),
-        (lambda random: random.gamma(0.1, size=(400, 1000)), 0.1),
-        (lambda random: random.gamma(0.01, size=(400, 1000)), 0.01),
-        _bursts(0.05),
-        _bursts(0.01),
-    ],
-    ids=range(10),
-)
-def test_errors_of_skewed_samples_are_honest(series):
-    """Coverage of 95 % intervals where nothing is said against them: by chance fewer
-    than three of its standard deviations below happen once in 700 times."""
-    draw, mean = series
-    found = [
-        batch_means(x[None, :, None], 0.95) for x in draw(np.random.default_rng(7))
-    ]
-    said = [x for x in found if x.enough and not x.bursts[0] and x.drift[0] <= 1]
-    covered = np.mean([abs(x.mean[0] - mean) <= x.half_width[0] for x in said])
-    assert len(said) > 80
-    assert covered >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / len(said))
-
-
-def test_means_of_few_bursts_are_not_called_converged():
-    random = np.random.default_rng(3)
-    steady = -np.abs(random.standard_normal((1, 3200, 1)))
-    assert not batch_means(steady, 0.95).bursts[0]
-    rare = steady * 1e-2
-    rare[0, 1000:1010] = 50.0
-    assert batch_means(rare, 0.95).bursts[0]
-    found = spectrum_of(
-        rare,
-        interval=1.0,
-        dimension=1,
-        level=0.95,
-        tolerance=None,
-        settings={},
-        provenance=analysis_provenance("jax", "made up"),
-    )
-    assert any("bursts" in note for note in found.notes)
-    # Means without any spread rest on nothing.
-    assert not batch_means(np.ones((1, 100, 1)), 0.95).bursts[0]
-
-
-def test_a_trend_is_seen():
-    random = np.random.default_rng(2)
-    flat = random.standard_normal((1, 4000, 1))
-    assert batch_means(flat, 0.95).drift[0] < 1
-    trend = flat + np.linspace(0, 1, 4000)[None, :, None]
-    assert batch_means(trend, 0.95).drift[0] > 1
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from test_stability_lyapunov import _geometric as _scalar
 
 from hybrid_nds import ODEProblem, SDEProblem, to_stratonovich
 from hybrid_nds.analysis import AnalysisError
@@ -19,18 +20,6 @@ from hybrid_nds.stability import (
 )
 from hybrid_nds.stability.growth._moment_sampling import sampled_growth
 from hybrid_nds.statistics import tail_index
-
-
-def _scalar(a, sigma):
-    return SDEProblem(
-        lambda t, y, args: args[0] * y,
-        lambda t, y, args: args[1] * y,
-        np.ones(1),
-        0.0,
-        1.0,
-        (np.array(a), np.array(sigma)),
-        noise="scalar",
-    )
 
 
 def _oscillator(omega, gamma, sigma):

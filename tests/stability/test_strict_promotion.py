@@ -3,11 +3,11 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import test_rescaling
+import rescaled_tools
 
 from hybrid_nds import ODEProblem, measures, stability
 
-ONE = test_rescaling.ONE
+ONE = rescaled_tools.ONE
 
 
 def leaves_of_a_field(dtype):
@@ -51,8 +51,8 @@ def branch(dtype):
 
 
 def density(dtype):
-    problem = test_rescaling.stochastic(
-        test_rescaling.unit_noise, [0.0], 1.0, ONE, dtype
+    problem = rescaled_tools.stochastic(
+        rescaled_tools.unit_noise, [0.0], 1.0, ONE, dtype
     )
     found = stability.fokker_planck(problem, (-4.0, 4.0), cells=200)
     # The rate of Ornstein and Uhlenbeck's process; boundaries at 4 take e⁻¹⁶ of it, and
@@ -77,7 +77,7 @@ CASES = [
         marks=[] if tool.__name__ in QUICK else [pytest.mark.slow],
         id=f"{tool.__name__}-{name}",
     )
-    for tool in (*OTHERS, *test_rescaling.TOOLS)
+    for tool in (*OTHERS, *rescaled_tools.TOOLS)
     for name in ("float64", "float32")
 ]
 
@@ -90,6 +90,6 @@ def test_nothing_is_promoted_by_itself(tool, dtype):
     if tool in OTHERS:
         tool(dtype)
         return
-    numbers = [np.asarray(x) for x in test_rescaling.leaves(tool(ONE, dtype))]
+    numbers = [np.asarray(x) for x in rescaled_tools.leaves(tool(ONE, dtype))]
     assert numbers
     assert all(np.all(np.isfinite(x)) for x in numbers)

@@ -18,7 +18,6 @@ from ...problems import Event, ODEProblem
 from ...solution import Solution
 from .._options import Options
 from ._events import EventPlan, fired_index, make_event
-from ._guard import is_guarded
 from ._parts import (
     make_adjoint,
     make_controller,
@@ -28,15 +27,7 @@ from ._parts import (
     make_solver,
     make_terms,
 )
-from ._run import (
-    DiffeqsolveArguments,
-    is_unstable,
-    make_solution,
-    outcome_of,
-    run,
-    saved_of,
-    up_to_failure,
-)
+from ._run import DiffeqsolveArguments, make_solution, run_to_outcome, saved_of
 from ._scan import Grid, Scan, ordinary_grid, scan_solution, scan_steps
 
 _EXTRA = ("root_finder", "step_to_saveat", "stepsize_controller")
@@ -48,12 +39,8 @@ def solve_ordinary(problem: ODEProblem, options: Options) -> Solution:
     solver = arguments["solver"]
     grid = ordinary_grid(problem, options)
     if grid is not None:
-        scan, outcome = _scan(
-            grid, arguments["terms"], solver, problem.y0, problem.args
-        )
-        if is_unstable(outcome):
-            return up_to_failure(problem, arguments, options, outcome)
-        return scan_solution(solver, options, scan, outcome)
+        scan = _scan(grid, arguments["terms"], solver, problem.y0, problem.args)
+        return scan_solution(problem, arguments, options, scan)
     raw, outcome, end, event_index = _integrate(
         arguments, events, make_progress_meter(problem, options)
     )
@@ -131,9 +118,7 @@ def _integrate(
     events: EventPlan,
     progress_meter: diffrax.AbstractProgressMeter,
 ) -> tuple[diffrax.Solution, Any, tuple[Array, PyTree], Array | None]:
-    raw, end = run(arguments, progress_meter)
-    guarded = is_guarded(arguments["stepsize_controller"])
-    outcome = outcome_of(raw.result, end[1], guarded=guarded)
+    raw, outcome, end = run_to_outcome(arguments, progress_meter)
     event_index = None
     if raw.event_mask is not None:
         event_index = fired_index(events, raw.event_mask, *end, arguments["args"])
@@ -143,9 +128,8 @@ def _integrate(
 @eqx.filter_jit
 def _scan(
     grid: Grid, terms: PyTree, solver: diffrax.AbstractSolver, y0: PyTree, args: PyTree
-) -> tuple[Scan, Any]:
-    scan = scan_steps(grid, lambda _: terms, None, solver, y0, args)
-    return scan, outcome_of(scan.result, scan.end[1])
+) -> Scan:
+    return scan_steps(grid, lambda _: terms, None, solver, y0, args)
 
 
 class DenseOutput(eqx.Module):

@@ -141,18 +141,23 @@ def _absolute(problem: ODEProblem, atol: Any) -> Any:
     return jnp.reshape(jnp.asarray(atol), states[0].shape)
 
 
+def stated_controller(options: Options) -> diffrax.AbstractStepSizeController | None:
+    """The step size controller that the user states, if any."""
+    controller = options.extra.get("stepsize_controller")
+    if controller is None or isinstance(controller, diffrax.AbstractStepSizeController):
+        return controller
+    raise TypeError(
+        "solve: `stepsize_controller` must be a Diffrax step size controller, got "
+        f"{type(controller).__name__}."
+    )
+
+
 def make_controller(
     problem: ODEProblem, options: Options, solver: diffrax.AbstractSolver
 ) -> diffrax.AbstractStepSizeController:
     """The step size controller: the user's, fixed steps, or error control."""
-    given = options.extra.get("stepsize_controller")
-    if given is not None:
-        if not isinstance(given, diffrax.AbstractStepSizeController):
-            raise TypeError(
-                "solve: `stepsize_controller` must be a Diffrax step size "
-                f"controller, got {type(given).__name__}."
-            )
-        return given
+    if (controller := stated_controller(options)) is not None:
+        return controller
     if options.fixed_steps:
         return diffrax.ConstantStepSize()
     controller = GuardedController(

@@ -28,6 +28,7 @@ from .._diagnosis import where_not_finite
 from .._options import Options
 from .._tolerances import recorded_tolerance
 from ._clip import shorten
+from ._guard import is_guarded
 
 
 class DiffeqsolveArguments(TypedDict):
@@ -72,6 +73,15 @@ def run(
     if tracked:
         ts, ys = ts["end"], ys["end"]
     return raw, (ts[-1], jtu.tree_map(lambda y: y[-1], ys))
+
+
+def run_to_outcome(
+    arguments: DiffeqsolveArguments, progress_meter: diffrax.AbstractProgressMeter
+) -> tuple[diffrax.Solution, Any, tuple[Array, PyTree]]:
+    """As `run`, with the outcome between the two."""
+    raw, end = run(arguments, progress_meter)
+    guarded = is_guarded(arguments["stepsize_controller"])
+    return raw, outcome_of(raw.result, end[1], guarded=guarded), end
 
 
 def promotion_of(solver: Any) -> contextlib.AbstractContextManager[Any]:

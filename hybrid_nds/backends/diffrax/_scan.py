@@ -21,10 +21,18 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from ..._core import is_concrete
 from ...noise import Blocks, BrownianPath, NativePath, StoredPath, blocks_of
-from ...problems import ODEProblem
+from ...problems import ODEProblem, Problem
 from ...solution import Solution
 from .._options import MOST_FIXED_STEPS, Options
-from ._run import make_solution, promotion_of, reached
+from ._run import (
+    DiffeqsolveArguments,
+    is_unstable,
+    make_solution,
+    outcome_of,
+    promotion_of,
+    reached,
+    up_to_failure,
+)
 from ._unroll import MOST_PASSES, unrolled
 
 Path = BrownianPath | StoredPath | NativePath
@@ -54,12 +62,12 @@ class Grid(eqx.Module):
 
 
 class Scan(NamedTuple):
-    """What a scan found: saved times and states, how Diffrax says that it ended, the
-    last time and state, and how many steps were taken."""
+    """What a scan leaves: saved times and states, its outcome, the last time and state,
+    and how many steps were taken."""
 
     ts: Array
     ys: PyTree[Array]
-    result: Any
+    outcome: Any
     end: tuple[Array, PyTree[Array]]
     steps: Array
 
@@ -351,23 +359,26 @@ def scan_steps(
     else:
         ts = jnp.where(grid.reached < taken, grid.saved, jnp.inf)
         ys = jtu.tree_map(lambda leaf: leaf[:-1], kept)
-    return Scan(ts, ys, result, end, taken)
+    return Scan(ts, ys, outcome_of(result, end[1]), end, taken)
 
 
 def scan_solution(
-    solver: diffrax.AbstractSolver,
+    problem: Problem,
+    arguments: DiffeqsolveArguments,
     options: Options,
     scan: Scan,
-    outcome: Any,
 ) -> Solution:
-    """The solution of a scan and its outcome."""
+    """The solution of a scan."""
+    if is_unstable(scan.outcome):
+        return up_to_failure(problem, arguments, options, scan.outcome)
     stats = {
         "num_steps": scan.steps,
         "num_accepted_steps": scan.steps,
         "num_rejected_steps": jnp.zeros_like(scan.steps),
     }
     saved = reached(scan.ts, scan.ys)
-    return make_solution(solver, options, saved, stats, outcome, scan.end)
+    solver = arguments["solver"]
+    return make_solution(solver, options, saved, stats, scan.outcome, scan.end)
 
 
 def _with_stage_loop(

@@ -25,14 +25,19 @@ from ...problems import (
 )
 from ...solution import Solution
 from .._options import DEFAULT_MAX_STEPS, Options
-from ._guard import GuardedController, is_guarded
-from ._parts import check_fixed_steps, make_adjoint, make_progress_meter, make_saveat
+from ._guard import GuardedController
+from ._parts import (
+    check_fixed_steps,
+    make_adjoint,
+    make_progress_meter,
+    make_saveat,
+    stated_controller,
+)
 from ._run import (
     DiffeqsolveArguments,
     is_unstable,
     make_solution,
-    outcome_of,
-    run,
+    run_to_outcome,
     saved_of,
     up_to_failure,
 )
@@ -191,14 +196,8 @@ def _make_solver(options: Options) -> diffrax.AbstractSolver:
 def _make_controller(
     problem: SDEProblem, options: Options, fixed: bool, backsolve: bool
 ) -> diffrax.AbstractStepSizeController:
-    given = options.extra.get("stepsize_controller")
-    if given is not None:
-        if not isinstance(given, diffrax.AbstractStepSizeController):
-            raise TypeError(
-                "solve: `stepsize_controller` must be a Diffrax step size "
-                f"controller, got {type(given).__name__}."
-            )
-        return given
+    if (controller := stated_controller(options)) is not None:
+        return controller
     if fixed and backsolve:
         return diffrax.ConstantStepSize()
     if fixed:
@@ -239,10 +238,8 @@ def solve_stochastic(problem: SDEProblem, options: Options) -> Solution:
     solver = arguments["solver"]
     grid = stochastic_grid(options)
     if grid is not None:
-        scan, outcome = _scan(grid, problem, drawn(options.along), solver)
-        if is_unstable(outcome):
-            return up_to_failure(problem, arguments, options, outcome)
-        return scan_solution(solver, options, scan, outcome)
+        scan = _scan(grid, problem, drawn(options.along), solver)
+        return scan_solution(problem, arguments, options, scan)
     meter = make_progress_meter(problem, options)
     raw, outcome, end = _integrate(arguments, meter)
     # The backward solve of this adjoint takes no events.
@@ -256,18 +253,11 @@ def solve_stochastic(problem: SDEProblem, options: Options) -> Solution:
 @eqx.filter_jit
 def _scan(
     grid: Grid, problem: SDEProblem, path: Any, solver: diffrax.AbstractSolver
-) -> tuple[Scan, Any]:
+) -> Scan:
     def terms(step: Any) -> diffrax.MultiTerm:
         return make_stochastic_terms(problem, step, solver)
 
-    scan = scan_steps(grid, terms, path, solver, problem.y0, problem.args)
-    return scan, outcome_of(scan.result, scan.end[1])
+    return scan_steps(grid, terms, path, solver, problem.y0, problem.args)
 
 
-@eqx.filter_jit
-def _integrate(
-    arguments: DiffeqsolveArguments, meter: diffrax.AbstractProgressMeter
-) -> tuple[diffrax.Solution, Any, tuple[Array, PyTree]]:
-    raw, end = run(arguments, meter)
-    guarded = is_guarded(arguments["stepsize_controller"])
-    return raw, outcome_of(raw.result, end[1], guarded=guarded), end
+_integrate = eqx.filter_jit(run_to_outcome)

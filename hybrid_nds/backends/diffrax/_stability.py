@@ -15,10 +15,11 @@ import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
 from ...methods import ODE_METHODS
-from ...noise import BrownianPath, NativePath, StoredPath, grid_steps
-from ...problems import ODEProblem, Problem, SDEProblem, Segment, tangent_problem
+from ...noise import grid_steps
+from ...problems import ODEProblem, Problem, SDEProblem, Segment
 from ...solution import Provenance
-from .._options import DEFAULT_MAX_STEPS, NO_OPTIONS, Options, check_options
+from .._integration import Integration
+from .._options import DEFAULT_MAX_STEPS, Options
 from ._backend import plan
 from ._parts import make_solver
 from ._run import provenance_of
@@ -82,58 +83,28 @@ class DiffraxTangentFlow:
 def diffrax_tangent_flow(
     problem: ODEProblem | SDEProblem,
     count: int,
+    integration: Integration,
     *,
-    solver: Any = None,
-    dt: float | None = None,
-    rtol: Any = None,
-    atol: Any = None,
     interval: float,
     span: float,
-    key: PRNGKeyArray | None = None,
-    path: BrownianPath | StoredPath | NativePath | None = None,
-    max_steps: int | None = None,
 ) -> DiffraxTangentFlow:
     """Make ready to follow orbits and `count` tangent vectors of each.
 
-    **Arguments:** a problem; how many tangent vectors; the solver, step and tolerances
-    of [`solve`][hybrid_nds.solve]; how long tangent vectors grow before they are made
-    orthonormal again; how long a given `path` has to last; for a stochastic problem
-    `key` or `path`; the most steps of one interval.
+    **Arguments:** a problem; how many tangent vectors; the method, its steps and the
+    noise; how long tangent vectors grow before they are made orthonormal again; how
+    long a path has to last.
 
     **Raises:** `ValueError` or `TypeError`, naming the option.
     """
-    tangent = tangent_problem(problem, np.eye(problem.dimension, count))
-    start = float(problem.t0)
-    length = interval if path is None else span
-    # The options are checked against one interval, or the span of the path.
-    tangent = eqx.tree_at(
-        lambda p: p.t1, tangent, jnp.asarray(start + length, problem.dtype)
-    )
-    if not tangent.kind.follows_path:
-        return _ordinary(tangent, count, solver, dt, rtol, atol, interval, max_steps)
-    return _stochastic(tangent, count, solver, dt, interval, key, path)
+    tangent = integration.tangent(problem, count, interval, span)
+    make = _stochastic if tangent.kind.follows_path else _ordinary
+    return make(tangent, count, integration, interval)
 
 
 def _ordinary(
-    tangent: Problem,
-    count: int,
-    solver: Any,
-    dt: float | None,
-    rtol: Any,
-    atol: Any,
-    interval: float,
-    max_steps: int | None,
+    tangent: Problem, count: int, integration: Integration, interval: float
 ) -> DiffraxTangentFlow:
-    options = check_options(
-        tangent,
-        "diffrax",
-        **NO_OPTIONS,
-        solver=solver,
-        rtol=rtol,
-        atol=atol,
-        dt=dt,
-        max_steps=max_steps,
-    )
+    options = integration.options(tangent)
     arguments = plan(tangent, options)
     steps = None
     if options.fixed_steps:
@@ -149,34 +120,18 @@ def _ordinary(
         jnp.asarray(interval, tangent.dtype),
         steps,
         False,
-        max_steps or DEFAULT_MAX_STEPS,
+        options.max_steps or DEFAULT_MAX_STEPS,
     )
     provenance = provenance_of(arguments["solver"], options)
     return DiffraxTangentFlow(made, count, None, provenance)
 
 
 def _stochastic(
-    tangent: Problem,
-    count: int,
-    solver: Any,
-    dt: float | None,
-    interval: float,
-    key: Any,
-    path: Any,
+    tangent: Problem, count: int, integration: Integration, interval: float
 ) -> DiffraxTangentFlow:
-    solver = _implicit_for_additive(tangent, solver)
-    options = check_options(
-        tangent,
-        "diffrax",
-        **NO_OPTIONS,
-        solver=solver,
-        rtol=None,
-        atol=None,
-        dt=dt,
-        key=key,
-        path=path,
-        max_steps=None,
-    )
+    solver = _implicit_for_additive(tangent, integration.solver)
+    options = dataclasses.replace(integration, solver=solver).options(tangent)
+    path = integration.path
     arguments = plan(tangent, options)
     method = arguments["solver"]
     if isinstance(method, diffrax.HalfSolver):
@@ -205,7 +160,7 @@ def _stochastic(
         DEFAULT_MAX_STEPS,
     )
     provenance = provenance_of(arguments["solver"], options)
-    return DiffraxTangentFlow(made, count, key, provenance)
+    return DiffraxTangentFlow(made, count, integration.key, provenance)
 
 
 def _forward(solver: Any) -> Any:
@@ -232,6 +187,6 @@ def _implicit_for_additive(tangent: Problem, solver: Any) -> Any:
     return make_solver(ordinary, Options(solver=info.name, dt=1.0))
 
 
-def powers_of_two(count: int, most: int = 4096) -> int:
-    """The least power of two that holds `count`, at most `most`."""
-    return min(most, 2 ** math.ceil(math.log2(max(1, count))))
+def powers_of_two(count: int) -> int:
+    """The least power of two that holds `count`, at most 4096."""
+    return min(4096, 2 ** math.ceil(math.log2(max(1, count))))

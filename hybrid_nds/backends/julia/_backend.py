@@ -96,7 +96,7 @@ class JuliaBackend:
         named = str(method.julia)
         solver = method.name if named.startswith("#") else named
         made = (
-            *("julia", solver, versions, rtol, atol, dt, approach.way),
+            *("julia", solver, versions, rtol, atol, dt, approach.coupling),
             jacobian,
         )
         return self._provenances.get(made, lambda: Provenance(*made))
@@ -125,7 +125,7 @@ def _through_juliacall(
     dense = isinstance(options.saveat, str) and options.saveat == "dense"
     saved = options.saveat is not None and not dense
     end_time = raw.end_times[0]
-    words = "" if raw.code in SUCCESSES else solve.prepared.message
+    message = "" if raw.code in SUCCESSES else solve.prepared.message
     return Solution(
         ts=raw.times if saved else raw.end_times,
         ys=layout.unflatten(raw.states if saved else raw.ends),
@@ -136,7 +136,7 @@ def _through_juliacall(
         interpolation=_dense(solve.prepared, raw) if dense else None,
         end_time=end_time,
         end_state=layout.unflatten(raw.ends[0]),
-        message=failure_message(words, raw.code, raw.stats, end_time, problem.kind),
+        message=failure_message(message, raw.code, raw.stats, end_time, problem.kind),
     )
 
 

@@ -30,7 +30,7 @@ def catalogued(solver: Any, kind: KindName) -> Method:
     if kind != "ode":
         raise ValueError(
             "solve: for a stochastic problem `solver` must be one of the table, got "
-            f"{solver!r}: whether another one follows a given path is not among the "
+            f"{solver!r}: whether another one follows a stated path is not among the "
             "traits that it declares. See hybrid_nds.solver_names."
         )
     session = runtime.session()
@@ -52,40 +52,40 @@ def _named(session: runtime.Session, name: str) -> Method:
             f"'OrdinaryDiffEqRosenbrock.Rodas6P', got {name!r}."
         )
     try:
-        found = session.bridge.make("catalogued", name)
+        instance = session.bridge.make("catalogued", name)
     except runtime.JuliaExecutionError as error:
         raise ValueError(f"solve: `solver` {name!r}: {error}") from error
-    return _row(session, found, name, name)
+    return _row(session, instance, name, name)
 
 
 def _made(
     session: runtime.Session, algorithm: Any
 ) -> tuple[Any, runtime.Reference, Method]:
     number = int(session.module.refer_b(algorithm))
-    found = session.bridge.adopt(number)
+    instance = session.bridge.adopt(number)
     try:
-        name = session.bridge.text("algorithm_name", found)
-        row = _row(session, found, name, f"#{number}")
+        name = session.bridge.text("algorithm_name", instance)
+        row = _row(session, instance, name, f"#{number}")
     except runtime.JuliaExecutionError as error:
         raise TypeError(f"solve: `solver`: {error}") from error
-    return algorithm, found, row
+    return algorithm, instance, row
 
 
 def _row(
     session: runtime.Session, algorithm: runtime.Reference, name: str, constructor: str
 ) -> Method:
-    words = session.bridge.text("capabilities", algorithm).split()
-    order = [float(word[6:]) for word in words if word.startswith("order=")]
+    traits = session.bridge.text("capabilities", algorithm).split()
+    order = [float(trait[6:]) for trait in traits if trait.startswith("order=")]
     return Method(
         name,
         "ode",
         julia=constructor,
         julia_package=name.partition(".")[0] if "." in name else None,
         order=order[0] if order else None,
-        implicit="implicit" in words,
-        newton="newton" in words,
-        adaptive=("julia",) if "adaptive" in words else (),
+        implicit="implicit" in traits,
+        newton="newton" in traits,
+        adaptive=("julia",) if "adaptive" in traits else (),
         # Where it takes none, Julia says so.
         mass_matrix=True,
-        derivatives="derivative" in words,
+        derivatives="derivative" in traits,
     )

@@ -96,11 +96,11 @@ def check(problem: Problem, options: Options, method: Method) -> Approach:
 
 
 def _approach(problem: Problem, extra: Any, method: Method) -> Approach:
-    way, form = extra.get("rhs", "lowered"), extra.get("form", "array")
+    coupling, form = extra.get("rhs", "lowered"), extra.get("form", "array")
     jacobian = extra.get("jacobian", "auto")
     named = isinstance(jacobian, str) and not is_lowered(problem)
     for name, value, known in (
-        ("rhs", way, ("lowered", "callback")),
+        ("rhs", coupling, ("lowered", "callback")),
         ("form", form, ("array", "scalar")),
         ("jacobian", jacobian if named else "auto", JACOBIANS),
     ):
@@ -115,13 +115,13 @@ def _approach(problem: Problem, extra: Any, method: Method) -> Approach:
     ):
         value = extra.get(name, known[-1])
         if not any(value is one for one in known):
-            words = " or ".join(", ".join(map(str, known)).rsplit(", ", 1))
-            raise TypeError(f"solve: `{name}` must be {words}, got {value!r}.")
+            expected = " or ".join(", ".join(map(str, known)).rsplit(", ", 1))
+            raise TypeError(f"solve: `{name}` must be {expected}, got {value!r}.")
     if form == "scalar":
-        _check_scalar_form(problem, way)
+        _check_scalar_form(problem, coupling)
     kind = problem.kind
     return Approach(
-        way,
+        coupling,
         form,
         extra.get("specialize", False),
         kind.matrix_noise or (kind.noise == "scalar" and method.scalar_as_matrix),
@@ -129,8 +129,8 @@ def _approach(problem: Problem, extra: Any, method: Method) -> Approach:
     )
 
 
-def _check_scalar_form(problem: Problem, way: str) -> None:
-    if way == "callback":
+def _check_scalar_form(problem: Problem, coupling: str) -> None:
+    if coupling == "callback":
         raise ValueError(
             'solve: `form="scalar"` is a form of lowered code; leave it out with '
             '`rhs="callback"`.'

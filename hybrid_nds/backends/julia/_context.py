@@ -1,4 +1,4 @@
-"""What is kept with a Julia session: compiled functions and prepared problems."""
+"""What is stored with a Julia session: compiled functions and prepared problems."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Context:
     ) -> Any:
         """The prepared form of a problem.
 
-        The same problem object is found without looking at its structure, unless a
+        The same problem object is recognized without looking at its structure, unless a
         container within it was changed in place. Each thread has its own: one solve at
         a time can be in a prepared problem's memory.
         """
@@ -82,7 +82,7 @@ class Context:
             return self._shared.get(None if key is None else (key, settings), make)
 
         if not all(is_concrete(leaf) for leaf in jtu.tree_leaves((problem, events))):
-            # A traced problem will not come again, and must not be kept.
+            # A traced problem will not come again, and must not be stored.
             return find()
         return self._found(problem, events, settings, find)
 
@@ -93,7 +93,7 @@ class Context:
         settings: Any,
         find: Callable[[], T],
     ) -> T:
-        """What was found for a problem object and the same leaves before."""
+        """What was prepared for a problem object and the same leaves before."""
         leaves = jtu.tree_leaves((problem, events))
         near = (id(problem), tuple(map(id, events)), settings)
         known = self._by_identity.get(near)
@@ -101,7 +101,7 @@ class Context:
             return known[2]
         made = find()
         # The list keeps the leaves alive, so that their identities stay theirs; the
-        # events are kept with it. When the problem goes, so does the entry.
+        # events are stored with it. When the problem goes, so does the entry.
         if known is None:
             weakref.finalize(problem, self._by_identity.pop, near, None)
         self._by_identity[near] = (events, leaves, made)
@@ -113,7 +113,7 @@ class Context:
 
 
 def context_of(session: Session) -> Context:
-    """What is kept with a Julia session."""
+    """What is stored with a Julia session."""
     return session.context(Context)
 
 

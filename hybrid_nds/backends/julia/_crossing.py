@@ -149,7 +149,7 @@ class Crossing:
         end_time = jax.lax.stop_gradient(end_time)
         failed = (counts[0] != SUCCESSES[0]) & (counts[0] != SUCCESSES[1])
         bridge, problem = self.session.bridge, self.problem
-        # Nothing that is traced may be kept.
+        # Nothing that is traced may be stored.
         steady = has_steady_state(self.options.event)
         infinite = is_concrete(problem.t1) and bool(np.isinf(problem.t1))
         kind = problem.kind
@@ -159,15 +159,15 @@ class Crossing:
             ends = np.broadcast_to(end_time, np.shape(counts)[:-1]).reshape(-1)
             first = int(np.flatnonzero(~np.isin(rows[:, 0], SUCCESSES))[0])
             row = rows[first].tolist()
-            exception, words = bridge.text("failure_words", row[-1]).split("\n", 1)
-            if words:
-                words = f"Julia says: {words}." if not exception else words
+            exception, message = bridge.text("failure_message", row[-1]).split("\n", 1)
+            if message:
+                message = f"Julia says: {message}." if not exception else message
             text = failure_text(
                 OUTCOME_NAMES[row[0]],
                 provenance,
                 end_time=float(ends[first]),
                 steps=row[2],
-                message=words,
+                message=message,
                 kind=kind,
                 infinite=infinite,
                 steady=steady,
@@ -318,7 +318,7 @@ def _plan(
     session: runtime.Session, plans: runtime.Reference, problem: Any, event: Any
 ) -> None:
     if not isinstance(event, Event):
-        session.bridge.number("plan_rest!", plans)
+        session.bridge.number("plan_steady_state!", plans)
         return
     # Julia looks for rising zeros, or for both.
     sign, both = -1 if event.direction == "down" else 1, event.direction is None
@@ -345,4 +345,4 @@ def _number(value: Any, dtype: np.dtype) -> Any:
 def crosses(options: Options, approach: Approach) -> bool:
     """Whether a plain solve takes the crossing, or juliacall: where Python runs during
     the solve."""
-    return approach.way == "lowered" and not options.progress
+    return approach.coupling == "lowered" and not options.progress

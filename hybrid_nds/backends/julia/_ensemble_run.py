@@ -21,7 +21,7 @@ from ._ready import ready
 
 
 class EnsembleRun:
-    """One run: the arrays that Julia reads and writes, kept alive until it is over."""
+    """One run: the arrays that Julia reads and writes, held until it ends."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class EnsembleRun:
         self._moments: BlockMoments | None = None
         self._ends: np.ndarray | None = None
         self._failed = np.full(len(self._indices), -1, np.int64)
-        self._give = getattr(self.module, "give!")
+        self._share_array = getattr(self.module, "share_array!")
 
     def set_key(self, key: jax.Array | None, increments: Any) -> None:
         """Make the run, with the two words of its key."""
@@ -78,15 +78,15 @@ class EnsembleRun:
     def _share(self, name: str, array: np.ndarray) -> None:
         """Let Julia use an array: its axes there are reversed."""
         self._arrays.append(array)
-        self._give(self.handle, name, array.ctypes.data, *reversed(array.shape))
+        self._share_array(self.handle, name, array.ctypes.data, *reversed(array.shape))
 
     def _check_shape(self, name: str, array: Any, shape: tuple[int, ...]) -> np.ndarray:
-        given = np.ascontiguousarray(array, self._problem.dtype)
-        if given.shape != shape:
+        values = np.ascontiguousarray(array, self._problem.dtype)
+        if values.shape != shape:
             raise ValueError(
-                f"ensemble: `{name}` must have shape {shape}, got {given.shape}."
+                f"ensemble: `{name}` must have shape {shape}, got {values.shape}."
             )
-        return given
+        return values
 
     def set_problem(self, y0: np.ndarray | None) -> None:
         """The initial states, and the parameters of drift and diffusion."""
@@ -109,9 +109,9 @@ class EnsembleRun:
                 "ensemble: `saveat` must be ascending times of shape (times,), got "
                 f"{saveat}."
             )
-        places = (times - self._t0) / self._h
-        steps = np.rint(places)
-        wrong = (np.abs(places - steps) > 1e-6 * np.maximum(1.0, steps * 1e-3)) | (
+        positions = (times - self._t0) / self._h
+        steps = np.rint(positions)
+        wrong = (np.abs(positions - steps) > 1e-6 * np.maximum(1.0, steps * 1e-3)) | (
             (steps < 0) | (steps > self._steps)
         )
         if np.any(wrong):
@@ -123,12 +123,12 @@ class EnsembleRun:
         self._share("save_steps", steps.astype(np.int64))
 
     def set_noise(self, increments: Any, *, needs_area: bool) -> None:
-        """Given increments in place of random numbers."""
+        """Increments in place of random numbers."""
         if increments is None:
             return
         shape = (len(self._indices), self._steps, self._problem.noise_dimension)
-        given, areas = increments
-        self._share("increments", self._check_shape("increments", given, shape))
+        dw, areas = increments
+        self._share("increments", self._check_shape("increments", dw, shape))
         if needs_area and areas is None:
             raise ValueError(
                 "ensemble: this solver needs the space-time Lévy areas of "
@@ -170,13 +170,13 @@ class EnsembleRun:
         prepared.fill(problem)
         shape = (count, len(self._times), problem.dimension)
         self._states = np.empty(shape, problem.dtype)
-        self._share("kept", self._states)
+        self._share("saved", self._states)
         self._failed = np.zeros(count, np.int64)
         self._ends = np.zeros(count, problem.dtype)
         self._share("outcomes", self._failed)
         self._share("ends", self._ends)
         if area:
-            getattr(self.module, "want_areas!")(self.handle)
+            getattr(self.module, "use_areas!")(self.handle)
         settings = self.module.Settings(self._t1, 0.0, 0.0, 0.0, self._steps)
         stopped = self._session.call(
             getattr(self.module, "run_solves!"),
@@ -195,7 +195,7 @@ class EnsembleRun:
         times, n = len(self._times), problem.dimension
         if save:
             self._states = np.empty((count, times, n), problem.dtype)
-            self._share("kept", self._states)
+            self._share("saved", self._states)
         self._share("failed_step", self._failed)
         if reduce is None:
             return

@@ -42,11 +42,11 @@ class BlockMoments:
     products: Float64[np.ndarray, "blocks times n n"] | None
 
     def block(
-        self, place: int
+        self, index: int
     ) -> tuple[int, np.ndarray, np.ndarray, np.ndarray | None]:
         """Count, mean, powers and products of one block."""
-        products = None if self.products is None else self.products[place]
-        return int(self.count[place]), self.mean[place], self.powers[place], products
+        products = None if self.products is None else self.products[index]
+        return int(self.count[index]), self.mean[index], self.powers[index], products
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -29,9 +29,9 @@ from ...runtime import Reference, Session
 from ._jacobian import DENSE, Jacobian
 
 Form = Literal["array", "scalar"]
-Way = Literal["lowered", "callback"]
+Coupling = Literal["lowered", "callback"]
 
-# How many Julia functions are kept: compiled code is never freed by Julia, so what
+# How many Julia functions are stored: compiled code is never freed by Julia, so what
 # this limit bounds is the memory of their work arrays and constants.
 _KEPT_FUNCTIONS = 512
 
@@ -93,7 +93,7 @@ def _compiled(session: Session, lowered: LoweredFunction) -> Reference:
 
 class CallbackWeights:
     """The arrays a callback reads beside time and state: arguments of compiled code,
-    not constants in it, so that others can take their place."""
+    not constants in it, so that others can replace them."""
 
     def __init__(self, tree: PyTree):
         self.leaves: list[Any] = []
@@ -110,13 +110,13 @@ class CallbackWeights:
 class Approach:
     """How a problem reaches Julia: the part of the options that decides what is built.
 
-    **Fields:** `way`, lowered or by callbacks; `form` of lowered code; `specialize`,
+    **Fields:** `coupling`, lowered or by callbacks; `form` of the code; `specialize`,
     whether the solver is compiled for this very field; `matrix`, whether the diffusion
     is to be a matrix there, which one of scalar noise may be; `jacobian`, how an
     implicit solver has it.
     """
 
-    way: Way = "lowered"
+    coupling: Coupling = "lowered"
     form: Form = "array"
     specialize: bool = False
     matrix: bool = False
@@ -137,7 +137,7 @@ def julia_model(
 def _ordinary_model(
     session: Session, cache: FunctionCache, problem: Any, approach: Approach
 ) -> tuple[Any, CallbackWeights | None]:
-    if approach.way == "lowered":
+    if approach.coupling == "lowered":
         made = lowered_model(session, cache, problem, approach)
         return session.module.referred(made.number), None
     problem, n = forward_problem(problem), problem.dimension
@@ -178,10 +178,12 @@ def lowered_model(
         return cache.reference(session, lowered)
 
     field, gradient = made("field"), made("time_gradient")
-    given, mass, specialize = problem.mass_matrix, None, approach.specialize
+    mass_matrix, mass, specialize = problem.mass_matrix, None, approach.specialize
     if jacobian.form in ("sparse", "matrix-free"):
-        if given is not None:
-            mass = make("shared_mass", name, problem.dimension, *entries_of(given))
+        if mass_matrix is not None:
+            mass = make(
+                "shared_mass", name, problem.dimension, *entries_of(mass_matrix)
+            )
         if jacobian.form == "matrix-free":
             product = made("product")
             return make(
@@ -209,9 +211,9 @@ def lowered_model(
             specialize,
         )
     matrix = made("jacobian") if jacobian.form == "dense" else None
-    if given is not None:
+    if mass_matrix is not None:
         # Julia reads axes in reverse.
-        mass = np.asarray(given, problem.dtype).T
+        mass = np.asarray(mass_matrix, problem.dtype).T
     return make("shared_model", name, field, matrix, gradient, mass, specialize)
 
 
@@ -219,7 +221,7 @@ def _stochastic_model(
     session: Session, cache: FunctionCache, problem: Any, approach: Approach
 ) -> tuple[Any, CallbackWeights | None]:
     weights = None
-    if approach.way == "lowered":
+    if approach.coupling == "lowered":
         lowered = lower_stochastic_problem(problem)
         parts = (lowered.drift, lowered.jacobian, lowered.diffusion)
         functions = [cache.get(session, part) for part in parts]
@@ -253,14 +255,14 @@ def flat_function(
 
     **Returns:** `flat(t, u, leaves)`, with `leaves` the arrays of `(function, args)`.
     """
-    weights, rest = eqx.partition((function, args), eqx.is_array)
+    weights, static = eqx.partition((function, args), eqx.is_array)
     treedef = jtu.tree_structure(weights)
     states, state_tree = jtu.tree_flatten(y0)
     shapes = [leaf.shape for leaf in states]
     ends = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
 
     def flat(t: jax.Array, u: jax.Array, leaves: Sequence[Any]) -> jax.Array:
-        inner, inner_args = eqx.combine(jtu.tree_unflatten(treedef, leaves), rest)
+        inner, inner_args = eqx.combine(jtu.tree_unflatten(treedef, leaves), static)
         parts = jnp.split(u, ends)
         pieces = [part.reshape(s) for part, s in zip(parts, shapes, strict=True)]
         result = inner(t, jtu.tree_unflatten(state_tree, pieces), inner_args)

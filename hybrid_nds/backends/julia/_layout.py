@@ -26,8 +26,8 @@ class Report(ctypes.Structure):
     """What a solve in Julia tells.
 
     **Fields:** `outcome`, a code of [`Outcome`][hybrid_nds.Outcome]; `event`, which one
-    fired; the statistics; `count`, how many times were kept, and the addresses of these
-    times and of their `states`, or of the logarithms of growth in their place.
+    fired; the statistics; `count`, how many times were saved, and the addresses of
+    these and of their `states`, or of the logarithms of growth instead.
     """
 
     outcome: int

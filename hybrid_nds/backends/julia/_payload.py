@@ -1,6 +1,6 @@
-"""Problems on their way to another process: lowered source and numbers, no functions.
+"""Problems serialized for another process: lowered source and numbers, no functions.
 
-A stand-in of the same class takes the problem's place: its state is flat, and its
+A stand-in of the same class replaces the problem: its state is flat, and its
 fields are `LoweredField`s, which hold all the weights.
 """
 
@@ -40,7 +40,7 @@ _DERIVATIVES: Mapping[str, tuple[Part, ...]] = MappingProxyType(
 _T = TypeVar("_T")
 
 
-def pack(problem: Any, options: Options) -> tuple[Any, Options]:
+def serialized(problem: Any, options: Options) -> tuple[Any, Options]:
     """A problem and its options, ready to travel.
 
     **Arguments:** the problem, and its checked options.

@@ -53,10 +53,10 @@ class _Planned:
         **Raises:** `JuliaExecutionError` for a Julia exception.
         """
         code, event, *stats, ticket = counts
-        words = ""
+        message = ""
         if code not in SUCCESSES:
-            text = self._session.bridge.text("failure_words", ticket)
-            exception, words = text.split("\n", 1)
+            text = self._session.bridge.text("failure_message", ticket)
+            exception, message = text.split("\n", 1)
             if exception:
                 raise runtime.execution_error(text)
         named = dict[str, int](zip(STATS, stats, strict=True))
@@ -70,12 +70,12 @@ class _Planned:
             interpolation=interpolation,
             end_time=end_time,
             end_state=self._layout.unflatten(end_state),
-            message=failure_message(words, code, named, end_time, self._kind),
+            message=failure_message(message, code, named, end_time, self._kind),
         )
 
 
 class PlainSolve(_Planned):
-    """A solve that saves its end, or given times.
+    """A solve that saves its end, or requested times.
 
     **Arguments:** the crossing, and what to say of the solution's origin.
     """
@@ -150,32 +150,32 @@ class UnsizedSolve(_Planned):
         operands = (flat_state(problem), weights, *self._others)
         self._session.check_callable()
         with self._session.interrupts.armed():
-            kept = bridge.make("kept_solve", self._shared.reference, *operands)
-        count = bridge.number("kept_length", kept)
+            solved = bridge.make("saved_solve", self._shared.reference, *operands)
+        count = bridge.number("saved_length", solved)
         times, states = (
             np.empty(count, dtype),
             np.empty((count, operands[0].size), dtype),
         )
         counts = np.empty(COUNTS, np.int64)
         addresses = (array.ctypes.data for array in (times, states, counts))
-        bridge.number("copy_kept!", kept, *addresses)
+        bridge.number("copy_saved!", solved, *addresses)
         saved = slice(None, -1) if self.options.saveat == "steps" else slice(-1, None)
         dense = None
         if self.options.saveat == "dense":
             span = float(problem.t0), float(times[-1])
-            evaluate = lambda at: self._evaluated(kept, at, states.shape[1])
+            evaluate = lambda at: self._evaluated(solved, at, states.shape[1])
             dense = JuliaDense(evaluate, self._layout, dtype, span)
         return self._solution(
             counts.tolist(), times[saved], states[saved], times[-1], states[-1], dense
         )
 
     def _evaluated(
-        self, kept: runtime.Reference, times: np.ndarray, states: int
+        self, saved: runtime.Reference, times: np.ndarray, states: int
     ) -> np.ndarray:
         values = np.empty((times.size, states), times.dtype)
         self._session.check_callable()
         self._session.bridge.number(
-            "interpolate_kept!", kept, times, values.ctypes.data
+            "interpolate_saved!", saved, times, values.ctypes.data
         )
         return values
 

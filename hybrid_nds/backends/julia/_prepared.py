@@ -1,4 +1,4 @@
-"""A problem made ready in Julia, and the way of states and numbers across."""
+"""A problem made ready in Julia, and how states and numbers cross."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from .._tolerances import steady_tolerances
 from ._fields import (
     Approach as Approach,
     CallbackWeights,
+    Coupling,
     FunctionCache,
-    Way,
     flat_function,
     host_function,
     julia_model,
@@ -140,7 +140,7 @@ class PreparedProblem:
             julia_type(session, problem.dtype),
             model,
             problem.dimension,
-            parameter_count(weights) if approach.way == "lowered" else 0,
+            parameter_count(weights) if approach.coupling == "lowered" else 0,
             motions,
             motions if approach.matrix else 0,
         )
@@ -154,7 +154,7 @@ class PreparedProblem:
         self._times = np.empty(0, self.dtype)
         self._path: Any = None
         self._events = [
-            self._add_event(session, cache, problem, event, approach.way)
+            self._add_event(session, cache, problem, event, approach.coupling)
             for event in events
         ]
         self._ends: tuple[Any, Any] = (None, None)
@@ -167,18 +167,18 @@ class PreparedProblem:
         cache: FunctionCache,
         problem: Problem,
         event: Any,
-        way: Way,
+        coupling: Coupling,
     ) -> Any:
         module = session.module
         element = julia_type(session, self.dtype)
         add = getattr(module, "add_event!")
         if not isinstance(event, Event):
-            rest = module.rest(element, problem.dimension)
-            return vector_view(session, add(self.handle, rest, False), self.dtype)
+            condition = module.steady_state(element, problem.dimension)
+            return vector_view(session, add(self.handle, condition, False), self.dtype)
         # Julia looks for rising zeros, or for both.
         sign, both = -1 if event.direction == "down" else 1, event.direction is None
         weights = (event.condition, problem.args)
-        if way == "lowered":
+        if coupling == "lowered":
             lowered = lower(event.condition, problem.t0, problem.y0, problem.args)
             condition, count = cache.get(session, lowered), parameter_count(weights)
             crossing = module.crossing(element, condition, count, sign)
@@ -226,7 +226,7 @@ class PreparedProblem:
         """Solve a problem of the structure this one was prepared for.
 
         **Arguments:** the problem, its checked options, the Julia algorithm, whether
-        steps end at the times of `saveat`, and a callable that is told the time
+        steps end at the times of `saveat`, and a callable of the time
         reached, or `None`.
         """
         self.fill(problem)
@@ -287,7 +287,7 @@ class PreparedProblem:
 
     @property
     def message(self) -> str:
-        """The solver's own word on the last solve."""
+        """The solver's own message on the last solve."""
         return str(self.handle.message)
 
     def _span_of(self, problem: Problem) -> tuple[float, float]:

@@ -96,7 +96,7 @@ def algorithm_of(
     method: Method,
     approach: Approach,
 ) -> runtime.Reference:
-    """The algorithm in Julia, kept there."""
+    """The algorithm in Julia, stored there."""
     kind = problem.kind
     tolerance = options.extra.get("newton_tolerance")
     solves = method.implicit or not kind.follows_path

@@ -37,16 +37,16 @@ def reporting(
 
 
 def failure_message(
-    words: str, code: int, stats: Mapping[str, int], end_time: Any, kind: Kind
+    message: str, code: int, stats: Mapping[str, int], end_time: Any, kind: Kind
 ) -> str:
     """What a solution says of its failure, empty where it went well.
 
-    **Arguments:** the solver's own words, the outcome's code, the counts, the time
+    **Arguments:** the solver's own message, the outcome's code, the counts, the time
     reached, and the kind of the equation.
     """
     if code in SUCCESSES:
         return ""
-    said = f"Julia says: {words}."
+    said = f"Julia says: {message}."
     if kind.follows_path and code == UNSTABLE:
         return (
             "The state was no longer finite after step "

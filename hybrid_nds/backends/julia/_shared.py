@@ -18,7 +18,7 @@ from ._prepared import ParameterSource, StateLayout
 
 # Sets of arrays for solves of other shapes that a thread keeps.
 _KEPT_ARRAYS = 4
-# Tolerances, of which provenances speak, for which structures are kept.
+# Tolerances, of which provenances speak, for which structures are stored.
 _KEPT_STRUCTURES = 64
 
 # The codes of XLA_FFI_DataType.
@@ -116,8 +116,8 @@ class SharedSolve:
     @property
     def refusal(self) -> str:
         """Why the solve has no derivatives, empty where it has them."""
-        found = self._differentiable
-        return found if isinstance(found, str) else ""
+        reason = self._differentiable
+        return reason if isinstance(reason, str) else ""
 
     @property
     def derivatives(self) -> Differentiable:
@@ -160,7 +160,7 @@ class SharedSolve:
     def run(
         self, operands: Sequence[np.ndarray], integer: np.dtype
     ) -> list[np.ndarray]:
-        """Solve a batch with given operands, whose leading axes are those of the batch
+        """Solve a batch on operands, whose leading axes are those of the batch
         or of length 1; counts are of the dtype `integer`."""
         batch = np.broadcast_shapes(*(array.shape[:-1] for array in operands))
         states, times = operands[0].shape[-1], operands[4].shape[-1]
@@ -177,9 +177,9 @@ class SharedSolve:
 
         **Returns:** the results, which were written.
         """
-        given = _Arrays([np.ascontiguousarray(array) for array in operands])
+        inputs = _Arrays([np.ascontiguousarray(array) for array in operands])
         made = _Arrays(results)
-        if self._enter(number, given, made) == 1:
+        if self._enter(number, inputs, made) == 1:
             raise RuntimeError("solve: interrupted.")
         return made.arrays
 
@@ -193,7 +193,7 @@ class SharedSolve:
             len(results.arrays),
         )
         if code < 0:
-            text = self._session.bridge.text("failure_words", -code)
+            text = self._session.bridge.text("failure_message", -code)
             raise RuntimeError(text.split("\n", 1)[1])
         if code > 1:
             raise RuntimeError(

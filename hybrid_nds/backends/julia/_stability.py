@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import Callable
 from typing import Any, cast
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -17,7 +16,7 @@ from jaxtyping import Float, PRNGKeyArray
 from ... import runtime
 from ...lowering import lower
 from ...methods import find_solver
-from ...noise import BrownianPath, NativePath, StoredPath, grid_steps
+from ...noise import grid_steps
 from ...problems import (
     SCHEMES,
     ExitStep,
@@ -25,11 +24,11 @@ from ...problems import (
     Problem,
     SDEProblem,
     Segment,
-    tangent_problem,
     tangent_step,
 )
 from ...solution import INTERRUPTED, SUCCESS, Provenance
-from .._options import DEFAULT_MAX_STEPS, NO_OPTIONS, check_options
+from .._integration import Integration
+from .._options import DEFAULT_MAX_STEPS
 from ._context import context_of
 from ._fields import julia_type, memory_view, vector_view
 from ._layout import Report, report_of
@@ -72,7 +71,7 @@ class JuliaTangentFlow:
         last bit however a span is cut into segments.
         """
         del capacity
-        ends, turned, grown, steps, failed = [], [], [], 0, []
+        ends, orthonormal, grown, steps, failed = [], [], [], 0, []
         n = states.shape[1]
         for chain, (state, vectors) in enumerate(zip(states, directions, strict=True)):
             self.start[:n] = state
@@ -85,7 +84,7 @@ class JuliaTangentFlow:
             logs = memory_view(report.states, intervals * self.count, self.start.dtype)
             grown.append(logs.reshape(intervals, self.count)[:done].copy())
             ends.append(self.start[:n].copy())
-            turned.append(self.start[n:].reshape(self.count, n).T.copy())
+            orthonormal.append(self.start[n:].reshape(self.count, n).T.copy())
             steps += report.num_steps
             failed.append(code != SUCCESS)
         # Where one chain fails, what the others did after is of no use.
@@ -96,7 +95,7 @@ class JuliaTangentFlow:
         return Segment(
             np.stack([own[:least] for own in grown]),
             np.stack(ends),
-            np.stack(turned),
+            np.stack(orthonormal),
             steps,
             np.array(first_to_fail),
         )
@@ -105,16 +104,10 @@ class JuliaTangentFlow:
 def julia_tangent_flow(
     problem: ODEProblem | SDEProblem,
     count: int,
+    integration: Integration,
     *,
-    solver: Any = None,
-    dt: float | None = None,
-    rtol: Any = None,
-    atol: Any = None,
     interval: float,
     span: float,
-    key: PRNGKeyArray | None = None,
-    path: BrownianPath | StoredPath | NativePath | None = None,
-    max_steps: int | None = None,
 ) -> JuliaTangentFlow:
     """Make ready to follow orbits and `count` tangent vectors of each in Julia.
 
@@ -126,32 +119,19 @@ def julia_tangent_flow(
     **Raises:** `ValueError` or `TypeError`, naming the option; what the Julia session
     raises.
     """
-    tangent = tangent_problem(problem, np.eye(problem.dimension, count))
-    length = interval if path is None else span
-    end = jnp.asarray(float(problem.t0) + length, problem.dtype)
-    tangent = eqx.tree_at(lambda p: p.t1, tangent, end)
+    tangent = integration.tangent(problem, count, interval, span)
     if not tangent.kind.follows_path:
-        return _ordinary(tangent, count, solver, dt, rtol, atol, interval, max_steps)
-    options = check_options(
-        tangent,
-        "julia",
-        **NO_OPTIONS,
-        solver=solver,
-        rtol=None,
-        atol=None,
-        dt=dt,
-        key=key,
-        path=path,
-        max_steps=None,
-    )
+        return _ordinary(tangent, count, integration, interval)
+    options = integration.options(tangent)
+    key, path = integration.key, integration.path
     start = float(problem.t0)
     steps = grid_steps("lyapunov", start, start + interval, float(options.dt))
-    words = (0, 0) if key is None else _words(key)
+    seeds = (0, 0) if key is None else _seeds(key)
     run = (start, float(interval), steps)
     info = find_solver(options.solver, "julia", "sde")
     if info.name in SCHEMES:
-        return _mapped(problem, count, info.name, run, words, path, float(options.dt))
-    return _stochastic(tangent, count, options, run, words, path)
+        return _mapped(problem, count, info.name, run, seeds, path, float(options.dt))
+    return _stochastic(tangent, count, options, run, seeds, path)
 
 
 def julia_exit_loop(
@@ -174,20 +154,20 @@ def julia_exit_loop(
     """
     step = ExitStep(problem, levels, scheme, boundaries)
     entries = problem.dimension + 2 * boundaries
-    given = jnp.zeros(1 + problem.noise_dimension, problem.dtype)
+    numbers = jnp.zeros(1 + problem.noise_dimension, problem.dtype)
     session = runtime.session()
     module, element = session.module, julia_type(session, problem.dtype)
     state = jnp.zeros(entries, problem.dtype)
     made = context_of(session).functions.get(
-        session, lower(step, problem.t0, state, given)
+        session, lower(step, problem.t0, state, numbers)
     )
-    weights = (step, given)
+    weights = (step, numbers)
     handle = module.Stability.StepMap(
         element, made, entries, parameter_count(weights), problem.noise_dimension
     )
     ParameterSource(weights, vector_view(session, handle.parameters, problem.dtype))
     call = getattr(module.Stability, "first_exits!")
-    words = _words(key)
+    seeds = _seeds(key)
     begin = float(problem.t0)
 
     def run(starts: np.ndarray, first: int, most: int) -> tuple[np.ndarray, np.ndarray]:
@@ -208,7 +188,7 @@ def julia_exit_loop(
             dt,
             most,
             first,
-            *words,
+            *seeds,
             bridge,
         )
         if int(steps) < 0:
@@ -234,25 +214,10 @@ class JuliaExitLoop:
 
 
 def _ordinary(
-    tangent: Problem,
-    count: int,
-    solver: Any,
-    dt: float | None,
-    rtol: Any,
-    atol: Any,
-    interval: float,
-    max_steps: int | None,
+    tangent: Problem, count: int, integration: Integration, interval: float
 ) -> JuliaTangentFlow:
-    options = check_options(
-        tangent,
-        "julia",
-        **NO_OPTIONS,
-        solver=DEFAULT_SOLVER if solver is None else solver,
-        rtol=rtol,
-        atol=atol,
-        dt=dt,
-        max_steps=max_steps,
-    )
+    solver = DEFAULT_SOLVER if integration.solver is None else integration.solver
+    options = dataclasses.replace(integration, solver=solver).options(tangent)
     if np.ndim(options.atol):
         raise ValueError("lyapunov: `atol` must be one number for tangent vectors.")
     info = find_solver(options.solver, "julia")
@@ -284,7 +249,7 @@ def _ordinary(
         0.0 if fixed else float(options.rtol),
         0.0 if fixed else float(options.atol),
         float(options.dt) if fixed else 0.0,
-        DEFAULT_MAX_STEPS if max_steps is None else int(max_steps),
+        options.max_steps or DEFAULT_MAX_STEPS,
     )
     tolerances = (
         {"dt": numbers[2]} if fixed else {"rtol": numbers[0], "atol": numbers[1]}
@@ -320,18 +285,18 @@ def _mapped(
     count: int,
     scheme: str,
     run: tuple[float, float, int],
-    words: tuple[int, int],
+    seeds: tuple[int, int],
     path: Any,
     dt: float,
 ) -> JuliaTangentFlow:
     stochastic = cast(SDEProblem, problem)
-    step, state, given = tangent_step(stochastic, scheme, count)
+    step, state, numbers = tangent_step(stochastic, scheme, count)
     session = runtime.session()
     module, element = session.module, julia_type(session, problem.dtype)
     made = context_of(session).functions.get(
-        session, lower(step, problem.t0, state, given)
+        session, lower(step, problem.t0, state, numbers)
     )
-    weights = (step, given)
+    weights = (step, numbers)
     handle = module.Stability.StepMap(
         element,
         made,
@@ -348,7 +313,7 @@ def _mapped(
     call = getattr(module.Stability, "grow_map!")
 
     def grow(chain: int, first: int, intervals: int) -> None:
-        session.call(call, handle, count, *run, first, intervals, *words, chain)
+        session.call(call, handle, count, *run, first, intervals, *seeds, chain)
 
     return JuliaTangentFlow(
         grow,
@@ -364,7 +329,7 @@ def _stochastic(
     count: int,
     options: Any,
     run: tuple[float, float, int],
-    words: tuple[int, int],
+    seeds: tuple[int, int],
     path: Any,
 ) -> JuliaTangentFlow:
     solve = ready(tangent, options)
@@ -378,7 +343,7 @@ def _stochastic(
 
     def grow(chain: int, first: int, intervals: int) -> None:
         session.call(
-            call, handle, method, count, *run, first, intervals, *words, chain, areas
+            call, handle, method, count, *run, first, intervals, *seeds, chain, areas
         )
 
     return JuliaTangentFlow(
@@ -397,11 +362,11 @@ def _versions(session: Any) -> tuple[tuple[str, str], ...]:
 def _provenance(
     method: str, versions: tuple[tuple[str, str], ...], **steps: Any
 ) -> Provenance:
-    found = tuple(sorted(versions))
-    return Provenance("julia", method, found, field="lowered", **steps)
+    listed = tuple(sorted(versions))
+    return Provenance("julia", method, listed, field="lowered", **steps)
 
 
-def _words(key: PRNGKeyArray) -> tuple[int, int]:
+def _seeds(key: PRNGKeyArray) -> tuple[int, int]:
     """Two words of 32 bits, of a key of any kind; other ones than ensembles use."""
     data = np.asarray(jr.key_data(jr.fold_in(key, 0x57AB)))
     digest = hashlib.blake2b(data.tobytes(), digest_size=8).digest()

@@ -18,8 +18,8 @@ P = TypeVar("P", bound=Problem)
 
 def is_traced(problem: Problem, options: Options) -> bool:
     """Whether a solve depends on values that JAX traces."""
-    given = (problem, options.path, options.rtol, options.atol, options.dt)
-    leaves = jtu.tree_leaves((given, options.saveat, options.event))
+    inputs = (problem, options.path, options.rtol, options.atol, options.dt)
+    leaves = jtu.tree_leaves((inputs, options.saveat, options.event))
     return not all(is_concrete(leaf) for leaf in leaves)
 
 

@@ -21,14 +21,14 @@ from ...runtime import JuliaWorker
 from ...solution import Provenance, Solution, code_of, outcome_of
 from .._options import Options
 from ._layout import STATS
-from ._payload import pack
+from ._payload import serialized
 from ._prepared import StateLayout
 
 Versions = tuple[tuple[str, str], ...]
 
 
 class Reply(NamedTuple):
-    """What comes back from a solve: states flat, the outcome by its place."""
+    """What comes back from a solve: states flat, the outcome by its index."""
 
     ts: np.ndarray
     ys: np.ndarray
@@ -83,7 +83,7 @@ class RemoteJulia:
     """Solves problems in worker processes; any thread may call it.
 
     **Arguments:** two functions that run there: `answer`, of a flat problem and its
-    options, gives a reply and the solver's own words on a failure; `versions` gives
+    options, gives a reply and the solver's own message on a failure; `versions` gives
     those of the packages that solve.
     """
 
@@ -117,15 +117,15 @@ class RemoteJulia:
         solution's origin.
         """
         worker = options.extra["worker"]
-        flat, sent = pack(problem, options)
-        words = ""
+        flat, sent = serialized(problem, options)
+        message = ""
         if all(is_concrete(x) for x in jtu.tree_leaves((flat, _fields(sent)))):
             flat, fields = jtu.tree_map(_as_numpy, (flat, _fields(sent)))
-            reply, words = worker.call(self._answer, flat, type(sent)(**fields))
+            reply, message = worker.call(self._answer, flat, type(sent)(**fields))
         else:
             reply = self._within_trace(worker, flat, sent)
         events = options.event is not None
-        return _solution_of(reply, words, problem, events, provenance)
+        return _solution_of(reply, message, problem, events, provenance)
 
     def _within_trace(
         self, worker: JuliaWorker, problem: Problem, options: Options
@@ -137,7 +137,7 @@ class RemoteJulia:
             )
         count = 1 if options.saveat is None else len(options.saveat)
         shapes = _reply_shapes(count, problem.dimension, problem.dtype)
-        arrays, rest = eqx.partition((problem, _fields(options)), eqx.is_array)
+        arrays, static = eqx.partition((problem, _fields(options)), eqx.is_array)
         arrays = eqxi.nondifferentiable(
             arrays,
             msg="solve: a solve in a `worker` has no derivatives; leave `worker` out, "
@@ -148,7 +148,7 @@ class RemoteJulia:
         treedef = jtu.tree_structure(arrays)
 
         def unpack(leaves: list[np.ndarray]) -> tuple[Problem, Options]:
-            problem, fields = eqx.combine(jtu.tree_unflatten(treedef, leaves), rest)
+            problem, fields = eqx.combine(jtu.tree_unflatten(treedef, leaves), static)
             return problem, type(options)(**fields)
 
         # Runs while the compiled function waits: nothing here may use JAX, but for
@@ -179,7 +179,7 @@ class RemoteJulia:
 
 
 def _solution_of(
-    reply: Reply, words: str, problem: Problem, events: bool, provenance: Provenance
+    reply: Reply, message: str, problem: Problem, events: bool, provenance: Provenance
 ) -> Solution:
     layout = StateLayout(problem.y0)
     integer = lambda x: int(x) if is_concrete(x) else x
@@ -192,7 +192,7 @@ def _solution_of(
         provenance=provenance,
         end_time=reply.end_time,
         end_state=layout.unflatten(reply.end_state),
-        message=words,
+        message=message,
     )
 
 
@@ -221,10 +221,10 @@ def _reply_shapes(count: int, dimension: int, dtype: np.dtype) -> Reply:
 def _padded(reply: Reply, shapes: Any) -> Reply:
     """The reply in shapes that do not depend on it: what was not reached is inf."""
 
-    def fit(array: np.ndarray, wanted: jax.ShapeDtypeStruct) -> np.ndarray:
-        missing = [(0, w - n) for n, w in zip(array.shape, wanted.shape, strict=True)]
+    def fit(array: np.ndarray, shape: jax.ShapeDtypeStruct) -> np.ndarray:
+        missing = [(0, w - n) for n, w in zip(array.shape, shape.shape, strict=True)]
         if any(after for _, after in missing):
             array = np.pad(array, missing, constant_values=np.inf)
-        return array.astype(wanted.dtype)
+        return array.astype(shape.dtype)
 
     return jtu.tree_map(fit, reply, shapes)

@@ -1,5 +1,6 @@
 from ._lyapunov import lyapunov_spectrum as lyapunov_spectrum
 from ._lyapunov_plan import (
+    Sampling as Sampling,
     check_lyapunov_problem as check_lyapunov_problem,
     start_states as start_states,
     times_of as times_of,

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import time as clock
-from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from ..._core import check_key, check_level, check_positive, precision_of
+from ..._core import check_level, check_positive, precision_of
 from ...analysis import AnalysisError, SavedProgress, progress_bar
+from ...backends import Integration
 from ...backends.diffrax import diffrax_tangent_flow, powers_of_two
 from ...noise import BrownianPath, NativePath, StoredPath
 from ...problems import (
@@ -26,6 +27,7 @@ from ...problems import (
 from ._divergence import diverged
 from ._lyapunov_plan import (
     LyapunovPlan,
+    Sampling,
     check_lyapunov_problem,
     make_plan,
     start_directions,
@@ -36,7 +38,7 @@ from ._lyapunov_step import SecondRun, second_runs, step_check
 
 _CALLER = "lyapunov_spectrum"
 # Seconds of one segment: between two of them a run can be interrupted, and is saved.
-_STRETCH = 1.0
+_SEGMENT = 1.0
 _ENTRIES = 2**24
 
 
@@ -124,48 +126,27 @@ def lyapunov_spectrum(
     saying when, and for an interval too long to tell the exponents apart.
     """
     check_lyapunov_problem(_CALLER, problem)
-    make_flow = flow_of(_CALLER, backend)
     check_level(_CALLER, level)
     if tolerance is not None:
         tolerance = check_positive(_CALLER, "tolerance", tolerance)
     with precision_of(problem):
-        _check_noise(problem, key, path, dt, rtol, atol)
-        if key is not None:
-            key = check_key(_CALLER, key)
-        if not problem.kind.follows_path and dt is None:
-            rtol, atol = _default_tolerances(problem, rtol, atol)
-        plan = make_plan(
-            _CALLER,
-            problem,
-            exponents=exponents,
-            dt=dt,
-            interval=interval,
-            transient=transient,
-            time=time,
-            path=path,
-            chains=chains,
+        integration = _integration(
+            problem, Integration(backend, solver, dt, rtol, atol, key, path, max_steps)
         )
-        made = {
-            "solver": solver,
-            "interval": plan.interval,
-            "span": plan.interval * plan.intervals,
-            "key": key if problem.kind.follows_path else None,
-            "path": path,
-            "max_steps": max_steps,
-        }
-        method = {"dt": dt, "rtol": rtol, "atol": atol}
-        flow = make_flow(problem, plan.exponents, **made, **method)
-        states = start_states(_CALLER, problem, initial, plan.chains, key)
+        sampling = Sampling(time, transient, interval, chains, initial)
+        plan = make_plan(_CALLER, problem, exponents, integration, sampling)
+        flow = tangent_flow(problem, plan, integration)
+        states = start_states(_CALLER, problem, initial, plan.chains, integration.key)
         where = flow.provenance
         settings: dict[str, Any] = {
             "interval": plan.interval,
-            "transient": plan.interval * plan.left_out,
-            "time": plan.interval * plan.counted,
+            "transient": plan.interval * plan.burn_in,
+            "time": plan.interval * plan.averaged,
             "chains": plan.chains,
         }
         identity = {
             "problem": problem_fingerprint(problem),
-            "noise": arrays_text((key, path)),
+            "noise": arrays_text((integration.key, path)),
             "start": arrays_text(states),
         }
 
@@ -181,22 +162,22 @@ def lyapunov_spectrum(
 
         def again(second: SecondRun) -> np.ndarray:
             finer = plan.divided(second.division)
-            options = made | {"interval": finer.interval} | second.options
-            other = make_flow(problem, plan.exponents, **options)
-            return run(other, finer, ".again")[0][:, finer.left_out :]
+            other = dataclasses.replace(integration, **second.options)
+            flow = tangent_flow(problem, finer, other)
+            return run(flow, finer, ".again")[0][:, finer.burn_in :]
 
         step = None
         if check_step and not problem.kind.follows_path:
             precision = float(np.finfo(problem.dtype).eps)
             each = steps / (plan.intervals * plan.chains)
             runs = second_runs(
-                where.solver, plan.interval, dt, rtol, atol, each, precision
+                where.solver, plan.interval, integration, each, precision
             )
             step = step_check(runs, again, precision)
-    counted = growth[:, plan.left_out :]
-    _check_apart(problem, counted, plan.interval)
+    averaged = growth[:, plan.burn_in :]
+    _check_apart(problem, averaged, plan.interval)
     return spectrum_of(
-        counted,
+        averaged,
         interval=plan.interval,
         dimension=problem.dimension,
         level=level,
@@ -207,49 +188,32 @@ def lyapunov_spectrum(
     )
 
 
-def flow_of(caller: str, backend: Any) -> Callable[..., Any]:
-    """What makes ready to follow tangent vectors on a backend."""
-    if backend == "diffrax":
-        return diffrax_tangent_flow
-    if backend == "julia":
-        from ...backends.julia import julia_tangent_flow
-
-        return julia_tangent_flow
-    raise ValueError(
-        f'{caller}: `backend` must be "diffrax" or "julia", got {backend!r}.'
-    )
+def tangent_flow(
+    problem: ODEProblem | SDEProblem, plan: LyapunovPlan, integration: Integration
+) -> Any:
+    """Orbits and tangent vectors on a backend, ready to be advanced."""
+    make = diffrax_tangent_flow
+    if integration.backend == "julia":
+        from ...backends.julia import julia_tangent_flow as make
+    span = plan.interval * plan.intervals
+    return make(problem, plan.exponents, integration, interval=plan.interval, span=span)
 
 
-def _check_noise(
-    problem: Any, key: Any, path: Any, dt: Any, rtol: Any, atol: Any
-) -> None:
-    if not problem.kind.follows_path:
-        if path is not None:
-            raise TypeError(f"{_CALLER}: `path` is for an SDEProblem.")
-        return
-    if rtol is not None or atol is not None:
+def _integration(problem: Problem, requested: Integration) -> Integration:
+    """Fixed steps for a stochastic problem; for others tight tolerances or steps."""
+    if problem.kind.follows_path and requested.adaptive:
         raise ValueError(
             f"{_CALLER}: a stochastic problem is followed in fixed steps: pass `dt`, "
             "and leave out `rtol` and `atol`."
         )
-    if (key is None) == (path is None):
-        given = "neither" if key is None else "both"
-        raise ValueError(
-            f"{_CALLER}: a stochastic problem needs `key`, a random key, or `path`, a "
-            f"BrownianPath; got {given}."
-        )
-    if dt is None and path is None:
-        raise ValueError(f"{_CALLER}: a stochastic problem needs `dt`, its step.")
-
-
-def _default_tolerances(
-    problem: Problem, rtol: float | None, atol: float | None
-) -> tuple[float, float]:
-    double = problem.dtype == np.float64
-    defaults = (1e-8, 1e-8) if double else (1e-4, 1e-6)
-    return (
-        defaults[0] if rtol is None else rtol,
-        defaults[1] if atol is None else atol,
+    checked = requested.checked(_CALLER, problem, takes_path=True)
+    if problem.kind.follows_path or checked.dt is not None:
+        return checked
+    rtol, atol = (1e-8, 1e-8) if problem.dtype == np.float64 else (1e-4, 1e-6)
+    return dataclasses.replace(
+        checked,
+        rtol=rtol if checked.rtol is None else checked.rtol,
+        atol=atol if checked.atol is None else checked.atol,
     )
 
 
@@ -299,7 +263,7 @@ def follow(
                 saved.write(now | {"steps": np.asarray(steps)})
             passed = clock.perf_counter() - began
             # Cut by the clock, which changes no bit of the result.
-            count = max(1, int(count * min(8.0, _STRETCH / max(passed, 1e-6))))
+            count = max(1, int(count * min(8.0, _SEGMENT / max(passed, 1e-6))))
     return np.concatenate(parts, axis=1), steps
 
 

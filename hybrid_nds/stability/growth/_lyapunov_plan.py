@@ -12,6 +12,7 @@ import jax.tree_util as jtu
 import numpy as np
 
 from ..._core import check_positive, check_whole, is_concrete
+from ...backends import Integration
 from ...ensembles import check_initial
 from ...noise import BrownianPath, NativePath, StoredPath
 from ...problems import ODEProblem, SDEProblem, check_kind, tangent_problem
@@ -21,28 +22,43 @@ _STEPS = 10
 
 
 @dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How long to follow how many orbits, as an analysis is asked for it.
+
+    **Fields:** the time to average over; the time before; the time between samples,
+    or orthonormalizations; how many orbits; where they start.
+    """
+
+    time: float | None
+    transient: float | None
+    interval: float | None
+    chains: int
+    initial: Any
+
+
+@dataclasses.dataclass(frozen=True)
 class LyapunovPlan:
-    """**Fields:** how many exponents; the length of an interval; how many intervals are
-    left out at the start, and how many count; how many chains."""
+    """**Fields:** how many exponents; the length of an interval; how many intervals of
+    burn-in, and how many to average over; how many chains."""
 
     exponents: int
     interval: float
-    left_out: int
-    counted: int
+    burn_in: int
+    averaged: int
     chains: int
 
     @property
     def intervals(self) -> int:
         """All intervals."""
-        return self.left_out + self.counted
+        return self.burn_in + self.averaged
 
     def divided(self, parts: int) -> LyapunovPlan:
         """The same time in intervals of which each is a part of one here."""
         return dataclasses.replace(
             self,
             interval=self.interval / parts,
-            left_out=self.left_out * parts,
-            counted=self.counted * parts,
+            burn_in=self.burn_in * parts,
+            averaged=self.averaged * parts,
         )
 
 
@@ -65,7 +81,7 @@ def check_lyapunov_problem(caller: str, problem: Any) -> None:
 def times_of(
     caller: str, span: float, time: Any, transient: Any
 ) -> tuple[float, float]:
-    """The time that counts and the one before it, by default of a span.
+    """The time to average over and the one before it, by default of a span.
 
     **Raises:** `ValueError`, naming the argument.
     """
@@ -90,14 +106,9 @@ def times_of(
 def make_plan(
     caller: str,
     problem: ODEProblem | SDEProblem,
-    *,
     exponents: int | None,
-    dt: float | None,
-    interval: float | None,
-    transient: float | None,
-    time: float | None,
-    path: BrownianPath | StoredPath | NativePath | None,
-    chains: int,
+    integration: Integration,
+    sampling: Sampling,
 ) -> LyapunovPlan:
     """The arguments in normal form.
 
@@ -107,41 +118,41 @@ def make_plan(
     count = (
         n if exponents is None else check_whole(caller, "exponents", exponents, most=n)
     )
-    number = check_whole(caller, "chains", chains)
+    number = check_whole(caller, "chains", sampling.chains)
     span = float(problem.t1) - float(problem.t0)
+    interval, step, path = sampling.interval, integration.dt, integration.path
     if path is not None and number > 1:
         raise ValueError(
             f"{caller}: a `path` is for one chain, got chains={number}; pass `key`, of "
             "which every chain gets noise of its own."
         )
     if path is not None:
-        if transient is not None:
-            transient = check_positive(caller, "transient", transient, zero=True)
-        return _along_path(caller, count, interval, transient, time, path)
-    time, transient = times_of(caller, span, time, transient)
+        return _along_path(caller, count, sampling, path)
+    time, transient = times_of(caller, span, sampling.time, sampling.transient)
     if interval is not None:
         interval = check_positive(caller, "interval", interval)
-        _check_whole_steps(caller, interval, dt)
-    elif dt is not None:
-        step = check_positive(caller, "dt", dt)
+        if step is not None:
+            _check_whole_steps(caller, interval, step)
+    elif step is not None:
         interval = max(1, min(_STEPS, math.floor(time / _LEAST / step))) * step
     else:
         interval = _default_interval(problem, count, time)
-    counted = math.ceil(time / interval - 1e-9)
-    _check_enough(caller, counted, time, interval)
-    left_out = math.ceil(transient / interval - 1e-9)
-    return LyapunovPlan(count, interval, left_out, counted, number)
+    averaged = math.ceil(time / interval - 1e-9)
+    _check_enough(caller, averaged, time, interval)
+    burn_in = math.ceil(transient / interval - 1e-9)
+    return LyapunovPlan(count, interval, burn_in, averaged, number)
 
 
 def _along_path(
     caller: str,
     count: int,
-    interval: float | None,
-    transient: float | None,
-    time: float | None,
+    sampling: Sampling,
     path: BrownianPath | StoredPath | NativePath,
 ) -> LyapunovPlan:
-    if time is not None:
+    interval, transient = sampling.interval, sampling.transient
+    if transient is not None:
+        transient = check_positive(caller, "transient", transient, zero=True)
+    if sampling.time is not None:
         raise ValueError(
             f"{caller}: a `path` says how long to go: leave out `time`, and give a "
             "`transient` to leave out its start."
@@ -163,28 +174,26 @@ def _along_path(
         )
     interval = steps * path.dt
     whole = path.steps // steps
-    left_out = (
+    burn_in = (
         whole // 10 if transient is None else math.ceil(transient / interval - 1e-9)
     )
-    _check_enough(caller, whole - left_out, span, interval)
-    return LyapunovPlan(count, interval, left_out, whole - left_out, 1)
+    _check_enough(caller, whole - burn_in, span, interval)
+    return LyapunovPlan(count, interval, burn_in, whole - burn_in, 1)
 
 
-def _check_whole_steps(caller: str, interval: float, dt: float | None) -> None:
-    if dt is None:
-        return
-    steps = interval / check_positive(caller, "dt", dt)
+def _check_whole_steps(caller: str, interval: float, dt: float) -> None:
+    steps = interval / dt
     if round(steps) < 1 or abs(steps - round(steps)) > 1e-6 * max(1.0, steps):
         raise ValueError(
             f"{caller}: `interval` must be whole steps of `dt`, got {interval:g} and "
-            f"{float(dt):g}; {max(1, round(steps)) * float(dt):g} is."
+            f"{dt:g}; {max(1, round(steps)) * dt:g} is."
         )
 
 
-def _check_enough(caller: str, counted: int, time: float, interval: float) -> None:
-    if counted < _LEAST:
+def _check_enough(caller: str, count: int, time: float, interval: float) -> None:
+    if count < _LEAST:
         raise ValueError(
-            f"{caller}: a time of {time:g} holds {max(counted, 0)} intervals of "
+            f"{caller}: a time of {time:g} holds {max(count, 0)} intervals of "
             f"{interval:g}, of {_LEAST} needed to estimate errors; give a longer "
             "`time`, or a shorter `interval`."
         )

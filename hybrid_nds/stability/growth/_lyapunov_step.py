@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ...analysis import AnalysisError
+from ...backends import Integration
 from ...methods import ODE_METHODS
 
 # By how much the tolerances of the second run differ; none is above the largest.
@@ -45,9 +46,7 @@ class SecondRun:
 def second_runs(
     method: str,
     interval: float,
-    dt: Any,
-    rtol: Any,
-    atol: Any,
+    integration: Integration,
     steps: float,
     precision: float,
 ) -> tuple[SecondRun, SecondRun]:
@@ -57,15 +56,16 @@ def second_runs(
     control at least with the square root of the tolerances, or the order where steps
     are as long as an interval. The result is doubled.
 
-    **Arguments:** the name of the method; the length of an interval; its step, or its
-    tolerances; how many steps an interval takes; the precision of the state.
+    **Arguments:** the name of the method; the length of an interval; the first run's
+    step, or its tolerances; how many steps an interval takes; the precision of the
+    state.
     """
     orders = [row.order for row in ODE_METHODS if method in (row.diffrax, row.julia)]
     order = min(_ORDER, next((p for p in orders if p is not None), 1.0))
     # Of what half as long steps leave of an error.
     halved = 2 / (1 - 2.0**-order)
-    if dt is not None:
-        count = round(interval / float(dt))
+    if integration.dt is not None:
+        count = round(interval / integration.dt)
 
         def fixed(count: int) -> dict[str, Any]:
             return {"dt": interval / count, "rtol": None, "atol": None}
@@ -76,7 +76,7 @@ def second_runs(
         fewer = (count + 1) // 2
         share = 2 / ((count / fewer) ** order - 1)
         return SecondRun(fixed(fewer), 1, share, "longer steps"), dear
-    root = math.sqrt(_RATIO)
+    rtol, atol, root = integration.rtol, integration.atol, math.sqrt(_RATIO)
     # Below some roundings no step is accepted.
     tight = max(rtol / _RATIO, min(rtol, 16 * precision))
     dear = SecondRun(

@@ -9,12 +9,24 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from ..._core import check_key, check_level, check_positive, check_whole, precision_of
+from ..._core import (
+    check_choice,
+    check_level,
+    check_positive,
+    check_whole,
+    precision_of,
+)
 from ...analysis import AnalysisError, SavedProgress, analysis_provenance
+from ...backends import Integration
 from ...problems import SDEProblem, arrays_text, check_kind, digest, problem_fingerprint
 from ._linear_noise import LinearNoise, leading_eigenvalue, linear_noise
-from ._lyapunov import flow_of, follow
-from ._lyapunov_plan import LyapunovPlan, check_lyapunov_problem, start_states
+from ._lyapunov import follow, tangent_flow
+from ._lyapunov_plan import (
+    LyapunovPlan,
+    Sampling,
+    check_lyapunov_problem,
+    start_states,
+)
 from ._moment_operator import moment_operator
 from ._moment_result import MomentExponent, exact_result
 from ._moment_sampling import (
@@ -97,7 +109,7 @@ def moment_exponent(
             f'{_CALLER}: `method` must be "auto", "exact" or "monte-carlo", got '
             f"{method!r}."
         )
-    flow_of(_CALLER, backend)
+    check_choice(_CALLER, "backend", backend, ("diffrax", "julia"))
     check_level(_CALLER, level)
     with precision_of(problem):
         if method != "monte-carlo":
@@ -107,14 +119,8 @@ def moment_exponent(
         return _sampled(
             problem,
             power,
-            backend=backend,
-            solver=solver,
-            dt=dt,
-            time=time,
-            transient=transient,
-            trajectories=check_whole(_CALLER, "trajectories", trajectories),
-            key=key,
-            initial=initial,
+            Integration(backend, solver, dt, key=key).checked(_CALLER, problem),
+            Sampling(time, transient, None, trajectories, initial),
             level=level,
             progress=progress,
             save=save,
@@ -180,24 +186,15 @@ def _leading(linear: LinearNoise, p: float) -> tuple[float, float, int]:
 def _sampled(
     problem: SDEProblem,
     p: float,
+    integration: Integration,
+    sampling: Sampling,
     *,
-    backend: str,
-    solver: Any,
-    dt: float | None,
-    time: float | None,
-    transient: float | None,
-    trajectories: int,
-    key: Any,
-    initial: Any,
     level: float,
     progress: bool,
     save: Any,
 ) -> MomentExponent:
-    if key is None or dt is None:
-        missing = "`key`, a random key," if key is None else "`dt`, the step,"
-        raise ValueError(f"{_CALLER}: sampling needs {missing} and none was given.")
-    key = check_key(_CALLER, key)
-    step = check_positive(_CALLER, "dt", dt)
+    trajectories = check_whole(_CALLER, "trajectories", sampling.chains)
+    key, step, time = integration.key, integration.step, sampling.time
     span = float(problem.t1) - float(problem.t0)
     length = span if time is None else check_positive(_CALLER, "time", time)
     steps = max(1, round(length / step / _INTERVALS))
@@ -208,21 +205,19 @@ def _sampled(
             f"{_LEAST} needed; take a shorter `dt`."
         )
     interval = steps * step
-    if transient is None:
-        left_out = 0 if problem.dimension == 1 else count // 4
+    if sampling.transient is None:
+        burn_in = 0 if problem.dimension == 1 else count // 4
     else:
-        start = check_positive(_CALLER, "transient", transient, zero=True)
-        left_out = math.ceil(start / interval - 1e-9)
-    if count - left_out < 4:
+        start = check_positive(_CALLER, "transient", sampling.transient, zero=True)
+        burn_in = math.ceil(start / interval - 1e-9)
+    if count - burn_in < 4:
         raise ValueError(
-            f"{_CALLER}: `transient` leaves {max(count - left_out, 0)} of {count} "
+            f"{_CALLER}: `transient` leaves {max(count - burn_in, 0)} of {count} "
             "intervals; give a longer `time`."
         )
     plan = LyapunovPlan(1, interval, 0, count, trajectories)
-    flow = flow_of(_CALLER, backend)(
-        problem, 1, solver=solver, dt=step, interval=interval, span=length, key=key
-    )
-    states = start_states(_CALLER, problem, initial, trajectories, key)
+    flow = tangent_flow(problem, plan, integration)
+    states = start_states(_CALLER, problem, sampling.initial, trajectories, key)
     identity = {
         "problem": problem_fingerprint(problem),
         "settings": digest([repr(plan), repr(flow.provenance)]),
@@ -231,7 +226,7 @@ def _sampled(
     }
     saved = None if save is None else SavedProgress(_CALLER, save, identity)
     growth, _ = follow(_CALLER, problem, flow, plan, states, saved, progress)
-    found = sampled_growth(np.asarray(growth[:, :, 0], float), p, interval, left_out)
+    found = sampled_growth(np.asarray(growth[:, :, 0], float), p, interval, burn_in)
     _refuse_unseen(found, p, interval, trajectories)
     notes = ()
     if abs(found.drift) > _ALARM:
@@ -257,7 +252,7 @@ def _sampled(
         notes=notes,
         settings={
             "time": interval * count,
-            "transient": interval * left_out,
+            "transient": interval * burn_in,
             "interval": interval,
             "least_effective": least_effective(trajectories),
         },

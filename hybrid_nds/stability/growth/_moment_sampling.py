@@ -35,7 +35,7 @@ def sampled_growth(
     growth: Float[np.ndarray, "samples intervals"],
     p: float,
     interval: float,
-    left_out: int,
+    burn_in: int,
 ) -> SampledGrowth:
     """The slope of the logarithm of the mean of $e^{pS}$, $S$ the growth so far."""
     samples, count = growth.shape
@@ -44,8 +44,8 @@ def sampled_growth(
     logarithms = sums - math.log(samples)
     # Effective samples (Kish 1965): (Σw)²/Σw².
     effective = np.exp(2 * sums - np.asarray(logsumexp(2 * powers, axis=0)))
-    middle = (left_out + count) // 2
-    marks = {"start": left_out, "middle": middle, "end": count}
+    middle = (burn_in + count) // 2
+    marks = {"start": burn_in, "middle": middle, "end": count}
     values, influence = {}, {}
     for name, index in marks.items():
         if index == 0:

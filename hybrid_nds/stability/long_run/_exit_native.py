@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import time as clock
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import PRNGKeyArray
 
 from ...analysis import AnalysisError, SavedProgress
+from ...backends import Integration
 from ...methods import find_solver
 from ...problems import SCHEMES, SDEProblem
 from ...solution import Provenance
 from ._exit_steps import Levels
 
 # Seconds between two looks at how many have left, and trajectories at the start.
-_STRETCH, _FIRST = 1.0, 16
+_SEGMENT, _FIRST = 1.0, 16
 
 
 def native_scheme(
-    problem: SDEProblem, backend: str, solver: str | None, correction: str
+    problem: SDEProblem, integration: Integration, correction: str
 ) -> str | None:
     """The scheme that Julia follows to exits by itself, `None` where it does not.
 
     **Raises:** `ValueError` for an unknown solver.
     """
-    if backend != "julia" or correction == "shift":
+    if integration.backend != "julia" or correction == "shift":
         return None
+    solver = integration.solver
     if solver is None:
         solver = "Euler" if problem.interpretation == "ito" else "Heun"
     info = find_solver(solver, "julia", "sde")
@@ -39,7 +39,7 @@ class NativeRun:
     """Trajectories on their way out, one after the other.
 
     **Arguments:** the problem, its boundaries, the flat starts, the correction, a
-    random key, and the scheme.
+    step and a random key, and the scheme.
     """
 
     runner = "exit loop"
@@ -50,28 +50,23 @@ class NativeRun:
         levels: Levels,
         starts: np.ndarray,
         correction: str,
-        key: PRNGKeyArray,
+        integration: Integration,
         scheme: str,
     ):
         self.problem, self.levels, self.starts = problem, levels, starts
-        self.bridge, self.key, self.scheme = correction == "bridge", key, scheme
+        self.bridge, self.scheme = correction == "bridge", scheme
+        self.dt, self.key = integration.step, integration.own_key
         self.times = np.full(len(starts), np.nan)
         self.through = np.full(len(starts), -1)
         self.provenance: Provenance | None = None
 
     def go(
-        self,
-        dt: float,
-        steps: int,
-        options: Mapping[str, Any],
-        kept: SavedProgress,
-        advance: Callable[[int], None],
+        self, steps: int, kept: SavedProgress, advance: Callable[[int], None]
     ) -> None:
         """Follow all of them.
 
         **Raises:** `AnalysisError` where some fail, or do not leave.
         """
-        del options
         from ...backends.julia import julia_exit_loop
 
         loop = julia_exit_loop(
@@ -79,7 +74,7 @@ class NativeRun:
             self.levels,
             self.levels.count(self.problem),
             self.scheme,
-            dt=dt,
+            dt=self.dt,
             key=self.key,
             bridge=self.bridge,
         )
@@ -108,10 +103,10 @@ class NativeRun:
             kept.write(state | {"done": np.array(done)})
             passed = clock.perf_counter() - began
             # Cut by the clock, which changes no bit of the result.
-            count = max(1, int(count * min(8.0, _STRETCH / max(passed, 1e-6))))
+            count = max(1, int(count * min(8.0, _SEGMENT / max(passed, 1e-6))))
         inside = int(np.count_nonzero(np.isinf(self.times)))
         if inside:
-            raise censored(n, inside, steps, dt, self.times)
+            raise censored(n, inside, steps, self.dt, self.times)
 
 
 def censored(

@@ -27,6 +27,7 @@ from ..._core import (
     precision_of,
 )
 from ...analysis import AnalysisError, AnalysisResult, SavedProgress, progress_bar
+from ...backends import Integration
 from ...ensembles import ensemble
 from ...problems import SDEProblem, arrays_text, check_kind, digest, problem_fingerprint
 from ...solution import Provenance
@@ -35,7 +36,7 @@ from ._exit_steps import Crossings, Levels, region_levels
 
 Correction = Literal["bridge", "shift", "none"]
 # Steps between two looks at who is still inside, and states held meanwhile.
-_STRETCH, _NUMBERS = 256, 2**21
+_SEGMENT_STEPS, _NUMBERS = 256, 2**21
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -163,8 +164,10 @@ def mean_exit_time(
     [`AnalysisError`][hybrid_nds.analysis.AnalysisError] where trajectories fail, or
     are still inside at `max_time`: the mean of those that left would be too small.
     """
-    _check(problem, n, dt, correction, level)
-    key = check_key("mean_exit_time", key)
+    _check(problem, n, correction, level)
+    requested = Integration(backend, solver, dt, key=key)
+    integration = requested.checked("mean_exit_time", problem)
+    key = check_key("mean_exit_time", integration.key)
     if max_time is not None:
         max_time = check_positive("mean_exit_time", "max_time", max_time)
     levels = region_levels("mean_exit_time", region, problem)
@@ -179,11 +182,14 @@ def mean_exit_time(
                 f"{starts[outside][0].tolist()}: start them inside, or turn the sign "
                 "of `region`, which is positive inside."
             )
-        options = {"backend": backend, "solver": solver}
-        native = native_scheme(problem, backend, solver, correction)
+        native = native_scheme(problem, integration, correction)
         runs: list[_Run | NativeRun] = []
         for doubled in (False, True) if check_step else (False,):
-            given = (problem, levels, starts, correction, jr.fold_in(key, doubled))
+            own_key = jr.fold_in(key, doubled)
+            own_steps = dataclasses.replace(
+                integration, dt=dt * (1 + doubled), key=own_key
+            )
+            given = (problem, levels, starts, correction, own_steps)
             run = _Run(*given) if native is None else NativeRun(*given, native)
             own = None if save is None else f"{os.fspath(save)}{'.twice' * doubled}"
             title = "Trajectories that left" + (", steps twice as long" * doubled)
@@ -196,15 +202,13 @@ def mean_exit_time(
                     "settings": digest(
                         [
                             arrays_text((starts, jr.key_data(key))),
-                            f"{options} {n} {dt!r} {correction} {doubled}",
+                            f"{backend} {solver} {n} {dt!r} {correction} {doubled}",
                         ]
                     ),
                 },
             )
             with progress_bar(progress, title, n) as advance:
-                run.go(
-                    dt * (1 + doubled), steps // (1 + doubled), options, kept, advance
-                )
+                run.go(steps // (1 + doubled), kept, advance)
             runs.append(run)
     first = runs[0]
     assert first.provenance is not None
@@ -265,9 +269,10 @@ class _Run:
         levels: Levels,
         starts: np.ndarray,
         correction: str,
-        key: PRNGKeyArray,
+        integration: Integration,
     ):
-        self.problem, self.key = problem, key
+        self.problem, self.integration = problem, integration
+        self.dt = integration.step
         self.crossings = Crossings(problem, levels, correction)
         n = len(starts)
         self.times = np.full(n, np.nan)
@@ -279,12 +284,7 @@ class _Run:
         self.runner = ""
 
     def go(
-        self,
-        dt: float,
-        steps: int,
-        options: Mapping[str, Any],
-        kept: SavedProgress,
-        advance: Callable[[int], None],
+        self, steps: int, kept: SavedProgress, advance: Callable[[int], None]
     ) -> None:
         """Carry on until all have left.
 
@@ -299,20 +299,18 @@ class _Run:
             if not self.inside.size:
                 return
             if self.done >= steps:
-                raise censored(n, n - shown, steps, dt, self.times)
+                raise censored(n, n - shown, steps, self.dt, self.times)
             # Powers of four, so that few sizes are compiled.
             size = max(64, 4 ** -(-(self.inside.size - 1).bit_length() // 2))
-            count = min(_STRETCH, max(16, _NUMBERS // size), steps - self.done)
-            self._segment(dt, count, size, options)
+            count = min(_SEGMENT_STEPS, max(16, _NUMBERS // size), steps - self.done)
+            self._segment(count, size)
             kept.write(self._state())
 
-    def _segment(
-        self, dt: float, count: int, size: int, options: Mapping[str, Any]
-    ) -> None:
-        problem, t0 = self.problem, float(self.problem.t0)
+    def _segment(self, count: int, size: int) -> None:
+        problem, t0, dt = self.problem, float(self.problem.t0), self.dt
         grid = dt * np.arange(count + 1)
         part = _later(problem, self.done * dt, grid[-1])
-        key = jr.fold_in(self.key, self.done)
+        key = jr.fold_in(self.integration.own_key, self.done)
         padded = np.resize(np.arange(self.inside.size), size)
         with warnings.catch_warnings():
             # Of trajectories that fail once they have left.
@@ -325,7 +323,8 @@ class _Run:
                 dt=(float(part.t1) - float(part.t0)) / count,
                 saveat=jnp.asarray(t0 + grid[1:], problem.dtype),
                 initial=problem.flat_state.unflatten(self.states[padded]),
-                **options,
+                backend=self.integration.backend,
+                solver=self.integration.solver,
             )
         self.provenance, self.runner = found.provenance, found.runner
         later = np.asarray(problem.flat_state.flatten(found.ys))
@@ -379,11 +378,9 @@ class _Run:
         self.provenance = Provenance.from_dict(fields)
 
 
-def _check(problem: Any, n: Any, dt: Any, correction: Any, level: Any) -> None:
+def _check(problem: Any, n: Any, correction: Any, level: Any) -> None:
     check_kind("mean_exit_time", problem, "sde")
     check_whole("mean_exit_time", "n", n, 2)
-    if not isinstance(dt, float | int) or not 0 < dt < math.inf:
-        raise ValueError(f"mean_exit_time: `dt` must be a positive step, got {dt!r}.")
     if correction not in ("bridge", "shift", "none"):
         raise ValueError(
             'mean_exit_time: `correction` must be "bridge", "shift" or "none", got '

@@ -411,7 +411,7 @@ def _coefficients(
             "`cells`, a wider `domain`, or a state that is measured from its middle."
         )
     found = jax.jit(jax.vmap(everything, (None, 0)))(problem.t0, points)
-    f, d, bent, slope, moved = (np.asarray(part, np.float64) for part in found)
+    f, d, curvature, slope, moved = (np.asarray(part, np.float64) for part in found)
     if np.any(moved != 0):
         raise ValueError(
             "fokker_planck: `problem` must not depend on time, but its drift or "
@@ -431,7 +431,7 @@ def _coefficients(
     size = (
         np.abs(f)
         + np.abs(slope)
-        + np.abs(edges) * (np.abs(bent) + np.abs(f / d * slope))
+        + np.abs(edges) * (np.abs(curvature) + np.abs(f / d * slope))
     )
     return f - slope, d, float(np.finfo(problem.dtype).eps) * size
 

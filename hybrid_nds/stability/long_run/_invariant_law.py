@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from ..._core import check_key, check_level, check_positive, precision_of
 from ...analysis import AnalysisError, SavedProgress
+from ...backends import Integration
 from ...problems import (
     ODEProblem,
     SDEProblem,
@@ -22,11 +24,12 @@ from ...problems import (
     problem_fingerprint,
     traced_text,
 )
-from ..growth import check_lyapunov_problem, start_states
-from ._invariant_law_result import InvariantLaw, Twice, law_of
+from ..growth import Sampling, check_lyapunov_problem, start_states
+from ._invariant_law_result import InvariantLaw, law_of
 from ._sampling import (
     SamplePlan,
     Samples,
+    Twice,
     check_autonomous,
     check_observable,
     sample_chains,
@@ -34,7 +37,6 @@ from ._sampling import (
 )
 
 _CALLER = "invariant_law"
-_LEAST = 100
 
 
 def invariant_law(
@@ -101,29 +103,18 @@ def invariant_law(
     [`AnalysisError`][hybrid_nds.analysis.AnalysisError] for chains that diverge, and
     where `standard_error` was not reached, with the result there is.
     """
-    check_lyapunov_problem(_CALLER, problem)
-    check_level(_CALLER, level)
-    if standard_error is not None:
-        standard_error = check_positive(_CALLER, "standard_error", standard_error)
-    with precision_of(problem):
-        found, plan, twice = run_chains(
-            _CALLER,
-            problem,
-            observable=observable,
-            key=key,
-            backend=backend,
-            options={"solver": solver, "rtol": rtol, "atol": atol, "threads": threads},
-            dt=dt,
-            time=time,
-            transient=transient,
-            sampling=sampling,
-            chains=chains,
-            initial=initial,
-            check_step=check_step,
-            progress=progress,
-            save=save,
-            least=_LEAST,
-        )
+    found, plan, twice = run_chains(
+        _CALLER,
+        problem,
+        observable,
+        Integration(backend, solver, dt, rtol, atol, key, threads=threads),
+        Sampling(time, transient, sampling, chains, initial),
+        level=level,
+        standard_error=standard_error,
+        check_step=check_step,
+        progress=progress,
+        save=save,
+    )
     result = law_of(found.values, plan, level, found.provenance, found.runner, twice)
     worst = float(np.max(result.standard_errors))
     if standard_error is not None and not worst <= standard_error:
@@ -143,77 +134,66 @@ def invariant_law(
 def run_chains(
     caller: str,
     problem: SDEProblem | ODEProblem,
-    *,
     observable: Any,
-    key: Any,
-    backend: str,
-    options: dict[str, Any],
-    dt: Any,
-    time: Any,
-    transient: Any,
-    sampling: Any,
-    chains: Any,
-    initial: Any,
+    integration: Integration,
+    sampling: Sampling,
+    *,
+    level: float,
+    standard_error: float | None,
     check_step: bool,
     progress: bool,
     save: Any,
-    least: int,
 ) -> tuple[Samples, SamplePlan, Twice | None]:
     """Check what was asked for, and follow the chains.
 
     **Returns:** the samples; the plan they were made by; those of steps twice as long,
     `None` where nobody asked, or steps adapt.
     """
-    key = check_key(caller, key)
-    check_observable(caller, problem, observable)
-    plan = sample_plan(
-        caller,
-        problem,
-        dt=dt,
-        sampling=sampling,
-        transient=transient,
-        time=time,
-        chains=chains,
-        least=least,
-    )
-    starts = start_states(caller, problem, initial, plan.chains, key)
-    check_autonomous(caller, problem, starts)
-    seen = (
-        ""
-        if observable is None
-        else traced_text(observable, problem.y0) + arrays_text(observable)
-    )
-    identity = {
-        "problem": problem_fingerprint(problem),
-        "noise": arrays_text(jnp.asarray(jr.key_data(key))),
-        "start": arrays_text(starts),
-    }
-
-    def run(plan: SamplePlan, suffix: str) -> Samples:
-        settings = [repr(plan), backend, str(options), seen, arrays_text(options)]
-        saved = None
-        if save is not None:
-            own = identity | {"settings": digest(settings)}
-            saved = SavedProgress(caller, f"{os.fspath(save)}{suffix}", own)
-        return sample_chains(
-            problem,
-            plan,
-            starts,
-            observable=observable,
-            key=key,
-            backend=backend,
-            options=options,
-            saved=saved,
-            progress=progress,
+    check_lyapunov_problem(caller, problem)
+    check_level(caller, level)
+    if standard_error is not None:
+        check_positive(caller, "standard_error", standard_error)
+    with precision_of(problem):
+        integration = integration.checked(caller, problem)
+        key = check_key(caller, integration.key)
+        check_observable(caller, problem, observable)
+        plan = sample_plan(caller, problem, integration.dt, sampling)
+        starts = start_states(caller, problem, sampling.initial, plan.chains, key)
+        check_autonomous(caller, problem, starts)
+        seen = (
+            ""
+            if observable is None
+            else traced_text(observable, problem.y0) + arrays_text(observable)
         )
+        identity = {
+            "problem": problem_fingerprint(problem),
+            "noise": arrays_text(jnp.asarray(jr.key_data(key))),
+            "start": arrays_text(starts),
+        }
+        method = dataclasses.replace(integration, key=None)
 
-    found = run(plan, "")
-    adaptive = options["rtol"] is not None or options["atol"] is not None
-    if not check_step or plan.dt is None or adaptive:
-        return found, plan, None
-    other, stride = plan.twice()
-    try:
-        return found, plan, Twice(run(other, ".twice").values, stride)
-    except AnalysisError:
-        # The shorter steps did not diverge: what there is, stands, with a warning.
-        return found, plan, Twice(None, stride)
+        def run(plan: SamplePlan, suffix: str) -> Samples:
+            settings = [repr(plan), repr(method), seen, arrays_text(method.solver)]
+            saved = None
+            if save is not None:
+                own = identity | {"settings": digest(settings)}
+                saved = SavedProgress(caller, f"{os.fspath(save)}{suffix}", own)
+            return sample_chains(
+                problem,
+                plan,
+                starts,
+                observable=observable,
+                integration=integration,
+                saved=saved,
+                progress=progress,
+            )
+
+        found = run(plan, "")
+        if not check_step or plan.dt is None or integration.adaptive:
+            return found, plan, None
+        other, stride = plan.twice()
+        try:
+            return found, plan, Twice(run(other, ".twice").values, stride)
+        except AnalysisError:
+            # The shorter steps did not diverge: what there is, stands, with a warning.
+            return found, plan, Twice(None, stride)

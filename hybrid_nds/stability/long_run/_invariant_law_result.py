@@ -20,7 +20,7 @@ from ...statistics import (
     running_means,
     split_r_hat,
 )
-from ._sampling import SamplePlan
+from ._sampling import DIVERGED_TWICE, SamplePlan, Twice, heading
 
 _FEWEST = 100
 _BINS = 60
@@ -86,15 +86,8 @@ class InvariantLaw(AnalysisResult):
     provenance: Provenance
 
     def summary(self) -> str:
-        where, given = self.provenance, self.settings
         k = len(self.mean)
-        lines = [
-            f"Invariant law of {k} observable{'s' if k > 1 else ''}, {where.solver} on "
-            f"{where.backend}, {given['chains']} chains over a time of "
-            f"{given['time']:g} after {given['transient']:g}"
-        ]
-        if not self.converged:
-            lines += ["NOT CONVERGED:", *(f"  {note}" for note in self.notes)]
+        lines = heading("Invariant law", k, self)
         lines.append(
             f"{'mean':>12}{'± error':>10}{'variance':>12}{'± error':>10}"
             f"{'effective':>11}{'R̂':>8}"
@@ -166,15 +159,6 @@ class InvariantLaw(AnalysisResult):
         )
         if len(self.mean) > 1:
             right.legend(ncols=2)
-
-
-@dataclasses.dataclass(frozen=True)
-class Twice:
-    """**Fields:** the samples of steps twice as long, `None` where these diverged; how
-    many samples of the shorter steps make one of theirs."""
-
-    values: Float[np.ndarray, "chains samples k"] | None
-    stride: int
 
 
 def law_of(
@@ -289,10 +273,7 @@ def _step_notes(
     if twice is None:
         return ()
     if twice.values is None:
-        return (
-            "with steps twice as long chains diverge: the error of the step may be "
-            "large; take a shorter `dt`, or an implicit `solver`.",
-        )
+        return (DIVERGED_TWICE,)
     notes = []
     for what, change, noise, sampled in (
         ("mean", changes[0], changes[1], error),

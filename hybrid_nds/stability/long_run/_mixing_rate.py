@@ -10,15 +10,14 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
-from ..._core import check_level, check_positive, precision_of
 from ...analysis import AnalysisError
+from ...backends import Integration
 from ...problems import ODEProblem, SDEProblem
-from ..growth import check_lyapunov_problem
+from ..growth import Sampling
 from ._invariant_law import run_chains
 from ._mixing_rate_result import MixingRate, rates_of
 
 _CALLER = "mixing_rate"
-_LEAST = 100
 _CHAINS = 8
 
 
@@ -56,29 +55,15 @@ def mixing_rate(
 
     **Arguments:**
 
-    - `problem`: an [`SDEProblem`][hybrid_nds.SDEProblem], or an
-        [`ODEProblem`][hybrid_nds.ODEProblem] with a chaotic attractor, whose fields do
-        not depend on time.
-    - `observable`: a function of one state that returns arrays; by default the state.
-    - `key`: a JAX random key, for the noise and for `initial`.
-    - `backend`, `solver`, `dt`, `rtol`, `atol`, `threads`: as for
-        [`ensemble`][hybrid_nds.ensemble].
+    - `problem`, `observable`, `key`, `backend`, `solver`, `dt`, `rtol`, `atol`,
+        `transient`, `initial`, `level`, `check_step`, `threads`, `progress`, `save`: as
+        for [`invariant_law`][hybrid_nds.stability.invariant_law].
     - `time`: how long each chain is observed; twenty relaxation times or more; by
         default what the transient leaves of the span of `problem`.
-    - `transient`: how long each runs before; by default a tenth of all.
     - `sampling`: the time between samples, whole steps of `dt`; several in each
         relaxation time; by default a ten-thousandth of `time`.
     - `chains`: how many, at least 8.
-    - `initial`: where they start, as for [`ensemble`][hybrid_nds.ensemble]; by default
-        all at `problem.y0`.
-    - `level`: of the intervals.
     - `standard_error`: the largest standard error of a rate that will do.
-    - `check_step`: whether to run once more with steps twice as long, along the same
-        Brownian paths where they are shared, which tells how large the error of the
-        step may be, for half the cost again. With a fixed `dt`.
-    - `progress`: whether to show progress.
-    - `save`: a file to keep progress in: a run that was cut off goes on from there, to
-        the same result to the last bit.
 
     **Returns:** a [`MixingRate`][hybrid_nds.stability.MixingRate]; look at its
     `converged`.
@@ -88,34 +73,23 @@ def mixing_rate(
     observable that does not vary, and where `standard_error` was not reached, with the
     result there is.
     """
-    check_lyapunov_problem(_CALLER, problem)
-    check_level(_CALLER, level)
-    if standard_error is not None:
-        standard_error = check_positive(_CALLER, "standard_error", standard_error)
     if isinstance(chains, int) and 0 < chains < _CHAINS:
         raise ValueError(
             f"{_CALLER}: `chains` must be {_CHAINS} or more, since errors come from "
             f"their disagreement, got {chains}."
         )
-    with precision_of(problem):
-        found, plan, twice = run_chains(
-            _CALLER,
-            problem,
-            observable=observable,
-            key=key,
-            backend=backend,
-            options={"solver": solver, "rtol": rtol, "atol": atol, "threads": threads},
-            dt=dt,
-            time=time,
-            transient=transient,
-            sampling=sampling,
-            chains=chains,
-            initial=initial,
-            check_step=check_step,
-            progress=progress,
-            save=save,
-            least=_LEAST,
-        )
+    found, plan, twice = run_chains(
+        _CALLER,
+        problem,
+        observable,
+        Integration(backend, solver, dt, rtol, atol, key, threads=threads),
+        Sampling(time, transient, sampling, chains, initial),
+        level=level,
+        standard_error=standard_error,
+        check_step=check_step,
+        progress=progress,
+        save=save,
+    )
     result = rates_of(found.values, plan, level, found.provenance, found.runner, twice)
     worst = float(np.max(result.standard_errors))
     if standard_error is not None and not worst <= standard_error:

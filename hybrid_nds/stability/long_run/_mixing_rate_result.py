@@ -21,8 +21,7 @@ from ...statistics import (
     r_hat_limit,
     split_r_hat,
 )
-from ._invariant_law_result import Twice
-from ._sampling import SamplePlan
+from ._sampling import DIVERGED_TWICE, SamplePlan, Twice, heading
 
 _SHOWN = 12
 # So many relaxation times forget a start, and make a chain.
@@ -75,15 +74,8 @@ class MixingRate(AnalysisResult):
     provenance: Provenance
 
     def summary(self) -> str:
-        where, given = self.provenance, self.settings
         k = len(self.rates)
-        lines = [
-            f"Mixing rate of {k} observable{'s' if k > 1 else ''}, {where.solver} on "
-            f"{where.backend}, {given['chains']} chains over a time of "
-            f"{given['time']:g} after {given['transient']:g}"
-        ]
-        if not self.converged:
-            lines += ["NOT CONVERGED:", *(f"  {note}" for note in self.notes)]
+        lines = heading("Mixing rate", k, self)
         lines.append(
             f"{'rate':>12}{'± error':>10}   {self.level:.4g} interval, fitted on lags"
         )
@@ -232,10 +224,7 @@ def _step_notes(
     if twice is None:
         return ()
     if twice.values is None:
-        return (
-            "with steps twice as long chains diverge: the error of the step may be "
-            "large; take a shorter `dt`, or an implicit `solver`.",
-        )
+        return (DIVERGED_TWICE,)
     beyond = np.flatnonzero(np.abs(changes) > 3 * change_errors + errors)
     return tuple(
         f"observable {i}: steps twice as long change the rate by {changes[i]:.2g}, "
@@ -273,15 +262,15 @@ def _notes(
             "must be below "
             f"{limit:.4g}); give a longer `time` and `transient`."
         )
-    if rate * plan.counted * plan.interval < _LONG:
+    if rate * plan.samples * plan.interval < _LONG:
         notes.append(
-            f"{which}the time holds {rate * plan.counted * plan.interval:.2g} "
+            f"{which}the time holds {rate * plan.samples * plan.interval:.2g} "
             f"relaxation times, of {_LONG:g} needed; give a longer `time`."
         )
-    if rate * plan.left_out * plan.interval < _FORGET:
+    if rate * plan.burn_in * plan.interval < _FORGET:
         notes.append(
             f"{which}the transient holds "
-            f"{rate * plan.left_out * plan.interval:.2g} relaxation times, of "
+            f"{rate * plan.burn_in * plan.interval:.2g} relaxation times, of "
             f"{_FORGET:g} needed to forget the start; give a longer `transient`."
         )
     return notes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, cast
 
 import equinox as eqx
@@ -15,43 +15,39 @@ import jax.random as jr
 import jax.tree_util as jtu
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from ..._core import check_positive, check_whole
 from ...analysis import AnalysisError, SavedProgress, progress_bar
+from ...backends import Integration
 from ...ensembles import EnsembleError, ensemble
 from ...problems import FlatState, ODEProblem, SDEProblem, forward_problem
 from ...solution import Provenance
-from ..growth import times_of
+from ..growth import Sampling, times_of
 
 # States that a segment computes: between two of them a run can be interrupted.
 _STATES = 2**22
 _STEPS = 2**15
+_LEAST = 100
 
 
 @dataclasses.dataclass(frozen=True)
 class SamplePlan:
-    """**Fields:** the time between samples; samples in a segment, which is solved in
-    one call; segments; samples left out at the start; chains; the name of the
-    analysis; its step."""
+    """**Fields:** the analysis; the time between samples; samples in a segment, which
+    is solved in one call; segments; samples of burn-in; chains; its step."""
 
     caller: str
     interval: float
     per_segment: int
     segments: int
-    left_out: int
+    burn_in: int
     chains: int
     dt: float | None
 
     @property
     def samples(self) -> int:
-        """Samples of each chain, those left out too."""
-        return self.per_segment * self.segments
-
-    @property
-    def counted(self) -> int:
-        """Samples of each chain that count."""
-        return self.samples - self.left_out
+        """Samples of each chain after the burn-in."""
+        return self.per_segment * self.segments - self.burn_in
 
     def twice(self) -> tuple[SamplePlan, int]:
         """The same run in steps twice as long, and how many samples of this one are one
@@ -63,7 +59,7 @@ class SamplePlan:
             dt=2 * self.dt,
             interval=stride * self.interval,
             per_segment=self.per_segment // stride,
-            left_out=self.left_out // stride,
+            burn_in=self.burn_in // stride,
         )
         return other, stride
 
@@ -71,43 +67,65 @@ class SamplePlan:
     def settings(self) -> dict[str, Any]:
         return {
             "chains": self.chains,
-            "time": self.counted * self.interval,
-            "transient": self.left_out * self.interval,
+            "time": self.samples * self.interval,
+            "transient": self.burn_in * self.interval,
             "sampling": self.interval,
         }
 
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
-    """**Fields:** what was observed, shape `(chains, samples, k)`, without what was
-    left out; where it comes from; what ran it."""
+    """**Fields:** what was observed after the burn-in, shape `(chains, samples, k)`;
+    where it comes from; what ran it."""
 
     values: Float[np.ndarray, "chains samples k"]
     provenance: Provenance
     runner: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Twice:
+    """**Fields:** the samples of steps twice as long, `None` where these diverged; how
+    many samples of the shorter steps make one of theirs."""
+
+    values: Float[np.ndarray, "chains samples k"] | None
+    stride: int
+
+
+DIVERGED_TWICE = (
+    "with steps twice as long chains diverge: the error of the step may be large; take "
+    "a shorter `dt`, or an implicit `solver`."
+)
+
+
+def heading(name: str, observables: int, result: Any) -> list[str]:
+    """The first lines of a summary: what was run, and what keeps it from converging."""
+    where, settings = result.provenance, result.settings
+    lines = [
+        f"{name} of {observables} observable{'s' if observables > 1 else ''}, "
+        f"{where.solver} on {where.backend}, {settings['chains']} chains over a time "
+        f"of {settings['time']:g} after {settings['transient']:g}"
+    ]
+    if not result.converged:
+        lines += ["NOT CONVERGED:", *(f"  {note}" for note in result.notes)]
+    return lines
+
+
 def sample_plan(
     caller: str,
     problem: ODEProblem | SDEProblem,
-    *,
-    dt: Any,
-    sampling: Any,
-    transient: Any,
-    time: Any,
-    chains: Any,
-    least: int,
+    step: float | None,
+    sampling: Sampling,
 ) -> SamplePlan:
     """The arguments in normal form.
 
     **Raises:** `ValueError`, naming the argument.
     """
-    number = check_whole(caller, "chains", chains)
-    step = None if dt is None else check_positive(caller, "dt", dt)
+    number = check_whole(caller, "chains", sampling.chains)
     span = abs(float(problem.t1) - float(problem.t0))
-    time, transient = times_of(caller, span, time, transient)
-    if sampling is not None:
-        interval = check_positive(caller, "sampling", sampling)
+    time, transient = times_of(caller, span, sampling.time, sampling.transient)
+    if sampling.interval is not None:
+        interval = check_positive(caller, "sampling", sampling.interval)
         steps = 1 if step is None else round(interval / step)
         if step is not None and (
             steps < 1 or abs(interval / step - steps) > 1e-6 * steps
@@ -122,24 +140,24 @@ def sample_plan(
         if step is not None:
             steps = max(1, math.floor(interval / step))
             interval = steps * step
-    counted = math.ceil(time / interval - 1e-9)
-    if counted < least:
+    samples = math.ceil(time / interval - 1e-9)
+    if samples < _LEAST:
         raise ValueError(
-            f"{caller}: a time of {time:g} holds {counted} samples {interval:g} apart, "
-            f"of {least} needed to estimate errors; give a longer `time`, or a shorter "
-            "`sampling`."
+            f"{caller}: a time of {time:g} holds {samples} samples {interval:g} apart, "
+            f"of {_LEAST} needed to estimate errors; give a longer `time`, or a "
+            "shorter `sampling`."
         )
-    left_out = math.ceil(transient / interval - 1e-9)
+    burn_in = math.ceil(transient / interval - 1e-9)
     # Samples of steps twice as long fall on every sample, or on every other.
     odd = steps % 2 if step is not None else 0
-    left_out += left_out % 2 * odd
-    total = counted + left_out
+    burn_in += burn_in % 2 * odd
+    total = samples + burn_in
     most = max(1, min(_STATES // (number * steps), _STEPS // steps, total))
     segments = math.ceil(total / most)
     # All segments are of one length, so that they are compiled as one.
     per_segment = math.ceil(total / segments)
     per_segment += per_segment % 2 * odd
-    return SamplePlan(caller, interval, per_segment, segments, left_out, number, step)
+    return SamplePlan(caller, interval, per_segment, segments, burn_in, number, step)
 
 
 def check_autonomous(
@@ -219,16 +237,13 @@ def sample_chains(
     starts: Float[np.ndarray, "chains n"],
     *,
     observable: Callable[[PyTree], Any] | None,
-    key: PRNGKeyArray,
-    backend: str,
-    options: Mapping[str, Any],
+    integration: Integration,
     saved: SavedProgress | None,
     progress: bool,
 ) -> Samples:
     """Follow all chains to the end, segment by segment.
 
-    **Arguments:** flat initial states; the observable, `None` for the state; options
-    of [`ensemble`][hybrid_nds.ensemble].
+    **Arguments:** flat initial states; the observable, `None` for the state.
 
     **Raises:** [`AnalysisError`][hybrid_nds.analysis.AnalysisError] for a chain that
     diverges.
@@ -258,13 +273,16 @@ def sample_chains(
                 found = ensemble(
                     moved,
                     plan.chains,
-                    key=jr.fold_in(key, segment),
-                    backend=backend,
+                    key=jr.fold_in(integration.own_key, segment),
+                    backend=integration.backend,
+                    solver=integration.solver,
                     dt=dt,
+                    rtol=integration.rtol,
+                    atol=integration.atol,
+                    threads=integration.threads,
                     saveat=times,
                     initial=state.unflatten(states),
                     throw=True,
-                    **options,
                 )
             except EnsembleError as error:
                 raise _diverged(caller, error, before, plan.chains) from error
@@ -297,7 +315,7 @@ def sample_chains(
                         "origin": np.array(origin),
                     }
                 )
-    values = np.concatenate(parts, axis=1)[:, plan.left_out :]
+    values = np.concatenate(parts, axis=1)[:, plan.burn_in :]
     assert provenance is not None
     return Samples(values, provenance, runner)
 

@@ -15,7 +15,7 @@ using ..LoweredCode: choose
 # one waits for, the other computes.
 const LANES = 16
 
-include("lanes.jl")
+include("simd_batch.jl")
 include("functions.jl")
 include("random.jl")
 include("fields.jl")

@@ -1,46 +1,46 @@
 """
-    Together(f)
-    Apart(f)
+    Vectorized(f)
+    PerTrajectory(f)
 
 A lowered function of the states of several trajectories: evaluated once, on
-[`Lanes`](@ref), or once for each trajectory, where it uses what lanes cannot.
+[`SIMDBatch`](@ref), or once for each trajectory, where it uses what lanes cannot.
 """
-struct Together{F}
+struct Vectorized{F}
     f::F
 end
-struct Apart{F}
+struct PerTrajectory{F}
     f::F
 end
-@inline (field::Together)(u, p, t) = field.f(u, p, t)
-@inline function (field::Apart)(u::SVector{N, Lanes{T}}, p, t) where {N, T}
+@inline (field::Vectorized)(u, p, t) = field.f(u, p, t)
+@inline function (field::PerTrajectory)(u::SVector{N, SIMDBatch{T}}, p, t) where {N, T}
     outputs = ntuple(
         k -> field.f(SVector{N, T}(ntuple(i -> u[i].vector[k], Val(N))), p, t), Val(LANES))
     count = Val(length(outputs[1]))
     return SVector(ntuple(
-        i -> Lanes(Vec{LANES, T}(ntuple(k -> T(outputs[k][i]), Val(LANES)))), count))
+        i -> SIMDBatch(Vec{LANES, T}(ntuple(k -> T(outputs[k][i]), Val(LANES)))), count))
 end
 
 """
-    for_lanes(f, u, p, t)
+    vectorized(f, u, p, t)
 
-`f` as [`Together`](@ref) where that works and gives what `f` gives trajectory by
-trajectory, else as [`Apart`](@ref).
+`f` as [`Vectorized`](@ref) where that works and gives what `f` gives trajectory by
+trajectory, else as [`PerTrajectory`](@ref).
 """
-function for_lanes(f, u::SVector{N, T}, p, t) where {N, T}
-    apart = Apart(f)
-    state = SVector{N, Lanes{T}}(u)
+function vectorized(f, u::SVector{N, T}, p, t) where {N, T}
+    per_trajectory = PerTrajectory(f)
+    state = SVector{N, SIMDBatch{T}}(u)
     try
         value = f(state, p, t)
-        value isa SVector{M, Lanes{T}} where {M} || return apart
-        return same_numbers(value, f(u, p, t)) ? Together(f) : apart
+        value isa SVector{M, SIMDBatch{T}} where {M} || return per_trajectory
+        return same_numbers(value, f(u, p, t)) ? Vectorized(f) : per_trajectory
     catch error
         # Branching on a mask, or a function that lanes lack.
         error isa InterruptException && rethrow()
-        return apart
+        return per_trajectory
     end
 end
 
-function same_numbers(value::SVector{M, Lanes{T}}, expected::SVector{M, T}) where {M, T}
+function same_numbers(value::SVector{M, SIMDBatch{T}}, expected::SVector{M, T}) where {M, T}
     for i in 1:M
         x, y = value[i].vector[1], expected[i]
         abs(x - y) <= sqrt(eps(T)) * (1 + abs(y)) || !isfinite(y) || return false

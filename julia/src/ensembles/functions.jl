@@ -107,67 +107,69 @@ end
 const HALF_PI = (1.57079632673412561417e+00, 6.07710050630396597660e-11,
     2.02226624871116645580e-21, 8.47842766036889956997e-32)
 
-# sin(x + turn·π/2) for |x| ≤ 10⁵.
-@inline function sine_of_turned(x::Doubles, turn::UInt64)
+# sin(x + quarters·π/2) for |x| ≤ 10⁵.
+@inline function sine_with_phase(x::Doubles, quarters::UInt64)
     shifted = fma(x, spread(2 / π), spread(ROUNDER))
     k = shifted - ROUNDER
     r = fma(-k, spread(HALF_PI[1]), x)
     r = fma(-k, spread(HALF_PI[2]), r)
     r = fma(-k, spread(HALF_PI[3]), r)
-    quadrant = bits(shifted) + turn
+    quadrant = bits(shifted) + quarters
     value = vifelse(quadrant & 1 == 1, small_cosine(r), small_sine(r))
     return negate_where((quadrant >> 1) & 1, value)
 end
 
 # Where the branch-free code holds; elsewhere lane by lane.
-@inline function where_valid(fast::F, slow::S, valid, x::Lanes{T}) where {F, S, T}
-    wide = Lanes{Float64}(x).vector
-    all(valid(wide)) && return Lanes{T}(Lanes(fast(wide)))
+@inline function where_valid(fast::F, slow::S, valid, x::SIMDBatch{T}) where {F, S, T}
+    wide = SIMDBatch{Float64}(x).vector
+    all(valid(wide)) && return SIMDBatch{T}(SIMDBatch(fast(wide)))
     return each_lane(slow, x)
 end
-@inline Base.exp(x::Lanes{T}) where {T} = Lanes{T}(Lanes(exponential(Lanes{Float64}(x).vector)))
-@inline Base.tanh(x::Lanes{T}) where {T} = Lanes{T}(Lanes(hyperbolic_tangent(
-    Lanes{Float64}(x).vector)))
+@inline Base.exp(x::SIMDBatch{T}) where {T} = SIMDBatch{T}(SIMDBatch(exponential(
+    SIMDBatch{Float64}(x).vector)))
+@inline Base.tanh(x::SIMDBatch{T}) where {T} = SIMDBatch{T}(SIMDBatch(hyperbolic_tangent(
+    SIMDBatch{Float64}(x).vector)))
 is_normal(x::Doubles) = (x >= floatmin(Float64)) & (x < Inf)
 is_above_minus_one(x::Doubles) = (x > -1.0) & (x < floatmax(Float64))
 is_moderate(x::Doubles) = abs(x) <= 1e5
 is_small(x::Doubles) = abs(x) <= 700.0
-@inline LoweredCode.logarithm(x::Lanes) = where_valid(
+@inline LoweredCode.logarithm(x::SIMDBatch) = where_valid(
     natural_logarithm, LoweredCode.logarithm, is_normal, x)
-@inline LoweredCode.logarithm1p(x::Lanes) = where_valid(
+@inline LoweredCode.logarithm1p(x::SIMDBatch) = where_valid(
     logarithm_of_one_plus, LoweredCode.logarithm1p, is_above_minus_one, x)
-@inline Base.expm1(x::Lanes) = where_valid(exponential_minus_one, expm1, is_small, x)
-@inline LoweredCode.sine(x::Lanes) = where_valid(
-    y -> sine_of_turned(y, UInt64(0)), LoweredCode.sine, is_moderate, x)
-@inline LoweredCode.cosine(x::Lanes) = where_valid(
-    y -> sine_of_turned(y, UInt64(1)), LoweredCode.cosine, is_moderate, x)
-@inline LoweredCode.square_root(x::Lanes) = sqrt(x)
+@inline Base.expm1(x::SIMDBatch) = where_valid(exponential_minus_one, expm1, is_small, x)
+@inline LoweredCode.sine(x::SIMDBatch) = where_valid(
+    y -> sine_with_phase(y, UInt64(0)), LoweredCode.sine, is_moderate, x)
+@inline LoweredCode.cosine(x::SIMDBatch) = where_valid(
+    y -> sine_with_phase(y, UInt64(1)), LoweredCode.cosine, is_moderate, x)
+@inline LoweredCode.square_root(x::SIMDBatch) = sqrt(x)
 
-@inline LoweredCode.exceeds(x::Lanes, y::Lanes) = (x > y) | (isnan(x) & !isnan(y))
-@inline LoweredCode.falls_below(x::Lanes, y::Lanes) = (x < y) | (isnan(x) & !isnan(y))
+@inline LoweredCode.exceeds(x::SIMDBatch, y::SIMDBatch) = (x > y) | (isnan(x) & !isnan(y))
+@inline LoweredCode.falls_below(x::SIMDBatch, y::SIMDBatch) = (x < y) | (isnan(x) & !isnan(y))
 
 for f in (:tan, :sinh, :cosh, :asinh, :atan, :cbrt, :exp2, :round)
-    @eval @inline Base.$f(x::Lanes) = each_lane($f, x)
+    @eval @inline Base.$f(x::SIMDBatch) = each_lane($f, x)
 end
 for f in (:tangent, :arcsine, :arccosine, :area_cosine, :area_tangent,
     :inverse_erf, :log_abs_gamma, :digamma, :bessel_i0e, :bessel_i1e)
-    @eval @inline LoweredCode.$f(x::Lanes) = each_lane(LoweredCode.$f, x)
+    @eval @inline LoweredCode.$f(x::SIMDBatch) = each_lane(LoweredCode.$f, x)
 end
 for f in (:erf, :erfc)
-    @eval @inline LoweredCode.SpecialFunctions.$f(x::Lanes) = each_lane(
+    @eval @inline LoweredCode.SpecialFunctions.$f(x::SIMDBatch) = each_lane(
         LoweredCode.SpecialFunctions.$f, x)
 end
-@inline Base.log1p(x::Lanes) = LoweredCode.logarithm1p(x)
-@inline Base.atan(x::Lanes{T}, y::Lanes{T}) where {T} = each_lane(atan, x, y)
-@inline Base.copysign(x::Lanes{T}, y::Lanes{T}) where {T} = Lanes(
+@inline Base.log1p(x::SIMDBatch) = LoweredCode.logarithm1p(x)
+@inline Base.atan(x::SIMDBatch{T}, y::SIMDBatch{T}) where {T} = each_lane(atan, x, y)
+@inline Base.copysign(x::SIMDBatch{T}, y::SIMDBatch{T}) where {T} = SIMDBatch(
     copysign(x.vector, y.vector))
-@inline Base.rem(x::Lanes{T}, y::Lanes{T}) where {T} = each_lane(rem, x, y)
-@inline Base.:^(x::Lanes{T}, y::Lanes{T}) where {T} = each_lane(LoweredCode.power, x, y)
-@inline LoweredCode.power(x::Lanes, y::Integer) = x^y
-@inline LoweredCode.power(x::Lanes, y::Lanes) = x^y
-@inline LoweredCode.power(x::Lanes, y::Real) = ^(promote(x, y)...)
-@inline LoweredCode.power(x::Real, y::Lanes) = ^(promote(x, y)...)
+@inline Base.rem(x::SIMDBatch{T}, y::SIMDBatch{T}) where {T} = each_lane(rem, x, y)
+@inline Base.:^(x::SIMDBatch{T}, y::SIMDBatch{T}) where {T} = each_lane(
+    LoweredCode.power, x, y)
+@inline LoweredCode.power(x::SIMDBatch, y::Integer) = x^y
+@inline LoweredCode.power(x::SIMDBatch, y::SIMDBatch) = x^y
+@inline LoweredCode.power(x::SIMDBatch, y::Real) = ^(promote(x, y)...)
+@inline LoweredCode.power(x::Real, y::SIMDBatch) = ^(promote(x, y)...)
 # As Base.power_by_squaring rounds for numbers.
-@inline Base.:^(x::Lanes, n::Integer) = each_lane(v -> v^n, x)
-@inline Base.literal_pow(::typeof(^), x::Lanes, ::Val{2}) = x * x
-@inline Base.literal_pow(::typeof(^), x::Lanes, ::Val{3}) = x * x * x
+@inline Base.:^(x::SIMDBatch, n::Integer) = each_lane(v -> v^n, x)
+@inline Base.literal_pow(::typeof(^), x::SIMDBatch, ::Val{2}) = x * x
+@inline Base.literal_pow(::typeof(^), x::SIMDBatch, ::Val{3}) = x * x * x

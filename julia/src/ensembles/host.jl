@@ -13,11 +13,12 @@ function ensemble_run(::Type{T}, states::Integer, motions::Integer, steps::Integ
 end
 
 """
-    give!(run, name, address, dims...)
+    share_array!(run, name, address, dims...)
 
 Let `run` use an array of the host, which keeps it alive and does not move it.
 """
-function give!(run::EnsembleRun, name::AbstractString, address::Integer, dims::Integer...)
+function share_array!(run::EnsembleRun, name::AbstractString, address::Integer,
+        dims::Integer...)
     field = Symbol(name)
     type = fieldtype(typeof(run), field)
     memory = Ptr{eltype(type)}(UInt(address))
@@ -36,11 +37,11 @@ function set_chunk!(run::EnsembleRun, trajectories::Integer)
 end
 
 """
-    want_areas!(run)
+    use_areas!(run)
 
 Give the solves the space-time Lévy areas of their paths.
 """
-function want_areas!(run::EnsembleRun)
+function use_areas!(run::EnsembleRun)
     run.with_areas = true
     return nothing
 end

@@ -17,7 +17,7 @@
         f = HybridNDS.LoweredScalar(example, ())
         for scheme in keys(SCHEMES)
             run = ready(20)
-            scheme == "EulerMaruyama" && (run.kept = zeros(1, 2, 20))
+            scheme == "EulerMaruyama" && (run.saved = zeros(1, 2, 20))
             run_ensemble!(run, scheme, "diagonal", f, f, 1)
         end
     end

@@ -1,6 +1,6 @@
 # Philox4x32-10 (Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy as
 # 1, 2, 3"): a block cipher of a counter. Every number is a function of the key, the
-# trajectory and the place in its path alone, whoever computes it and when.
+# trajectory and the position in its path alone, whoever computes it and when.
 
 const PHILOX_ROUNDS = 10
 const PHILOX_MULTIPLIERS = (0x00000000d2511f53, 0x00000000cd9e8d57)

@@ -8,7 +8,7 @@ const BLOCK_NUMBERS = 256
 """
     EnsembleRun(T, states, motions, steps, t0, t1)
 
-What is to be run, and where its results go; the host fills it in by [`give!`](@ref).
+What is to be run, and where its results go; the host fills it in by [`share_array!`](@ref).
 Arrays of the host are shared, not copied.
 
   - `indices`: the trajectories' numbers, from which their noise follows;
@@ -17,11 +17,11 @@ Arrays of the host are shared, not copied.
   - `chunk`: how many trajectories are taken up together, at most $(CHUNK);
   - `save_steps`: after how many steps to save or reduce, ascending;
   - `increments`, `areas`: motions × steps × trajectories, in place of random numbers;
-  - `kept`: states × times × trajectories, where states are to be saved;
+  - `saved`: states × times × trajectories, where states are to be saved;
   - `counts`, with an element a chunk, where chunks are to be reduced to moments of the
     trajectories that stay finite: their number; then `means`: states × times × chunks;
     `powers`, centred sums of the powers from two on: states × times × powers × chunks;
-    and `products` of all pairs of deviations, if wanted: states × states × times ×
+    and `products` of all pairs of deviations, if requested: states × states × times ×
     chunks;
   - `failed_step`: the step of the first state that is not finite, −1 for none;
   - `outcomes`, `ends`, `with_areas`: of [`run_solves!`](@ref) alone.
@@ -43,7 +43,7 @@ mutable struct EnsembleRun{T}
     save_steps::Vector{Int64}
     increments::Array{T, 3}
     areas::Array{T, 3}
-    kept::Array{T, 3}
+    saved::Array{T, 3}
     counts::Vector{Int64}
     means::Array{Float64, 3}
     powers::Array{Float64, 4}
@@ -105,44 +105,44 @@ end
 
 block_steps(motions::Int) = max(1, BLOCK_NUMBERS ÷ motions)
 
-# Lanes beyond the last trajectory repeat it, and are not counted.
+# Lanes beyond the last trajectory repeat it, and are in no result.
 @inline lane_position(first, group, lane, count) = first +
                                                    min((group - 1) * LANES + lane, count)
 
 function load!(work::Workspace{N, T}, run::EnsembleRun{T}, first::Int, count::Int) where {N, T}
     own = size(run.starts, 2) > 0
     for group in 1:cld(count, LANES)
-        places = ntuple(k -> lane_position(first, group, k, count), Val(LANES))
-        work.numbers[group] = Words(map(k -> run.indices[k] % UInt64, places))
+        positions = ntuple(k -> lane_position(first, group, k, count), Val(LANES))
+        work.numbers[group] = Words(map(k -> run.indices[k] % UInt64, positions))
         for i in 1:N
             work.groups[i, group] = Vec{LANES, T}(map(
-                k -> own ? run.starts[i, k] : run.start[i], places))
+                k -> own ? run.starts[i, k] : run.start[i], positions))
         end
         work.failed[group] = Vec{LANES, Int64}(NEVER)
     end
     return nothing
 end
 
-@inline state(work::Workspace{N, T}, group::Int) where {N, T} = SVector{N, Lanes{T}}(
-    ntuple(i -> (@inbounds Lanes(work.groups[i, group])), Val(N)))
+@inline state(work::Workspace{N, T}, group::Int) where {N, T} = SVector{N, SIMDBatch{T}}(
+    ntuple(i -> (@inbounds SIMDBatch(work.groups[i, group])), Val(N)))
 
 @inline finite(u::SVector) = mapreduce(isfinite, &, u)
 
 """
-    draw!(buffer, run, group, first, count, numbers, kind, given, scale, positions)
+    draw!(buffer, run, group, first, count, numbers, kind, stored, scale, positions)
 
 The noise of steps `first` + 1 to `first` + `count` of a group; returns how many numbers
 of `buffer` precede it.
 """
 function draw!(buffer::Vector{Vec{LANES, T}}, run::EnsembleRun{T}, first::Int, count::Int,
-        numbers::Words, kind::UInt64, given::Array{T, 3}, scale::T,
+        numbers::Words, kind::UInt64, stored::Array{T, 3}, scale::T,
         positions::NTuple{LANES, Int}) where {T}
     m = run.motions
-    if !isempty(given)
+    if !isempty(stored)
         @inbounds for step in 1:count, j in 1:m
 
             buffer[(step - 1) * m + j] = Vec{LANES, T}(map(
-                k -> given[j, first + step, k], positions))
+                k -> stored[j, first + step, k], positions))
         end
         return 0
     end
@@ -150,9 +150,9 @@ function draw!(buffer::Vector{Vec{LANES, T}}, run::EnsembleRun{T}, first::Int, c
     wide = Float64(scale)
     @inbounds for pair in start:stop
         a, b = normal_pair(run.key, numbers, kind, pair % UInt64)
-        place = 2 * (pair - start)
-        buffer[place + 1] = convert(Vec{LANES, T}, a * wide)
-        buffer[place + 2] = convert(Vec{LANES, T}, b * wide)
+        offset = 2 * (pair - start)
+        buffer[offset + 1] = convert(Vec{LANES, T}, a * wide)
+        buffer[offset + 2] = convert(Vec{LANES, T}, b * wide)
     end
     return first * m - 2 * start
 end
@@ -186,7 +186,7 @@ end
 
 # The hot loop.
 @noinline function steps(kernel::LeanKernel, work::Workspace{N, T}, run::EnsembleRun{T},
-        u::SVector{N, Lanes{T}}, at::Int, count::Int, shift::Int) where {N, T}
+        u::SVector{N, SIMDBatch{T}}, at::Int, count::Int, shift::Int) where {N, T}
     f, g = bound(kernel, run)
     h, t0 = run.h, run.t0
     noise, areas = work.noise, work.areas
@@ -206,10 +206,10 @@ end
 
 @inline function one_step(kernel::LeanKernel, f::F, g::G, u, t, h, noise, areas, shift,
         k, ::Val{M}) where {F, G, M}
-    place = shift + (k - 1) * M
-    w = SVector(ntuple(j -> (@inbounds Lanes(noise[place + j])), Val(M)))
+    offset = shift + (k - 1) * M
+    w = SVector(ntuple(j -> (@inbounds SIMDBatch(noise[offset + j])), Val(M)))
     a = needs_area(kernel.scheme) ?
-        SVector(ntuple(j -> (@inbounds Lanes(areas[place + j])), Val(M))) : nothing
+        SVector(ntuple(j -> (@inbounds SIMDBatch(areas[offset + j])), Val(M))) : nothing
     return take_step(kernel.scheme, f, g, kernel.noise, u, t, h, w, a)
 end
 
@@ -225,8 +225,8 @@ end
         failed = vifelse(new, Vec{LANES, Int64}(at + k), failed)
     end
     work.failed[group] = failed
-    bad = LaneMask(failed != NEVER)
-    return map(x -> choose(bad, Lanes{T}(T(NaN)), x), after)
+    bad = SIMDMask(failed != NEVER)
+    return map(x -> choose(bad, SIMDBatch{T}(T(NaN)), x), after)
 end
 
 function run_chunk!(work::Workspace, kernel::LeanKernel, run::EnsembleRun, chunk::Int,
@@ -254,23 +254,24 @@ function follow!(work::Workspace, kernel::LeanKernel, run::EnsembleRun, chunk::I
         saving = time <= length(run.save_steps)
         to = saving ? run.save_steps[time] : run.steps
         for group in 1:cld(count, LANES)
-            places = ntuple(k -> lane_position(first, group, k, count), Val(LANES))
-            advance!(work, kernel, run, group, at, to, places, watch)
+            positions = ntuple(k -> lane_position(first, group, k, count), Val(LANES))
+            advance!(work, kernel, run, group, at, to, positions, watch)
             run.stop[] && return nothing
         end
         at = to
         saving || break
-        isempty(run.kept) || keep_states!(run.kept, work, first, count, time)
+        isempty(run.saved) || save_states!(run.saved, work, first, count, time)
         reduces(run) && chunk_moments!(run, work, chunk, count, time)
     end
     return nothing
 end
 
-function keep_states!(kept::Array{T, 3}, work::Workspace{N, T}, first, count, time) where {N, T}
+function save_states!(
+        saved::Array{T, 3}, work::Workspace{N, T}, first, count, time) where {N, T}
     for position in 1:count
         group, lane = fldmod1(position, LANES)
         for i in 1:N
-            @inbounds kept[i, time, first + position] = work.groups[i, group][lane]
+            @inbounds saved[i, time, first + position] = work.groups[i, group][lane]
         end
     end
     return nothing

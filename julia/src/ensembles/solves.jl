@@ -47,26 +47,26 @@ function solve_off!(run::EnsembleRun{T}, prepared::Prepared{T}, method,
         first = (group - 1) * LANES
         first < total || break
         count = min(LANES, total - first)
-        places = ntuple(k -> first + min(k, count), Val(LANES))
-        numbers = Words(map(k -> run.indices[k] % UInt64, places))
+        positions = ntuple(k -> first + min(k, count), Val(LANES))
+        numbers = Words(map(k -> run.indices[k] % UInt64, positions))
         draw!(noise, run, 0, steps, numbers, UInt64(0), run.increments,
-            sqrt(run.h), places)
+            sqrt(run.h), positions)
         if !isempty(path.areas)
             draw!(areas, run, 0, steps, numbers, UInt64(1), run.areas,
-                sqrt(run.h / 12), places)
+                sqrt(run.h / 12), positions)
         end
         for lane in 1:count
             run.stop[] && return nothing
-            place = first + lane
+            position = first + lane
             for k in eachindex(path.increments)
                 path.increments[k] = noise[k][lane]
                 isempty(path.areas) || (path.areas[k] = areas[k][lane])
             end
-            own.start .= size(run.starts, 2) > 0 ? view(run.starts, :, place) : run.start
+            own.start .= size(run.starts, 2) > 0 ? view(run.starts, :, position) : run.start
             path.seed = own_seed(run, numbers[lane])
             solve!(own, method, run.t0, settings.t1, settings.rtol, settings.atol,
                 settings.dt, HybridNDS.KEEP_TIMES, settings.max_steps)
-            keep_solve!(run, own, place)
+            save_solve!(run, own, position)
             Threads.atomic_add!(run.done, 1)
             watch === nothing || attend!(watch, run)
         end
@@ -93,15 +93,15 @@ function own_seed(run::EnsembleRun, number::UInt64)
     return words[1] | words[2] << 32
 end
 
-function keep_solve!(run::EnsembleRun{T}, own::Prepared{T}, place::Int) where {T}
-    run.outcomes[place] = Int(own.report.outcome)
+function save_solve!(run::EnsembleRun{T}, own::Prepared{T}, position::Int) where {T}
+    run.outcomes[position] = Int(own.report.outcome)
     own.report.outcome == HybridNDS.INTERRUPTED && (run.stop[] = true)
-    run.ends[place] = own.kept_times[end]
+    run.ends[position] = own.saved_times[end]
     # The last column is where the solve ended, asked for or not.
-    kept = size(own.kept_states, 2) - 1
-    for time in axes(run.kept, 2), i in axes(run.kept, 1)
+    saved = size(own.saved_states, 2) - 1
+    for time in axes(run.saved, 2), i in axes(run.saved, 1)
 
-        run.kept[i, time, place] = time <= kept ? own.kept_states[i, time] : T(NaN)
+        run.saved[i, time, position] = time <= saved ? own.saved_states[i, time] : T(NaN)
     end
     return nothing
 end

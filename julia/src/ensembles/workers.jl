@@ -22,8 +22,8 @@ function lean_kernel(run::EnsembleRun{T}, scheme, noise, drift, diffusion) where
              noise == "diagonal" ? DiagonalNoise() : MatrixNoise{run.motions}()
     u = SVector{run.states, T}(run.start)
     # The compiler is to see the functions' types.
-    f = for_lanes(drift, u, run.parameters, run.t0)
-    g = for_lanes(diffusion, u, run.diffusion_parameters, run.t0)
+    f = vectorized(drift, u, run.parameters, run.t0)
+    g = vectorized(diffusion, u, run.diffusion_parameters, run.t0)
     return LeanKernel(SCHEMES[scheme], action, f, g)
 end
 

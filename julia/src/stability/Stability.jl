@@ -15,7 +15,7 @@ using ..HybridNDS: HybridNDS, INTERRUPTED, KEEP_END, Outcome, Prepared, Report, 
                    correct_stage_times!, outcome, poll!, resize_path!, solve!, stage_floor,
                    stage_tolerance
 
-include("turning.jl")
+include("orthonormalization.jl")
 include("increments.jl")
 include("flows.jl")
 include("maps.jl")

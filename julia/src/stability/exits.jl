@@ -53,9 +53,9 @@ end
 function first_exit!(u::Vector{T}, next::Vector{T}, map::StepMap{T}, numbers::Matrix{T},
         source::Increments{T}, random::Xoshiro, boundaries::Int, t0::T, step::T,
         most::Int, bridge::Bool, watch::Watch) where {T}
-    p, place = map.parameters, length(map.parameters) - map.motions
+    p, offset = map.parameters, length(map.parameters) - map.motions
     root = sqrt(step)
-    no_areas = source.given_areas
+    no_areas = source.stored_areas
     for done in 0:(most - 1)
         column = done % STEPS_AT_A_TIME
         if column == 0
@@ -63,7 +63,7 @@ function first_exit!(u::Vector{T}, next::Vector{T}, map::StepMap{T}, numbers::Ma
             read_interval!(numbers, no_areas, source, done ÷ STEPS_AT_A_TIME, step)
         end
         @inbounds for j in 1:(map.motions)
-            p[place + j] = numbers[j, column + 1]
+            p[offset + j] = numbers[j, column + 1]
         end
         map.f(next, u, p, t0 + done * step)
         share, boundary = crossing(u, next, root, boundaries, bridge, random)

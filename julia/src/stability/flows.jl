@@ -4,7 +4,7 @@
 
 Carry the state and the `count` tangent vectors in `prepared.start` over intervals, the
 `first` of them counted from zero at `t0`; leave them there at the end, and a
-[`Growth`](@ref) for the host to read.
+[`GrowthRates`](@ref) for the host to read.
 
 Each interval is a solve of its own, so that results do not depend on how a run is cut.
 Both tolerances zero mean fixed steps of length `dt`.
@@ -14,8 +14,8 @@ function grow!(prepared::Prepared{T}, algorithm, count::Int, t0::Real, interval:
         max_steps::Int) where {T}
     watch = Watch()
     u = copy(prepared.start)
-    turner = Turner{T}(length(u) ÷ (count + 1), count)
-    growth = Growth{T}(count, intervals)
+    qr = QRWorkspace{T}(length(u) ÷ (count + 1), count)
+    growth = GrowthRates{T}(count, intervals)
     # As the host computes them.
     start(index) = T(t0) + T(index) * T(interval)
     span(index) = (start(index), start(index) + T(interval))
@@ -42,7 +42,7 @@ function grow!(prepared::Prepared{T}, algorithm, count::Int, t0::Real, interval:
         growth.code = outcome(integrator.sol.retcode, -1, watch)
         growth.code == INTERRUPTED && break
         copyto!(u, integrator.u)
-        close_interval!(growth, turner, u) || break
+        close_interval!(growth, qr, u) || break
     end
     copyto!(prepared.start, u)
     report!(prepared.report, growth)

@@ -1,17 +1,17 @@
 """
     Increments{T}
 
-Where Brownian increments come from: a path as given, or Philox's numbers of a key, a
+Where Brownian increments come from: a stored path, or Philox's numbers of a key, a
 chain and an interval, the same however a run is cut.
 """
 struct Increments{T}
     key::NTuple{2, UInt32}
     chain::UInt64
-    given::Matrix{T}
-    given_areas::Matrix{T}
+    stored::Matrix{T}
+    stored_areas::Matrix{T}
 end
 
-is_given(source::Increments) = !isempty(source.given)
+is_stored(source::Increments) = !isempty(source.stored)
 
 """
     read_interval!(increments, areas, source, index, step)
@@ -21,10 +21,10 @@ zero, with a column a step; `areas` may be empty.
 """
 function read_interval!(increments::Matrix{T}, areas::Matrix{T}, source::Increments{T},
         index::Int, step::T) where {T}
-    if is_given(source)
+    if is_stored(source)
         columns = index * size(increments, 2) .+ axes(increments, 2)
-        copyto!(increments, @view source.given[:, columns])
-        isempty(areas) || copyto!(areas, @view source.given_areas[:, columns])
+        copyto!(increments, @view source.stored[:, columns])
+        isempty(areas) || copyto!(areas, @view source.stored_areas[:, columns])
     else
         fill_normals!(increments, source, UInt64(0), index)
         increments .*= sqrt(step)
@@ -41,25 +41,25 @@ function fill_normals!(out::Matrix{T}, source::Increments{T}, kind::UInt64,
         index::Int) where {T}
     lanes = Words(ntuple(lane -> UInt64(lane - 1), Val(LANES))) + source.chain * LANES
     blocks = cld(length(out), 2 * LANES)
-    place = 0
+    offset = 0
     for block in 0:(blocks - 1)
         first, second = normal_pair(source.key, lanes, kind, UInt64(index * blocks + block))
-        place = store!(out, place, first)
-        place = store!(out, place, second)
+        offset = store!(out, offset, first)
+        offset = store!(out, offset, second)
     end
     return nothing
 end
 
-# As many numbers as there is room for after `place`; the new place.
-@inline function store!(out::Matrix{T}, place::Int, numbers) where {T}
-    if place + LANES <= length(out)
+# As many numbers as there is room for after `offset`; the new offset.
+@inline function store!(out::Matrix{T}, offset::Int, numbers) where {T}
+    if offset + LANES <= length(out)
         @inbounds for lane in 1:LANES
-            out[place + lane] = T(numbers[lane])
+            out[offset + lane] = T(numbers[lane])
         end
-        return place + LANES
+        return offset + LANES
     end
-    for lane in 1:(length(out) - place)
-        out[place + lane] = T(numbers[lane])
+    for lane in 1:(length(out) - offset)
+        out[offset + lane] = T(numbers[lane])
     end
     return length(out)
 end

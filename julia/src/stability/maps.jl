@@ -14,7 +14,7 @@ mutable struct StepMap{T}
     const report::Report
     const motions::Int
     increments::Matrix{T}
-    growth::Union{Nothing, Growth{T}}
+    growth::Union{Nothing, GrowthRates{T}}
 end
 function StepMap(::Type{T}, f, states::Integer, parameters::Integer,
         motions::Integer) where {T}
@@ -40,30 +40,30 @@ where there is one, else along that of a key and a chain.
 """
 function grow_map!(map::StepMap{T}, count::Int, t0::Real, interval::Real, steps::Int,
         first::Int, intervals::Int, key_high::Int, key_low::Int, chain::Int) where {T}
-    growth = Growth{T}(count, intervals)
+    growth = GrowthRates{T}(count, intervals)
     key = (key_high % UInt32, key_low % UInt32)
     source = Increments{T}(key, UInt64(chain), map.increments, zeros(T, 0, 0))
-    u, turner = copy(map.start), Turner{T}(length(map.start) ÷ (count + 1), count)
-    u = grow_map!(growth, turner, u, map, source, T(t0), T(interval), steps, first)
+    u, qr = copy(map.start), QRWorkspace{T}(length(map.start) ÷ (count + 1), count)
+    u = grow_map!(growth, qr, u, map, source, T(t0), T(interval), steps, first)
     copyto!(map.start, u)
     report!(map.report, growth)
     map.growth = growth
     return nothing
 end
 
-function grow_map!(growth::Growth{T}, turner::Turner{T}, u::Vector{T}, map::StepMap{T},
-        source::Increments{T}, t0::T, interval::T, steps::Int, first::Int) where {T}
+function grow_map!(growth::GrowthRates{T}, qr::QRWorkspace{T}, u::Vector{T},
+        map::StepMap{T}, source::Increments{T}, t0::T, interval::T, steps::Int, first::Int) where {T}
     watch, next, p, f = Watch(), similar(u), map.parameters, map.f
     step = interval / steps
     numbers, areas = zeros(T, map.motions, steps), zeros(T, 0, 0)
-    place = length(p) - map.motions
-    p[place] = step
+    offset = length(p) - map.motions
+    p[offset] = step
     for index in first:(first + size(growth.logs, 2) - 1)
         read_interval!(numbers, areas, source, index, step)
         start = t0 + T(index) * interval
         for s in 1:steps
             @inbounds for j in 1:(map.motions)
-                p[place + j] = numbers[j, s]
+                p[offset + j] = numbers[j, s]
             end
             f(next, u, p, start + (s - 1) * step)
             u, next = next, u
@@ -73,7 +73,7 @@ function grow_map!(growth::Growth{T}, turner::Turner{T}, u::Vector{T}, map::Step
             growth.code = INTERRUPTED
             break
         end
-        close_interval!(growth, turner, u) || break
+        close_interval!(growth, qr, u) || break
     end
     return u
 end

@@ -8,13 +8,13 @@ As [`grow_map!`](@ref), by a method of StochasticDiffEq. A path of the host's ow
 function grow_stochastic!(prepared::Prepared{T}, method, count::Int, t0::Real,
         interval::Real, steps::Int, first::Int, intervals::Int, key_high::Int,
         key_low::Int, chain::Int, with_areas::Bool) where {T}
-    growth = Growth{T}(count, intervals)
+    growth = GrowthRates{T}(count, intervals)
     path = prepared.path
-    given = path.grid, path.increments, path.areas
+    stored = path.grid, path.increments, path.areas
     key = (key_high % UInt32, key_low % UInt32)
-    source = Increments{T}(key, UInt64(chain), given[2], given[3])
+    source = Increments{T}(key, UInt64(chain), stored[2], stored[3])
     u = copy(prepared.start)
-    turner = Turner{T}(length(u) ÷ (count + 1), count)
+    qr = QRWorkspace{T}(length(u) ÷ (count + 1), count)
     step = T(interval) / steps
     try
         resize_path!(prepared, steps, with_areas)
@@ -31,11 +31,11 @@ function grow_stochastic!(prepared::Prepared{T}, method, count::Int, t0::Real,
             growth.code = prepared.report.outcome
             growth.steps += steps
             growth.code == INTERRUPTED && break
-            copyto!(u, @view prepared.kept_states[:, end])
-            close_interval!(growth, turner, u) || break
+            copyto!(u, @view prepared.saved_states[:, end])
+            close_interval!(growth, qr, u) || break
         end
     finally
-        path.grid, path.increments, path.areas = given
+        path.grid, path.increments, path.areas = stored
         path.seed = nothing
     end
     copyto!(prepared.start, u)

@@ -1,22 +1,23 @@
 """
-    Turner{T}(n, k)
+    QRWorkspace{T}(n, k)
 
 Work arrays to make `k` tangent vectors of `n` components orthonormal.
 """
-struct Turner{T}
+struct QRWorkspace{T}
     vectors::Matrix{T}
     factors::Vector{T}
 end
-Turner{T}(n::Int, k::Int) where {T} = Turner{T}(zeros(T, n, k), zeros(T, k))
+QRWorkspace{T}(n::Int, k::Int) where {T} = QRWorkspace{T}(zeros(T, n, k), zeros(T, k))
 
 """
-    orthonormalize!(turner, u, logs)
+    orthonormalize!(qr, u, logs)
 
 Replace the tangent vectors in `u`, which follow the state, by Q of their QR
 decomposition, and write the logarithms of the diagonal of R to `logs`.
 """
-function orthonormalize!(turner::Turner{T}, u::Vector{T}, logs::AbstractVector{T}) where {T}
-    V = turner.vectors
+function orthonormalize!(
+        qr::QRWorkspace{T}, u::Vector{T}, logs::AbstractVector{T}) where {T}
+    V = qr.vectors
     count = length(V)
     first = length(u) - count + 1
     copyto!(V, 1, u, first, count)
@@ -25,11 +26,11 @@ function orthonormalize!(turner::Turner{T}, u::Vector{T}, logs::AbstractVector{T
         logs[1] = log(size_of)
         V ./= size_of
     elseif all(isfinite, V)
-        LAPACK.geqrf!(V, turner.factors)
+        LAPACK.geqrf!(V, qr.factors)
         for i in axes(V, 2)
             logs[i] = log(abs(V[i, i]))
         end
-        LAPACK.orgqr!(V, turner.factors)
+        LAPACK.orgqr!(V, qr.factors)
     else
         fill!(logs, T(NaN))
     end
@@ -38,26 +39,26 @@ function orthonormalize!(turner::Turner{T}, u::Vector{T}, logs::AbstractVector{T
 end
 
 """
-    Growth{T}(count, intervals)
+    GrowthRates{T}(count, intervals)
 
 What a segment of intervals leaves: the logarithms of growth, a column an interval, and
 how many intervals there are.
 """
-mutable struct Growth{T}
+mutable struct GrowthRates{T}
     const logs::Matrix{T}
     done::Int
     steps::Int
     code::Outcome
 end
-function Growth{T}(count::Int, intervals::Int) where {T}
-    return Growth{T}(Matrix{T}(undef, count, intervals), 0, 0, SUCCESS)
+function GrowthRates{T}(count::Int, intervals::Int) where {T}
+    return GrowthRates{T}(Matrix{T}(undef, count, intervals), 0, 0, SUCCESS)
 end
 
 # One more interval, whose end must be finite for the next.
-function close_interval!(growth::Growth{T}, turner::Turner{T}, u::Vector{T}) where {T}
+function close_interval!(growth::GrowthRates{T}, qr::QRWorkspace{T}, u::Vector{T}) where {T}
     growth.done += 1
     logs = @view growth.logs[:, growth.done]
-    orthonormalize!(turner, u, logs)
+    orthonormalize!(qr, u, logs)
     if growth.code == SUCCESS && !(all(isfinite, u) && all(isfinite, logs))
         growth.code = UNSTABLE
     end
@@ -70,7 +71,7 @@ end
 Tell the host: the outcome, steps, how many intervals were begun and ended, and where
 their logarithms are, in place of states.
 """
-function report!(report::Report, growth::Growth)
+function report!(report::Report, growth::GrowthRates)
     report.outcome, report.steps = growth.code, growth.steps
     report.count, report.states = growth.done, pointer(growth.logs)
     return nothing
