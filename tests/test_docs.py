@@ -46,6 +46,7 @@ LONG = {
     "models/normalizing_flow.md",
     "models/recurrent.md",
     "models/resnet.md",
+    "models/spatial.md",
     "stability/invariant_law.md",
     "stability/mean_exit_time.md",
     "studies/index.md",

@@ -10,6 +10,7 @@ from ._detection import (
 )
 from ._loops import UnsupportedPrimitiveError as UnsupportedPrimitiveError
 from ._lower import (
+    jacobian_entries as jacobian_entries,
     lower as lower,
     lower_problem as lower_problem,
     parameter_vector as parameter_vector,

@@ -21,11 +21,12 @@ from ._lower import TracedPart, traced_part
 from ._program import LoweringError, Program
 from ._rules import KNOWN
 from ._sparsity import Sparsity, colored
+from ._terms import NotTermsError, pattern_by_terms
 from ._unroll import TooLargeError, Unroller, input_nodes
 
-# Scalar operations that are followed one by one: at first for less than the second or
-# two that asdex takes to load, and where it does not help, for some seconds.
-_QUICK, _PATIENT = 100_000, 3_000_000
+# Scalar operations that are followed one by one: at first for some tenths of a second,
+# and where nothing else helps, for some seconds.
+_QUICK, _PATIENT = 10_000, 3_000_000
 
 
 class NoPatternError(ValueError):
@@ -80,6 +81,8 @@ def detected(problem: ODEProblem, most: float = 1.0) -> Sparsity:
     reason = "asdex, which may know it, is missing: pip install 'hybrid_nds[sparse]'"
     with contextlib.suppress(TooLargeError, LoweringError):
         return _followed(problem, _QUICK)
+    with contextlib.suppress(NotTermsError):
+        return _by_terms(problem)
     if installed:
         try:
             return _by_asdex(problem)
@@ -129,6 +132,27 @@ def _followed(
         rows += [row] * len(reads[number])
         columns += reads[number]
     return colored(rows, columns, n, "jaxpr")
+
+
+def _by_terms(problem: ODEProblem) -> Sparsity:
+    """The pattern by the terms that each array of the program consists of."""
+    problem = forward_problem(problem)
+    state, n, dtype = problem.flat_state, problem.dimension, problem.dtype
+    weights, rest = eqx.partition((problem.field, problem.args), eqx.is_inexact_array)
+    found: list[Sparsity] = []
+
+    def follow(u: Array, t: Array, weights: Any) -> Array:
+        field, args = eqx.combine(weights, rest)
+        flat = lambda u: state.flatten(field(t, state.unflatten(u), args))
+        with jax.ensure_compile_time_eval():
+            _, push = jax.linearize(flat, u)
+            rows, columns = pattern_by_terms(push, [(n,)], dtype)
+        found.append(colored(rows, columns, n, "jaxpr"))
+        return u
+
+    like = jax.ShapeDtypeStruct
+    jax.eval_shape(follow, like((n,), dtype), like((), dtype), weights)
+    return found[0]
 
 
 def _product(problem: ODEProblem) -> TracedPart:

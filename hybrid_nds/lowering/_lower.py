@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import re
@@ -24,6 +25,7 @@ from ._names import identifier
 from ._program import LoweringError, Program, Shape, Variable, captured, trace
 from ._rules import KNOWN
 from ._sparsity import Sparsity
+from ._terms import NotTermsError, entries_by_terms
 from ._unroll import (
     UNROLL,
     StatementWriter,
@@ -261,14 +263,29 @@ def _part(
     return jacobian
 
 
+def jacobian_entries(
+    field: Callable[[Any, Any], Any], sparsity: Sparsity, dtype: np.dtype
+) -> Callable[[Any, Any], Any]:
+    """The entries of the sparse Jacobian of a function of time and a flat state, as a
+    function in JAX of both.
+
+    **Arguments:** the function; where its Jacobian may be other than zero; the dtype of
+    the state.
+    """
+    made = _entries(
+        lambda t, ys, ps: [field(t, ys[0])], [(sparsity.states,)], dtype, sparsity
+    )
+    return lambda t, u: made(t, [u], ())[0]
+
+
 def _entries(
     fn: Callable[..., list[Any]],
     shapes: list[Shape],
     working: np.dtype,
     sparsity: Sparsity,
 ) -> Callable[..., list[Any]]:
-    """The entries of a sparse Jacobian, from a product a colour (Curtis, Powell & Reid
-    1974)."""
+    """The entries of a sparse Jacobian, from the terms of its program or from a product
+    a colour (Curtis, Powell & Reid 1974)."""
     ends = np.cumsum([math.prod(shape) for shape in shapes])
     pieces = np.split(sparsity.colors.astype(np.int32), ends[:-1])
     colors = [piece.reshape(s) for piece, s in zip(pieces, shapes, strict=True)]
@@ -276,9 +293,14 @@ def _entries(
     places = column_colors * sparsity.states + sparsity.rows
 
     def entries(t: Any, ys: Sequence[Any], ps: Sequence[Any]) -> list[Any]:
-        # What is linear in the direction is all that stands in the loop over colours.
-        _, push = jax.linearize(lambda *ys: fn(t, ys, ps), *ys)
+        # What is known while tracing is computed then: indices, above all.
+        with jax.ensure_compile_time_eval():
+            _, push = jax.linearize(lambda *ys: fn(t, ys, ps), *ys)
+            with contextlib.suppress(NotTermsError):
+                rows, columns = sparsity.rows, sparsity.columns
+                return [entries_by_terms(push, shapes, working, rows, columns)]
 
+        # What is linear in the direction is all that stands in the loop over colours.
         def product(color: Any) -> Any:
             seeds = [(own == color).astype(working) for own in colors]
             return jnp.concatenate([jnp.ravel(x) for x in push(*seeds)])

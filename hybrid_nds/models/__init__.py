@@ -61,3 +61,4 @@ from ._normalizing_flow import ContinuousNormalizingFlow as ContinuousNormalizin
 from ._path_divergence import PathDivergence as PathDivergence
 from ._recurrent import HopfieldODE as HopfieldODE, RecurrentODE as RecurrentODE
 from ._resnet import DepthVaryingODE as DepthVaryingODE, ResNet as ResNet
+from ._spatial import NeuralField as NeuralField, ReactionDiffusion as ReactionDiffusion

@@ -14,6 +14,7 @@ from lowering_cases import CASES
 
 from hybrid_nds import ODEProblem, SDEProblem, lowering
 from hybrid_nds.lowering import NoPatternError, Sparsity, _detection, sparsity
+from hybrid_nds.lowering._terms import NotTermsError
 
 # Of every kind of movement, reduction, product and control flow.
 PROGRAMS = (
@@ -58,13 +59,22 @@ def _gathered(n):
     return ODEProblem(field, np.ones(n), 0.0, 1.0), order
 
 
-@pytest.fixture(params=["jaxpr", "asdex"])
+@pytest.fixture(params=["scalars", "terms", "asdex"])
 def source(request, monkeypatch):
-    """Either way of finding patterns, and no other."""
+    """One of the ways of finding patterns, and no other; what results say of it."""
+    if request.param != "scalars":
+        monkeypatch.setattr(_detection, "_QUICK", 0)
     if request.param == "asdex":
         pytest.importorskip("asdex")
-        monkeypatch.setattr(_detection, "_QUICK", 0)
-    return request.param
+        _no_terms(monkeypatch)
+    return "asdex" if request.param == "asdex" else "jaxpr"
+
+
+def _no_terms(monkeypatch):
+    def refuse(problem):
+        raise NotTermsError
+
+    monkeypatch.setattr(_detection, "_by_terms", refuse)
 
 
 @pytest.mark.parametrize(
@@ -182,6 +192,67 @@ def test_entries_are_lowered(name, unroll):
     )
 
 
+def _stencil():
+    """Of everything that terms follow: shifts, edges, a network at each point, choices
+    by values, sums over a short axis, and elements taken from known places."""
+    cell = eqx.nn.MLP(2, 2, 5, 1, activation=jnp.tanh, key=jax.random.key(1))
+    order = np.random.default_rng(0).permutation(12)
+
+    def field(t, y, args):
+        network, scale = args
+        u, v = y["u"], y["v"]
+        both = jax.vmap(jax.vmap(network))(jnp.stack([u, v], -1))
+        padded = jnp.pad(u, ((1, 1), (0, 0)))
+        across = padded[2:] - padded[:-2] + jnp.roll(v, 1, 1) / (1 + u**2)
+        chosen = jnp.where(u > 0, u * v, -jnp.flip(v, 0))
+        moved = jnp.ravel(v)[order].reshape(u.shape) + v.at[1].set(2 * u[0])
+        mean = jnp.mean(jnp.stack([u, v**2]), axis=0)
+        return {
+            "u": scale * across + both[..., 0] * t + chosen,
+            "v": both[..., 1] + moved * u + mean,
+        }
+
+    rng = np.random.default_rng(2)
+    y = {name: rng.standard_normal((3, 4)) for name in ("u", "v")}
+    return field, y, (cell, jnp.array([0.3]))
+
+
+@pytest.mark.parametrize("unroll", [1200, -1], ids=["straight", "loops"])
+def test_entries_are_followed_as_terms(unroll):
+    field, y, args = _stencil()
+    u, unravel = ravel_pytree(y)
+    flat = lambda u: ravel_pytree(field(jnp.float64(TIME), unravel(u), args))[0]
+    dense = np.asarray(jax.jacfwd(flat)(u))
+    pattern = _detection._by_terms(ODEProblem(field, y, TIME, 1.0, args=args))
+    assert not np.any(dense[~pattern.matrix().toarray()])
+    # One entry too many, as a pattern of the user's may have, is zero.
+    missing = np.argwhere(~pattern.matrix().toarray())[0]
+    more = pattern.joined(missing[:1], missing[1:])
+    how = {"part": "jacobian", "sparsity": more, "unroll": unroll}
+    lowered = lowering.lower(field, TIME, y, args, **how)
+    p = lowering.parameter_vector(field, args, u.dtype)
+    entries = evaluate(lowered, np.asarray(u), p, TIME)
+    # As in test_lowering: some tens of roundings, condition numbers below a thousand.
+    expected = dense[more.rows, more.columns]
+    np.testing.assert_allclose(entries, expected, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        lambda t, y, a: jnp.cumsum(y),
+        lambda t, y, a: jnp.full(100, jnp.sum(y)),
+        lambda t, y, a: jnp.ones((100, 100)) @ y,
+        lambda t, y, a: jax.lax.fori_loop(0, 3, lambda k, y: jnp.sin(y), y),
+        lambda t, y, a: y[jnp.array(t, int) + jnp.arange(100)],
+    ],
+    ids=["cumulative", "sum", "product", "loop", "moving"],
+)
+def test_what_is_no_sum_of_few_terms_is_left_to_others(field):
+    with pytest.raises(NotTermsError):
+        _detection._by_terms(ODEProblem(field, np.ones(100), 0.0, 1.0))
+
+
 @pytest.mark.parametrize("name", ["program-pytree_state", "layer-mlp", "layer-conv2d"])
 def test_products_are_lowered(name):
     fn, y, args = CASES[name]()
@@ -288,6 +359,7 @@ def test_without_asdex_large_fields_say_so(monkeypatch):
     monkeypatch.setattr(_detection.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(_detection, "_QUICK", 100)
     monkeypatch.setattr(_detection, "_PATIENT", 200)
+    _no_terms(monkeypatch)
     with pytest.raises(NoPatternError, match=r"hybrid_nds\[sparse\]"):
         sparsity(_heat(100))
 

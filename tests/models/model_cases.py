@@ -104,6 +104,25 @@ CASES = {
     "StochasticHopf": lambda: _case(models.StochasticHopf(), _state(2)),
     "Kuramoto": lambda: _case(models.Kuramoto(_state(4), 1.5), _state(4)),
     "NoisyKuramoto": lambda: _case(models.NoisyKuramoto(_state(4), 1.5), _state(4)),
+    "ReactionDiffusion": lambda: _case(
+        models.ReactionDiffusion(
+            eqx.nn.MLP(2, 2, 6, 1, activation=jnp.tanh, key=_key()),
+            jnp.array([0.1, 0.3]),
+            0.5,
+        ),
+        _state(5, 2),
+    ),
+    "ReactionDiffusion, two axes": lambda: _case(
+        models.ReactionDiffusion(
+            eqx.nn.MLP(1, 1, 4, 1, activation=jnp.tanh, key=_key()),
+            jnp.array([0.2]),
+            boundary="neumann",
+        ),
+        _state(3, 4, 1),
+    ),
+    "NeuralField": lambda: _case(
+        models.NeuralField(jnp.cos(jnp.arange(6.0)), jnp.tanh, 0.3, 0.5), _state(6)
+    ),
     "Attention": lambda: _case(
         models.Attention(3, 2.0, causal=True, value=0.5 * jnp.eye(3)), _sphere(4, 3)
     ),

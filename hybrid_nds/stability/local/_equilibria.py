@@ -32,6 +32,15 @@ from ._field import (
     uniform_points,
 )
 from ._jacobian_spectrum import complex_text, draw_eigenvalues
+from ._sparse import (
+    SparseJacobian,
+    check_part,
+    eigenvalues_near,
+    matrix_norm,
+    newton,
+    smallest_singular,
+    sparse_jacobian,
+)
 
 _SHOWN = 20
 _LAST = 40
@@ -51,11 +60,13 @@ class Equilibria(AnalysisResult):
         infinite where $J$ is singular, so that the zero need not be isolated.
     - `residuals`: $\\|f\\|$ at the points.
     - `eigenvalues`, `eigenvalue_errors`: of the Jacobian, by falling real part, shape
-        `(k, n)`; the errors are those of `jacobian_spectrum`.
+        `(k, n)`, or `(k, number)` where it is sparse; the errors are those of
+        `jacobian_spectrum`.
     - `kinds`: `"stable node"`, `"stable focus"`, `"unstable node"`,
         `"unstable focus"`, `"saddle"`, or `"non-hyperbolic"` where the error of a real
-        part reaches zero, so that the linearisation does not decide.
-    - `unstable`: how many eigenvalues have a positive real part, beyond their errors.
+        part reaches zero, so that the linearisation does not decide; by the
+        eigenvalues that are found.
+    - `unstable`: how many of these have a positive real part, beyond their errors.
     - `hits`: how many starts led there.
     - `starts`, `converged`, `outside`: how many starts there were, how many led to an
         equilibrium, and how many of these to one outside the region.
@@ -128,13 +139,17 @@ def equilibria(
     atol: float | None = None,
     merge: float | None = None,
     max_steps: int = 256,
+    jacobian: Any = "auto",
+    number: int | None = None,
+    near: complex | None = None,
 ) -> Equilibria:
     """Find the equilibria of a field in a region, and classify them.
 
     Levenberg and Marquardt's method (Nocedal & Wright 2006, section 10.3) by
     Optimistix, from all starts at once under `jax.vmap`. Where it ends in a minimum of
     $\\|f\\|$ that is no zero, the start is not counted as converged. What lies closer
-    together than `merge`, or than its errors, is one equilibrium.
+    together than `merge`, or than its errors, is one equilibrium. With a sparse
+    Jacobian it is Newton's method with a line search, from one start after the other.
 
     **Arguments:**
 
@@ -149,6 +164,9 @@ def equilibria(
     - `merge`: distance below which two are one, as a share of the sides of the region;
         by default ten times the root of the precision.
     - `max_steps`: the most steps from one start.
+    - `jacobian`, `number`, `near`: whether the Jacobian is sparse, and how many of its
+        eigenvalues to find then and near what, as in
+        [`jacobian_spectrum`][hybrid_nds.stability.jacobian_spectrum].
 
     **Returns:** [`Equilibria`][hybrid_nds.stability.Equilibria].
 
@@ -164,17 +182,24 @@ def equilibria(
     default = 1e-12 if problem.dtype == np.float64 else 1e-5
     relative = check_positive(caller, "rtol", default if rtol is None else rtol)
     absolute = check_positive(caller, "atol", default if atol is None else atol)
-    near = 10 * precision**0.5 if merge is None else merge
-    check_positive(caller, "merge", near)
+    close = 10 * precision**0.5 if merge is None else merge
+    check_positive(caller, "merge", close)
     with precision_of(problem):
+        sparse = sparse_jacobian(caller, problem, jacobian)
+        part = check_part(caller, problem, sparse, number, near)
         box = flat_box(caller, problem, region)
         start_key = jax.random.key(0) if key is None else key
         begun = uniform_points(start_key, *box, starts, caller)
         time = frozen_time(caller, problem, t, begun)
         tolerances = (relative, absolute * float(np.max(box[1] - box[0])))
-        found = _Search(problem, time, box, precision, near)
-        rate = np.asarray(found.rate(begun))
-        ends = np.asarray(_descend(problem, time, begun, rate, tolerances, max_steps))
+        found = _Search(problem, time, box, precision, close, sparse, part)
+        if sparse is None:
+            rate = np.asarray(found.rate(begun))
+            ends = _descend(problem, time, begun, rate, tolerances, max_steps)
+            ends = np.asarray(ends)
+        else:
+            walk = lambda start: newton(sparse, time, start, tolerances, max_steps)
+            ends = np.stack([walk(start) for start in begun])
         groups = found.groups(begun, ends)
     inside = [group for group in groups if found.holds(group.point)]
     if not inside:
@@ -203,11 +228,15 @@ def equilibria(
             "t": float(time),
             "rtol": relative,
             "atol": absolute,
-            "merge": near,
+            "merge": close,
             "max_steps": max_steps,
+            **({} if sparse is None else {"number": part[0], "near": part[1]}),
         },
         provenance=analysis_provenance(
-            "jax", "LevenbergMarquardt", rtol=relative, atol=tolerances[1]
+            "jax",
+            "LevenbergMarquardt" if sparse is None else "Newton, sparse",
+            rtol=relative,
+            atol=tolerances[1],
         ),
     )
 
@@ -228,6 +257,8 @@ class _Search(NamedTuple):
     box: tuple[np.ndarray, np.ndarray]
     precision: float
     merge: float
+    sparse: SparseJacobian | None
+    part: tuple[int, complex]
 
     def values(self, states: np.ndarray) -> np.ndarray:
         times = np.full(len(states), self.time)
@@ -295,32 +326,50 @@ class _Search(NamedTuple):
     def _judge(self, point: np.ndarray, typical: float, hits: int) -> _Group | None:
         """A point with its error and its spectrum, `None` where it is no zero."""
         J = self._jacobian(point)
-        if not np.all(np.isfinite(J)):
+        sparse, entries = self.sparse, J if self.sparse is None else J.data
+        if not np.all(np.isfinite(entries)):
             return None
         value = self.values(point[None])[0]
         residual = float(np.linalg.norm(value))
         state = point.astype(float)
-        plain = float(np.linalg.norm(J, 2)) * float(np.linalg.norm(state))
+        norm = float(np.linalg.norm(J, 2)) if sparse is None else matrix_norm(J)
+        plain = norm * float(np.linalg.norm(state))
         if residual > 1e4 * self.precision * (plain + typical):
             return None
         # In units of the region, in which components of unlike units are alike.
         units = np.asarray(self.box[1] - self.box[0], float)
-        J = J * units / units[:, None]
-        _, singular, directions = np.linalg.svd(J)
+        if sparse is None:
+            J = J * units / units[:, None]
+            _, singular, directions = np.linalg.svd(J)
+            largest, smallest, direction = singular[0], singular[-1], directions[-1]
+        else:
+            J = sparse.in_units(J, units)
+            largest, (smallest, direction) = matrix_norm(J), smallest_singular(J)
         off = float(np.linalg.norm(value / units))
-        round_off = self.precision * singular[0] * float(np.linalg.norm(state / units))
+        round_off = self.precision * largest * float(np.linalg.norm(state / units))
         error, moved = np.inf, 0.0
-        if singular[-1] > self.precision * singular[0]:
-            error = (off + round_off) / singular[-1]
+        if smallest > self.precision * largest:
+            error = (off + round_off) / smallest
             # How much else the Jacobian may be where the zero really is. Newton's step
             # is half of the way to a double zero, a third of that to a triple one.
-            other = state + 4 * error * directions[-1] * units
-            there = self._jacobian(other.astype(point.dtype)) * units / units[:, None]
-            moved = float(np.linalg.norm(there - J))
-        found = spectrum(J, self.precision, moved if np.isfinite(moved) else 0.0)
+            other = state + 4 * error * direction * units
+            there = self._jacobian(other.astype(point.dtype))
+            if sparse is None:
+                change = there * units / units[:, None] - J
+            else:
+                change = sparse.in_units(there, units).data - J.data
+            moved = float(np.linalg.norm(change))
+        moved = moved if np.isfinite(moved) else 0.0
+        found = (
+            spectrum(J, self.precision, moved)
+            if sparse is None
+            else eigenvalues_near("equilibria", J, *self.part, self.precision, moved)
+        )
         return _Group(point, residual, error * float(np.max(units)), found, hits)
 
-    def _jacobian(self, point: np.ndarray) -> np.ndarray:
+    def _jacobian(self, point: np.ndarray) -> Any:
+        if self.sparse is not None:
+            return self.sparse(self.time, point)
         J = jacobians(self.problem, self.time[None], point[None])
         return np.asarray(J[0], float)
 

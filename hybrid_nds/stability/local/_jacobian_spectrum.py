@@ -14,6 +14,12 @@ from ...analysis import AnalysisError, AnalysisResult, analysis_provenance
 from ...problems import ODEProblem
 from ...solution import Provenance
 from ._field import check_problem, flat_state, jacobians, spectrum
+from ._sparse import (
+    check_part,
+    eigenvalues_near,
+    numerical_abscissa,
+    sparse_jacobian,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,12 +33,14 @@ class JacobianSpectrum(AnalysisResult):
 
     **Fields:**
 
-    - `eigenvalues`: by falling real part, shape `(n,)`.
+    - `eigenvalues`: by falling real part, shape `(n,)`; of a sparse Jacobian those
+        nearest to a point alone, shape `(number,)`, and so in the next two.
     - `eigenvalue_errors`: what round-off in the Jacobian moves each by, shape `(n,)`.
     - `condition_numbers`: of the eigenvalues, 1 for a normal matrix, shape `(n,)`.
     - `numerical_abscissa`: the largest eigenvalue of $(J + J^\\top)/2$, the rate at
         which some perturbation grows at once; `numerical_abscissa_error`.
-    - `jacobian`: $J$, shape `(n, n)`, in the order of `ravel_pytree`.
+    - `jacobian`: $J$, shape `(n, n)`, in the order of `ravel_pytree`; `None` for a
+        sparse one.
     """
 
     eigenvalues: Complex[np.ndarray, " eigenvalue"]
@@ -40,13 +48,13 @@ class JacobianSpectrum(AnalysisResult):
     condition_numbers: Float[np.ndarray, " eigenvalue"]
     numerical_abscissa: float
     numerical_abscissa_error: float
-    jacobian: Float[np.ndarray, "row column"]
+    jacobian: Float[np.ndarray, "row column"] | None
     settings: Mapping[str, Any]
     provenance: Provenance
 
     @property
     def spectral_abscissa(self) -> float:
-        """The largest real part of an eigenvalue."""
+        """The largest real part of an eigenvalue, of those found."""
         return float(np.real(self.eigenvalues[0]))
 
     @property
@@ -58,7 +66,7 @@ class JacobianSpectrum(AnalysisResult):
 
     @property
     def spectral_radius(self) -> float:
-        """The largest modulus of an eigenvalue."""
+        """The largest modulus of an eigenvalue, of those found."""
         return float(np.max(np.abs(self.eigenvalues)))
 
     def summary(self) -> str:
@@ -89,7 +97,13 @@ class JacobianSpectrum(AnalysisResult):
 
 
 def jacobian_spectrum(
-    problem: ODEProblem, y: PyTree = None, t: Any = None
+    problem: ODEProblem,
+    y: PyTree = None,
+    t: Any = None,
+    *,
+    jacobian: Any = "auto",
+    number: int | None = None,
+    near: complex | None = None,
 ) -> JacobianSpectrum:
     """The eigenvalues of the Jacobian of a field, with their errors.
 
@@ -102,6 +116,12 @@ def jacobian_spectrum(
     - `problem`: an [`ODEProblem`][hybrid_nds.ODEProblem].
     - `y`: the state, in the structure of `problem.y0`; `None` takes `problem.y0`.
     - `t`: the time; `None` takes `problem.t0`.
+    - `jacobian`: `"dense"`, for all eigenvalues; `"sparse"`, for a few of them by
+        Arnoldi's method on the inverse, or a pattern as of
+        [`sparsity`][hybrid_nds.lowering.sparsity]; `"auto"` is sparse from 1000 states
+        on, where at most 3 % of the entries can be other than zero.
+    - `number`: how many eigenvalues of a sparse Jacobian, by default 6.
+    - `near`: the number, real or complex, that these are nearest to, by default zero.
 
     **Returns:** a [`JacobianSpectrum`][hybrid_nds.stability.JacobianSpectrum].
 
@@ -112,18 +132,38 @@ def jacobian_spectrum(
     caller = "jacobian_spectrum"
     check_problem(caller, problem)
     with precision_of(problem):
+        sparse = sparse_jacobian(caller, problem, jacobian)
+        count, point = check_part(caller, problem, sparse, number, near)
         u = flat_state(caller, problem, y)
         time = np.asarray(problem.t0 if t is None else t, problem.dtype)
         if time.ndim or not np.isfinite(time):
             raise ValueError(f"{caller}: `t` must be a finite number, got {t!r}.")
-        J = np.asarray(jacobians(problem, time[None], u[None]))[0]
-    if not np.all(np.isfinite(J)):
+        J = (
+            np.asarray(jacobians(problem, time[None], u[None]))[0]
+            if sparse is None
+            else sparse(time, u)
+        )
+    if not np.all(np.isfinite(J if sparse is None else J.data)):
         raise AnalysisError(
             f"{caller}: the field or its Jacobian at t = {float(time):g} is not "
             "finite; check that the field is differentiable at `y` (sqrt, norm and log "
             "are not at zero)."
         )
     precision = float(np.finfo(problem.dtype).eps)
+    settings = {"t": float(time), "y": u}
+    if sparse is not None:
+        found = eigenvalues_near(caller, J, count, point, precision)
+        abscissa, error = numerical_abscissa(caller, J, precision)
+        return JacobianSpectrum(
+            eigenvalues=found.eigenvalues,
+            eigenvalue_errors=found.errors,
+            condition_numbers=found.conditions,
+            numerical_abscissa=abscissa,
+            numerical_abscissa_error=error,
+            jacobian=None,
+            settings={**settings, "number": count, "near": point},
+            provenance=analysis_provenance("jax", "ARPACK"),
+        )
     found = spectrum(J, precision)
     matrix = J.astype(float)
     return JacobianSpectrum(
@@ -134,7 +174,7 @@ def jacobian_spectrum(
         # Eigenvalues of symmetric matrices move by no more than the matrix (Weyl).
         numerical_abscissa_error=len(J) * precision * float(np.linalg.norm(matrix)),
         jacobian=J,
-        settings={"t": float(time), "y": u},
+        settings=settings,
         provenance=analysis_provenance("jax", "LAPACK geev"),
     )
 
