@@ -1,7 +1,17 @@
-"""What several test modules share: comparison of pytrees, slopes, small problems."""
+"""What several test modules share: comparison of pytrees, orders, entry points."""
+
+import importlib.metadata
 
 import jax.tree_util as jtu
 import numpy as np
+
+
+class EntryPoint(importlib.metadata.EntryPoint):
+    """An entry point that a package which is not installed would have."""
+
+    def __init__(self, name, value):
+        super().__init__(name, __name__, "")
+        vars(self)["load"] = lambda: value
 
 
 def tree_allclose(a, b, *, rtol, atol=0.0):
@@ -16,6 +26,13 @@ def tree_allclose(a, b, *, rtol, atol=0.0):
         if not np.allclose(x, y, rtol=rtol, atol=atol):
             return False
     return True
+
+
+def order_seen(errors):
+    """The order of errors at steps of h, h/2 and h/4: their two slopes, extrapolated to
+    steps of no length. A term of one order more drops out."""
+    coarse, fine = np.log2(np.divide(errors[:-1], errors[1:]))
+    return 2 * fine - coarse
 
 
 def slope(steps, errors):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import EntryPoint
 
 from hybrid_nds import ODEProblem, SolveError, lowering, solve
 from hybrid_nds.lowering import _rules
@@ -21,6 +22,7 @@ BLOCKS = re.findall(r"^ *```python\n(.*?)^ *```$", TEXT, re.MULTILINE | re.DOTAL
 def mirrored(monkeypatch):
     """What the example of a primitive defines, registered for one test."""
     monkeypatch.setitem(_rules.RULES, "mirror", None)
+    del _rules.RULES["mirror"]
     (source,) = (block for block in BLOCKS if "register_rule" in block)
     names = {}
     exec(source, names)
@@ -73,18 +75,13 @@ def numpy_backend(monkeypatch):
     names = {}
     exec(source, names)
 
-    class Point:
-        name = "numpy"
-
-        def load(self):
-            return names["NumPyBackend"]
-
+    point = EntryPoint("numpy", names["NumPyBackend"])
     caches = (_stacks._points, _stacks.installed_stack, _solve._backend)
     for cache in caches:
         cache.cache_clear()
     metadata = _stacks.importlib.metadata
-    monkeypatch.setattr(metadata, "entry_points", lambda group: [Point()])
-    yield Point
+    monkeypatch.setattr(metadata, "entry_points", lambda group: [point])
+    yield point
     monkeypatch.undo()
     for cache in caches:
         cache.cache_clear()
@@ -135,7 +132,7 @@ def test_a_failure_of_any_backend_is_raised_with_its_place(numpy_backend):
 
 
 def test_an_entry_point_leads_to_a_backend_of_its_name(numpy_backend, monkeypatch):
-    monkeypatch.setattr(numpy_backend, "name", "scipy")
+    monkeypatch.setitem(vars(numpy_backend), "name", "scipy")
     with pytest.raises(ValueError, match="one of diffrax, julia, scipy, got 'numpy'"):
         solver_names("numpy")
     with pytest.raises(TypeError, match="entry point 'scipy'"):
@@ -143,23 +140,18 @@ def test_an_entry_point_leads_to_a_backend_of_its_name(numpy_backend, monkeypatc
 
 
 def test_rules_of_other_packages_are_found(mirrored, monkeypatch):
-    class Point:
-        name = "mirrored_elsewhere"
-
-        def load(self):
-            return _rules.RULES["mirror"]
-
+    point = EntryPoint("mirrored_elsewhere", _rules.RULES["mirror"])
     _rules._installed.cache_clear()
     monkeypatch.setattr(
-        _rules.importlib.metadata, "entry_points", lambda group: [Point()]
+        _rules.importlib.metadata, "entry_points", lambda group: [point]
     )
-    elsewhere = jax.extend.core.Primitive(Point.name)
+    elsewhere = jax.extend.core.Primitive(point.name)
     elsewhere.def_abstract_eval(lambda x: x)
     try:
         lowered = lowering.lower(lambda t, y, a: elsewhere.bind(y), 0.0, jnp.ones(2))
     finally:
         monkeypatch.undo()
         _rules._installed.cache_clear()
-        _rules.RULES.pop(Point.name, None)
+        _rules.RULES.pop(point.name, None)
         _rules.RULES.pop("mirror", None)
     assert lowered.source

@@ -30,6 +30,9 @@ from hybrid_nds.reconcile import list_fixtures, load_fixture, reconcile
 from hybrid_nds.reconcile.loading._expression import FUNCTIONS, parse_expression
 from hybrid_nds.training import LawLoss, TrajectoryLoss
 
+# Names that annotations exclude are what is tested.
+pytestmark = pytest.mark.usefixtures("unchecked_types")
+
 KEY = jax.random.key(0)
 ODE = ODEProblem(lambda t, y, a: -y, jnp.ones(2), 0.0, 1.0)
 SDE = SDEProblem(

@@ -19,7 +19,7 @@ _ABSENT = np.iinfo(np.int32).min
 def movement(move: Callable[[Equation, list[np.ndarray]], Any]):
     def rule(un: Unroller, eq: Equation, arrays: list[np.ndarray]) -> list[np.ndarray]:
         result = move(eq, arrays)
-        return list(result) if len(eq.outputs) > 1 else [result]
+        return result if isinstance(result, list) else [result]
 
     return rule
 
@@ -152,7 +152,7 @@ def iota(un: Unroller, eq: Equation, arrays: list[np.ndarray]) -> list[np.ndarra
     return [np.broadcast_to(np.asarray(line).reshape(shape), output.shape)]
 
 
-def cond(un: Unroller, eq: Equation, arrays: list[np.ndarray]) -> list[Any]:
+def cond(un: Unroller, eq: Equation, arrays: list[np.ndarray]) -> list[np.ndarray]:
     values, which = un.scope, arrays[0]
     branches = [un.run(program, values) for program in eq.programs]
     boolean = isinstance(eq.inputs[0], Variable) and eq.inputs[0].dtype.kind == "b"
@@ -165,16 +165,15 @@ def cond(un: Unroller, eq: Equation, arrays: list[np.ndarray]) -> list[Any]:
     results = []
     for position, output in enumerate(eq.outputs):
         cases = [branch[position].reshape(-1).tolist() for branch in branches]
-        results.append(
-            [
-                un.operation("select_n", (index, *case), output.dtype, {}, output.name)
-                for case in zip(*cases, strict=True)
-            ]
-        )
+        nodes = [
+            un.operation("select_n", (index, *case), output.dtype, {}, output.name)
+            for case in zip(*cases, strict=True)
+        ]
+        results.append(np.asarray(nodes))
     return results
 
 
-def scan(un: Unroller, eq: Equation, arrays: list[np.ndarray]) -> list[Any]:
+def scan(un: Unroller, eq: Equation, arrays: list[np.ndarray]) -> list[np.ndarray]:
     values = un.scope
     (body,), p = eq.programs, eq.parameters
     count = p["num_carry"]

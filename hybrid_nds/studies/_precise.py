@@ -29,6 +29,6 @@ def precise_states(
     return jax.tree.map(np.asarray, found.ys)
 
 
-def precise_end(problem: ODEProblem, backend: str) -> PyTree[np.ndarray]:
+def precise_end(problem: ODEProblem, backend: str) -> PyTree[np.ndarray | np.generic]:
     """The state at the end of a problem, at tolerances of 1e-12 a step."""
     return jax.tree.map(lambda states: states[-1], precise_states(problem, backend))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import jax.scipy.linalg
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from ..stability.local import Norm
 
@@ -31,7 +31,7 @@ def smoothed_abscissa(
     high = jnp.linalg.eigvalsh((A + A.T) / 2)[-1] + n * smoothing / 2
     unit = jnp.eye(n, dtype=A.dtype)
 
-    def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+    def halve(_: Int[Array, ""], ends: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = ends
         middle = (low + high) / 2
         enough = jnp.trace(_gramian(A - middle * unit)) <= 1 / smoothing
@@ -64,7 +64,7 @@ def _gramian(M: Float[Array, "n n"]) -> Float[Array, "n n"]:
     flow = whole[n:, n:].T
     integral = flow @ whole[:n, n:]
 
-    def double(_: int, both: tuple[Array, Array]) -> tuple[Array, Array]:
+    def double(_: Int[Array, ""], both: tuple[Array, Array]) -> tuple[Array, Array]:
         flow, integral = both
         return flow @ flow, integral + flow @ integral @ flow.T
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 from .._core import COLORS, Axis, DrawnResult, Panels
 
@@ -32,7 +32,7 @@ class History(DrawnResult):
 
     steps: Axis[Int[np.ndarray, " step"]]
     loss: Float[np.ndarray, " step"]
-    parts: Mapping[str, Float[np.ndarray, " step"]]
+    parts: Mapping[str, Shaped[np.ndarray, " step"]]
     validation_steps: Axis[Int[np.ndarray, " validation_step"]]
     validation_loss: Float[np.ndarray, " validation_step"]
 

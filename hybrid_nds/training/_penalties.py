@@ -14,7 +14,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jax.lax import stop_gradient
-from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Int, PRNGKeyArray, PyTree
 
 from .._core import check_whole, with_forward_rule
 from ..problems import FlatState
@@ -233,7 +233,7 @@ def _equilibrium(
     """An equilibrium near a guess, and whether there is one; the guess if not."""
     shares = jnp.asarray(0.5 ** np.arange(_HALVINGS), guess.dtype)
 
-    def damped(_: int, u: Array) -> Array:
+    def damped(_: Int[Array, ""], u: Array) -> Array:
         value = fixed(u)
         step = jnp.linalg.solve(jax.jacfwd(fixed)(u), value)
         # Along Newton's step as far as the field falls most, beside its size here: in

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -17,7 +17,7 @@ from ..solving import solve
 from ._batches import check_times, check_trajectories
 from ._losses import Loss, Value, field_problem, solve_options
 
-Times = Float[ArrayLike, " times"]
+Times = Sequence[float] | Float[ArrayLike, " times"]
 
 
 class TrajectoryLoss(Loss):

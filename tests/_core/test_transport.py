@@ -28,7 +28,6 @@ from hybrid_nds._core._transport import CarriedError
 from hybrid_nds.analysis import AnalysisError, AnalysisResult
 from hybrid_nds.ensembles import Ensemble, EnsembleError, Failure
 from hybrid_nds.lowering import UnsupportedPrimitiveError
-from hybrid_nds.measures import Distance
 from hybrid_nds.models import EvidenceBound
 from hybrid_nds.reconcile import list_fixtures, load_fixture
 from hybrid_nds.runtime import JuliaExecutionError, WorkerDiedError
@@ -96,8 +95,8 @@ def _failed_solve():
 
 def _history():
     steps = np.arange(2)
-    none = np.array([])
-    return History(steps, np.array([1.0, np.nan]), {"part": steps * 1.0}, none, none)
+    loss, parts = np.array([1.0, np.nan]), {"part": steps * 1.0}
+    return History(steps, loss, parts, steps[:0], loss[:0])
 
 
 def _ensemble():
@@ -109,8 +108,17 @@ def _ensemble():
     )
 
 
-def _distance():
-    return Distance("energy distance", 0.5, 0.01, (3, 4), {"seed": 0})
+@dataclasses.dataclass(frozen=True)
+class Figure(AnalysisResult):
+    value: float
+    settings: Mapping[str, typing.Any]
+    provenance: Provenance
+
+    def summary(self):
+        return f"{self.value}"
+
+    def draw(self, panels):
+        panels.subplots().plot([self.value])
 
 
 def _training_error():
@@ -129,7 +137,7 @@ def _training_error():
 
 # Those whose constructors take more than a message.
 MAKERS = {
-    "AnalysisError": lambda: AnalysisError("no figure", _distance()),
+    "AnalysisError": lambda: AnalysisError("no figure", Figure(0.5, {}, PROVENANCE)),
     "EnsembleError": lambda: EnsembleError("1 of 2 failed", _ensemble()),
     "JuliaExecutionError": lambda: JuliaExecutionError("DomainError", "sqrt of -1"),
     "SolveError": _failed_solve,
@@ -316,7 +324,7 @@ def test_fixtures_are_pickled(name, way):
     again = way(fixture)
     assert again.name == name
     assert again.sources == fixture.sources
-    y = np.arange(1.0, 1.0 + fixture.problem.dimension)
+    y = jnp.arange(1.0, 1.0 + fixture.problem.dimension)
     old, new = (getattr(f.problem, "field", None) for f in (fixture, again))
     if old is not None:
         assert np.array_equal(old(0.0, y, None), new(0.0, y, None))

@@ -104,7 +104,7 @@ def test_float32_stays_float32():
         assert lowered.dtype == np.float32
         assert "Float64" not in lowered.source
         assert "0.1f0" in lowered.source
-        p = lowering.parameter_vector(None, layer, np.float32)
+        p = lowering.parameter_vector(None, layer, np.dtype("f4"))
         got = evaluate(lowered, y, p, 0.5)
         assert got.dtype == np.float32
         # Eight-term sums in float32: a few units of 6e-8.

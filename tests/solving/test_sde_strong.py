@@ -66,7 +66,7 @@ def ornstein_uhlenbeck_exact(dw, area):
     integral of W itself is exact, with its area."""
     h = 1 / FINE
     start = jnp.cumsum(dw, axis=0) - dw
-    middle = jnp.exp(-2 * (1 - h * (jnp.arange(FINE) + 0.5)))[:, None]
+    middle = jnp.exp(-2 * (1 - h * (jnp.arange(FINE, dtype=float) + 0.5)))[:, None]
     integral = jnp.sum(middle * h * (start + dw / 2 + area), axis=0)
     return jnp.exp(-2.0) + 0.5 * (jnp.sum(dw, axis=0) - 2 * integral)
 

@@ -13,6 +13,7 @@ import textwrap
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+from helpers import EntryPoint
 from hypothesis import given
 from typer.testing import CliRunner
 
@@ -332,27 +333,15 @@ def test_one_julia_serves_all_who_ask():
     assert executors.julia_beside("study 'doubling'", None) is one
 
 
-@dataclasses.dataclass
-class Point:
-    """An entry point of another package."""
-
-    study: studies.Study
-
-    @property
-    def name(self):
-        return self.study.name
-
-    def load(self):
-        return self.study
-
-
 @pytest.fixture
 def offered(monkeypatch):
     """Makes a study one that another package offers."""
 
     def offer(one):
         monkeypatch.setattr(
-            importlib.metadata, "entry_points", lambda group: [Point(one)]
+            importlib.metadata,
+            "entry_points",
+            lambda group: [EntryPoint(one.name, one)],
         )
 
     registry._others.cache_clear()

@@ -106,7 +106,7 @@ def test_a_state_that_is_more_than_the_data():
     )
     ys = [np.concatenate([data[:, 0], np.zeros((2, 1))], axis=1)]
     for _ in range(2):
-        ys.append(ys[-1] + 0.5 * np.stack([model(0, y) for y in ys[-1]]))
+        ys.append(ys[-1] + 0.5 * np.asarray(jax.vmap(lambda y: model(0, y))(ys[-1])))
     expected = np.mean((np.stack(ys[1:], 1)[..., :2] - data[:, 1:]) ** 2)
     np.testing.assert_allclose(loss(model, data, KEY)[0], expected, rtol=1e-13)
 

@@ -105,10 +105,10 @@ def test_the_excess_has_a_slope_at_multiple_eigenvalues():
 @pytest.mark.parametrize("weight", [None, [1.0, 2.0], [[1.0, 0.5], [0.0, 2.0]]])
 @pytest.mark.parametrize("norm", [1, 2, np.inf])
 def test_the_contraction_penalty_of_a_linear_field(norm, weight):
-    A = random(2, 2)
+    A, weight = random(2, 2), None if weight is None else np.array(weight)
     penalty = ContractionPenalty(BOX, rate=0.3, norm=norm, weight=weight, samples=3)
     value, parts = penalty(Linear(jnp.asarray(A)), None, KEY)
-    P = np.eye(2) if weight is None else np.asarray(weight)
+    P = np.eye(2) if weight is None else weight
     P = np.diag(P) if P.ndim == 1 else P
     moved = P @ A @ np.linalg.inv(P)
     if norm == 2:

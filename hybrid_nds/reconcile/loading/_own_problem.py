@@ -100,7 +100,7 @@ class InlineFunction(eqx.Module):
     matrix: bool = eqx.field(static=True)
 
     def __call__(
-        self, t: Any, y: Float[Array, " n"], args: Mapping[str, Any]
+        self, t: Any, y: Float[Array | np.ndarray, " n"], args: Mapping[str, Any]
     ) -> Float[Array, "n ..."]:
         names = (*self.components, *args, "t")
         values = dict(zip(self.components, y, strict=True))
