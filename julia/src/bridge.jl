@@ -128,7 +128,7 @@ function solve_entry(number::Int64, operands::Ptr{Ptr{Cvoid}}, operand_count::In
         return cross_buffers(
             shared, operands, operand_count, results, result_count, before) ? 1 : 0
     catch error
-        error isa DerivativeError && return -record_failure!(Failure("", error.words))
+        error isa DerivativeError && return -record_failure!(Failure("", error.message))
         error isa ArgumentError || rethrow()
         return 3
     end

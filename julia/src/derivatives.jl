@@ -13,20 +13,20 @@ struct DifferentiatedEvent{T}
 end
 
 """
-    DerivativeLane{T, S, W}(stages, work, slope, state)
+    DerivativeWorkspace{T, S, W}(stages, work, slope, state)
 
 What the derivative of one trajectory at a time needs: memory of its steps, and that of
 [`Tangents`](@ref) or [`Adjoints`](@ref).
 """
-struct DerivativeLane{T, S <: StepMemory{T}, W}
+struct DerivativeWorkspace{T, S <: StepMemory{T}, W}
     stages::S
     work::W
     slope::Vector{T}
     state::Vector{T}
 end
-function DerivativeLane(work, field::StepField{T}, method) where {T}
+function DerivativeWorkspace(work, field::StepField{T}, method) where {T}
     memory, own = step_memory(field, method), work(field, stages(method))
-    return DerivativeLane(memory, own, zeros(T, field.states), zeros(T, field.states))
+    return DerivativeWorkspace(memory, own, zeros(T, field.states), zeros(T, field.states))
 end
 
 """
@@ -37,7 +37,8 @@ is [`tangent_work`](@ref) or [`adjoint_work`](@ref). Where it has events, there 
 operand and a result more, of their parameters and of the time of the end. With `strict`
 cotangents that are not finite are an error.
 """
-struct SharedDerivative{T, F <: StepField{T}, C, L <: DerivativeLane{T}} <: SharedCall{T}
+struct SharedDerivative{T, F <: StepField{T}, C, L <: DerivativeWorkspace{T}} <:
+       SharedCall{T}
     work::Any
     field::F
     method::C
@@ -48,40 +49,40 @@ struct SharedDerivative{T, F <: StepField{T}, C, L <: DerivativeLane{T}} <: Shar
 end
 function SharedDerivative(work, field::F, method::C, events::Vector{DifferentiatedEvent{T}},
         strict::Bool) where {T, F <: StepField{T}, C}
-    lane = DerivativeLane(work, field, method)
-    return SharedDerivative{T, F, C, typeof(lane)}(
-        work, field, method, events, strict, [lane], Threads.SpinLock())
+    workspace = DerivativeWorkspace(work, field, method)
+    return SharedDerivative{T, F, C, typeof(workspace)}(
+        work, field, method, events, strict, [workspace], Threads.SpinLock())
 end
 
 function take_workspace!(shared::SharedDerivative{T, F, C, L}) where {T, F, C, L}
     lock(shared.guard)
-    lane = isempty(shared.idle) ? nothing : pop!(shared.idle)
+    workspace = isempty(shared.idle) ? nothing : pop!(shared.idle)
     unlock(shared.guard)
-    lane === nothing || return lane
-    return DerivativeLane(shared.work, shared.field, shared.method)::L
+    workspace === nothing || return workspace
+    return DerivativeWorkspace(shared.work, shared.field, shared.method)::L
 end
 
 """
-    DerivativeError(words)
+    DerivativeError(message)
 
 Why a derivative could not be computed.
 """
 struct DerivativeError <: Exception
-    words::String
+    message::String
 end
-Base.showerror(io::IO, error::DerivativeError) = print(io, error.words)
+Base.showerror(io::IO, error::DerivativeError) = print(io, error.message)
 
 """
     DerivativeBatch
 
-Derivatives of a batch of trajectories on their way. Of `given` the first four are the
+Derivatives of a batch of trajectories on their way. Of `inputs` the first four are the
 record of the steps, the parameters, the times saved and the parameters of events, and
 along a Brownian path the next three its grid, its increments and its areas; the others,
 and all results, hold one vector for each of a number of `directions`.
 """
 struct DerivativeBatch{T, D <: SharedDerivative{T}}
     shared::D
-    given::Vector{Operand{T}}
+    inputs::Vector{Operand{T}}
     results::Vector{Operand{T}}
     directions::Int
     batch::Ptr{Int64}
@@ -110,7 +111,7 @@ end
         results::Ptr{Ptr{Cvoid}}, result_count::Int64,
         before::Int) where {T, D <: SharedDerivative{T}}
     fixed = fixed_operands(shared.field)
-    given = Operand{T}[k <= fixed ? operand(T, unsafe_load(operands, k)) :
+    inputs = Operand{T}[k <= fixed ? operand(T, unsafe_load(operands, k)) :
                        directed_operand(T, unsafe_load(operands, k)) for k in 1:count]
     made = Operand{T}[directed_operand(T, unsafe_load(results, k))
                       for k in 1:result_count]
@@ -119,7 +120,7 @@ end
     for axis in 1:leading
         total *= unsafe_load(batch, axis)
     end
-    work = DerivativeBatch{T, D}(shared, given, made,
+    work = DerivativeBatch{T, D}(shared, inputs, made,
         Int(unsafe_load(batch, leading + 1)), batch, total, before,
         Threads.Atomic{Int}(0), Threads.Atomic{Int}(0), Ref(""), Threads.SpinLock())
     stopped = cross!(work)
@@ -127,14 +128,14 @@ end
     return stopped
 end
 
-function trajectory!(batch::DerivativeBatch, lane::DerivativeLane, index::Int)
+function trajectory!(batch::DerivativeBatch, workspace::DerivativeWorkspace, index::Int)
     try
-        differentiate!(batch, lane, index)
+        differentiate!(batch, workspace, index)
     catch error
-        words = error isa DerivativeError ? error.words :
+        message = error isa DerivativeError ? error.message :
                 "solve: Julia says of the derivative: $(sprint(showerror, error))."
         lock(batch.guard)
-        isempty(batch.failure[]) && (batch.failure[] = words)
+        isempty(batch.failure[]) && (batch.failure[] = message)
         unlock(batch.guard)
     end
     return nothing
@@ -153,7 +154,7 @@ end
 The record of a trajectory's steps: a matrix of their columns, and their number.
 """
 function steps_of(batch::DerivativeBatch{T}, index::Int) where {T}
-    record, n = batch.given[RECORD], batch.shared.field.states
+    record, n = batch.inputs[RECORD], batch.shared.field.states
     place = record.data + offset(record, batch.batch, index) * sizeof(T)
     matrix = unsafe_wrap(Array, place, (n + 2, record.count ÷ (n + 2)))
     count, room = Int(matrix[1, 1]), size(matrix, 2) - 2
@@ -166,9 +167,9 @@ end
 # The parameters and the times saved, and the columns of the other operands and of results.
 function vectors_of(batch::DerivativeBatch, index::Int)
     fixed = fixed_operands(batch.shared.field)
-    return vec(columns(batch.given[WEIGHTS], batch, index, 1)),
-    vec(columns(batch.given[SAVED], batch, index, 1)),
-    map(one -> columns(one, batch, index), batch.given[(fixed + 1):end]),
+    return vec(columns(batch.inputs[WEIGHTS], batch, index, 1)),
+    vec(columns(batch.inputs[SAVED], batch, index, 1)),
+    map(one -> columns(one, batch, index), batch.inputs[(fixed + 1):end]),
     map(one -> columns(one, batch, index), batch.results)
 end
 
@@ -186,17 +187,17 @@ end
 checked_interrupt(watch::Watch, t) = poll!(watch, t) &&
                                      throw(DerivativeError(INTERRUPTED_MESSAGE))
 
-# Tangents: given are those of the start and of the parameters, then perhaps of the span and
-# of the saved times, and of the parameters of events; results are those of the saved states
-# and of the end, and with events of its time.
+# Tangents: inputs are those of the start and of the parameters, then perhaps of the span
+# and of the saved times, and of the parameters of events; results are those of the saved
+# states and of the end, and with events of its time.
 function differentiate!(batch::DerivativeBatch{T},
-        lane::DerivativeLane{T, S, W}, index::Int) where {T, S, W <: Tangents{T}}
-    field, w, work = batch.shared.field, lane.stages, lane.work
+        workspace::DerivativeWorkspace{T, S, W}, index::Int) where {T, S, W <: Tangents{T}}
+    field, w, work = batch.shared.field, workspace.stages, workspace.work
     nodes, count, fired = steps_of(batch, index)
-    p, times, given, results = vectors_of(batch, index)
-    δstart, δp = given[1], given[2]
+    p, times, inputs, results = vectors_of(batch, index)
+    δstart, δp = inputs[1], inputs[2]
     states, ends = results[1], results[2]
-    n, u, timed = field.states, lane.state, length(given) > 3
+    n, u, timed = field.states, workspace.state, length(inputs) > 3
     watch = Watch(nothing, batch.before)
     direction = sign(nodes[1, count + 1] - nodes[1, 1])
     fill!(states, zero(T))
@@ -205,20 +206,20 @@ function differentiate!(batch::DerivativeBatch{T},
     single = batch.directions == 1
     single && along_parameters!(work, view(δp, :, 1))
     if timed
-        slope!(lane, field, nodes, p, 1)
+        slope!(workspace, field, nodes, p, 1)
         for q in 1:(batch.directions)
-            view(ends, :, q) .-= lane.slope .* given[3][1, q]
+            view(ends, :, q) .-= workspace.slope .* inputs[3][1, q]
         end
     end
     k = 1
     for m in 1:(count + 1)
         while k <= length(times) && !beyond(times[k], nodes, count, direction) &&
             (m > count || !node_of(times[k], nodes, m + 1, direction))
-            timed && slope!(lane, field, nodes, p, m)
+            timed && slope!(workspace, field, nodes, p, m)
             for q in 1:(batch.directions)
                 saved = view(states, ((k - 1) * n + 1):(k * n), q)
                 copyto!(saved, view(ends, :, q))
-                timed && (saved .+= lane.slope .* given[4][k, q])
+                timed && (saved .+= workspace.slope .* inputs[4][k, q])
             end
             k += 1
         end
@@ -235,13 +236,13 @@ function differentiate!(batch::DerivativeBatch{T},
     end
     isempty(batch.shared.events) || fill!(results[3], zero(T))
     if timed || fired > 0
-        slope!(lane, field, nodes, p, count + 1)
+        slope!(workspace, field, nodes, p, count + 1)
         for q in 1:(batch.directions)
             δend = view(ends, :, q)
             moved = fired > 0 ?
-                    event_tangent(batch, lane, index, fired, nodes[1, count + 1], δend,
-                view(given[end], :, q)) : given[3][2, q]
-            δend .+= lane.slope .* moved
+                    event_tangent(batch, workspace, index, fired, nodes[1, count + 1],
+                δend, view(inputs[end], :, q)) : inputs[3][2, q]
+            δend .+= workspace.slope .* moved
             isempty(batch.shared.events) || (results[3][1, q] = moved)
         end
     end
@@ -263,36 +264,36 @@ function checked_speed(speed, terms, t)
 end
 
 # The tangent of the time of an event from that of the state at a fixed time: what keeps
-# g(t, y, p) = 0. The state at the end is `lane.state`, its slope `lane.slope`.
-function event_tangent(batch::DerivativeBatch{T}, lane::DerivativeLane{T}, index::Int,
-        fired::Int, t, δ, δp) where {T}
+# g(t, y, p) = 0. The state at the end is `workspace.state`, its slope `workspace.slope`.
+function event_tangent(batch::DerivativeBatch{T}, workspace::DerivativeWorkspace{T},
+        index::Int, fired::Int, t, δ, δp) where {T}
     shared = batch.shared
     event, range = shared.events[fired], event_range(shared, fired)
-    p = columns(batch.given[CONDITIONS], batch, index, 1)[range, 1]
+    p = columns(batch.inputs[CONDITIONS], batch, index, 1)[range, 1]
     value = zeros(T, 1)
     function product(δy, δp)
-        event.condition(value, vcat(lane.state, δy, δp), p, t)
+        event.condition(value, vcat(workspace.state, δy, δp), p, t)
         return value[1]
     end
-    event.time_gradient(value, lane.state, p, t)
+    event.time_gradient(value, workspace.state, p, t)
     by_time = value[1]
-    along = product(lane.slope, zero(p))
+    along = product(workspace.slope, zero(p))
     speed = checked_speed(by_time + along, abs(by_time) + abs(along), t)
     return -product(δ, δp[range]) / speed
 end
 
 # The transpose: from the cotangent of the event's time to those of the state and of the
 # parameters of events.
-function event_cotangent!(λ, p̄, batch::DerivativeBatch{T}, lane::DerivativeLane{T},
-        index::Int, fired::Int, t, cotangent) where {T}
+function event_cotangent!(λ, p̄, batch::DerivativeBatch{T},
+        workspace::DerivativeWorkspace{T}, index::Int, fired::Int, t, cotangent) where {T}
     shared, n = batch.shared, batch.shared.field.states
     event, range = shared.events[fired], event_range(shared, fired)
-    p = columns(batch.given[CONDITIONS], batch, index, 1)[range, 1]
+    p = columns(batch.inputs[CONDITIONS], batch, index, 1)[range, 1]
     gradient, value = zeros(T, n + length(p)), zeros(T, 1)
-    event.condition(gradient, vcat(lane.state, one(T)), p, t)
-    event.time_gradient(value, lane.state, p, t)
+    event.condition(gradient, vcat(workspace.state, one(T)), p, t)
+    event.time_gradient(value, workspace.state, p, t)
     by_state = view(gradient, 1:n)
-    along = dot(by_state, lane.slope)
+    along = dot(by_state, workspace.slope)
     speed = checked_speed(value[1] + along, abs(value[1]) + abs(along), t)
     λ .-= (cotangent / speed) .* by_state
     view(p̄, range) .-= (cotangent / speed) .* view(gradient, (n + 1):length(gradient))
@@ -300,7 +301,7 @@ function event_cotangent!(λ, p̄, batch::DerivativeBatch{T}, lane::DerivativeLa
 end
 
 # dy/dt at a node.
-function slope!(lane::DerivativeLane, field::DifferentiatedField, nodes, p, m::Int)
+function slope!(lane::DerivativeWorkspace, field::DifferentiatedField, nodes, p, m::Int)
     copyto!(lane.state, view(nodes, 3:(field.states + 2), m))
     field.field(lane.slope, lane.state, p, nodes[1, m])
     field.mass === nothing || ldiv!(lu(field.mass), lane.slope)
@@ -315,29 +316,29 @@ function check_cotangent(shared::SharedDerivative, cotangent)
     return nothing
 end
 
-# Adjoints: given are cotangents of the saved states and of the end, and with events of its
+# Adjoints: inputs are cotangents of the saved states and of the end, and with events of its
 # time; results those of the start and of the parameters, then perhaps of the span and of the
 # saved times, and with events of their parameters.
 function differentiate!(batch::DerivativeBatch{T},
-        lane::DerivativeLane{T, S, W}, index::Int) where {T, S, W <: Adjoints{T}}
-    field, w, work = batch.shared.field, lane.stages, lane.work
+        workspace::DerivativeWorkspace{T, S, W}, index::Int) where {T, S, W <: Adjoints{T}}
+    field, w, work = batch.shared.field, workspace.stages, workspace.work
     nodes, count, fired = steps_of(batch, index)
-    p, times, given, results = vectors_of(batch, index)
-    states, ends = given[1], given[2]
+    p, times, inputs, results = vectors_of(batch, index)
+    states, ends = inputs[1], inputs[2]
     λ, p̄ = results[1], results[2]
-    n, u, timed = field.states, lane.state, length(results) > 3
-    foreach(one -> check_cotangent(batch.shared, one), given[2:end])
+    n, u, timed = field.states, workspace.state, length(results) > 3
+    foreach(one -> check_cotangent(batch.shared, one), inputs[2:end])
     watch = Watch(nothing, batch.before)
     direction = sign(nodes[1, count + 1] - nodes[1, 1])
     foreach(result -> fill!(result, zero(T)), results)
     copyto!(λ, ends)
     if timed || fired > 0
-        slope!(lane, field, nodes, p, count + 1)
+        slope!(workspace, field, nodes, p, count + 1)
         for q in 1:(batch.directions)
-            moved = dot(lane.slope, view(ends, :, q))
-            isempty(batch.shared.events) || (moved += given[3][1, q])
+            moved = dot(workspace.slope, view(ends, :, q))
+            isempty(batch.shared.events) || (moved += inputs[3][1, q])
             if fired > 0
-                event_cotangent!(view(λ, :, q), view(results[end], :, q), batch, lane,
+                event_cotangent!(view(λ, :, q), view(results[end], :, q), batch, workspace,
                     index, fired, nodes[1, count + 1], moved)
             else
                 results[3][2, q] = moved
@@ -350,12 +351,12 @@ function differentiate!(batch::DerivativeBatch{T},
     end
     for m in (count + 1):-1:1
         while k >= 1 && node_of(times[k], nodes, m, direction)
-            timed && slope!(lane, field, nodes, p, m)
+            timed && slope!(workspace, field, nodes, p, m)
             for q in 1:(batch.directions)
                 saved = view(states, ((k - 1) * n + 1):(k * n), q)
                 check_cotangent(batch.shared, saved)
                 view(λ, :, q) .+= saved
-                timed && (results[4][k, q] = dot(lane.slope, saved))
+                timed && (results[4][k, q] = dot(workspace.slope, saved))
             end
             k -= 1
         end
@@ -370,9 +371,9 @@ function differentiate!(batch::DerivativeBatch{T},
         end
     end
     if timed
-        slope!(lane, field, nodes, p, 1)
+        slope!(workspace, field, nodes, p, 1)
         for q in 1:(batch.directions)
-            results[3][1, q] = -dot(lane.slope, view(λ, :, q))
+            results[3][1, q] = -dot(workspace.slope, view(λ, :, q))
         end
     end
     return nothing

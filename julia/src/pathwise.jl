@@ -128,13 +128,13 @@ end
 
 # The increments and areas of step `m`; one Brownian motion may drive all components.
 function load_step!(w::PathStages{T}, batch, index, m) where {T}
-    grid = columns(batch.given[STEPS], batch, index, 1)
+    grid = columns(batch.inputs[STEPS], batch, index, 1)
     m < length(grid) || throw(DerivativeError(
         "solve: derivatives go along the steps of the path's grid, of which there are " *
         "$(length(grid) - 1); the solve took more."))
     steps = length(grid) - 1
-    w.increments .= view(columns(batch.given[NOISE], batch, index, steps), :, m)
-    areas = batch.given[LEVY_AREAS]
+    w.increments .= view(columns(batch.inputs[NOISE], batch, index, steps), :, m)
+    areas = batch.inputs[LEVY_AREAS]
     if areas.count > 0
         w.areas .= view(columns(areas, batch, index, steps), :, m)
     end
