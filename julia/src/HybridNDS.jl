@@ -27,6 +27,7 @@ using Random: Xoshiro, randn!
 using SciMLBase: SciMLBase, CallbackSet, ContinuousCallback, DiscreteCallback, ODEFunction,
                  ODEProblem, ReturnCode, SDEFunction, SDEProblem, terminate!
 using SciMLLogging: SciMLLogging
+using SparseArrays.UMFPACK: UmfpackLU
 using SparseArrays: SparseMatrixCSC, nnz, nonzeros, nzrange, rowvals, sparse
 using StaticArrays: SVector
 

@@ -75,7 +75,7 @@ function pull_step!(λ, p̄, work::AdjointWork{T}, w::Stages{T, Rosenbrock{T}},
     for i in s:-1:1
         v = view(work.v, :, i)
         copyto!(v, view(work.k, :, i))
-        ldiv!(transpose(w.factors[1]), v)
+        solve_transposed!(w.factors[1], v)
         g = first_gradient!(work, field, view(w.points, :, i), v, p̄, p, w.times[i])
         λ .+= g
         times_mass_transposed!(w.rest, field.mass, v)

@@ -304,7 +304,7 @@ end
 function slope!(lane::DerivativeWorkspace, field::DifferentiatedField, nodes, p, m::Int)
     copyto!(lane.state, view(nodes, 3:(field.states + 2), m))
     field.field(lane.slope, lane.state, p, nodes[1, m])
-    field.mass === nothing || ldiv!(lu(field.mass), lane.slope)
+    divide_by_mass!(lane.slope, field.mass)
     return lane.slope
 end
 
@@ -384,23 +384,37 @@ end
         states, parameters, contracted, algorithm, events, strict)
 
 The [`SharedDerivative`](@ref) of solves with an algorithm: the adjoint with `reverse`,
-else the tangent. `second` and `mass` may be `nothing`; `events` are from
-[`differentiate_event!`](@ref).
+else the tangent. The Jacobian is a function, [`shared_pattern_jacobian`](@ref), or
+`nothing`, and `mass` a matrix, [`shared_mass`](@ref), or `nothing`; `second` may be `nothing`,
+and `events` are from [`differentiate_event!`](@ref).
 """
 function shared_derivative(element::AbstractString, reverse::Bool, field, jacobian,
         time_gradient, first, second, mass, states::Integer, parameters::Integer,
         contracted::Bool, algorithm, events::Vector{Any}, strict::Bool)
     T = element_type(element)
     differentiated = DifferentiatedField{T}(
-        VectorFunction{T}(field), MatrixFunction{T}(jacobian),
+        VectorFunction{T}(field), differentiated_jacobian(T, jacobian),
         VectorFunction{T}(time_gradient), VectorFunction{T}(first),
         second === nothing ? nothing : VectorFunction{T}(second),
-        mass === nothing ? nothing : Matrix{T}(mass), Int(states), Int(parameters),
-        contracted)
+        mass isa Matrix ? Matrix{T}(mass) : mass, Int(states), Int(parameters), contracted)
     conditions = DifferentiatedEvent{T}[
         DifferentiatedEvent{T}(VectorFunction{T}(condition), VectorFunction{T}(slope), parameters) for (condition, slope, parameters) in events]
     return SharedDerivative(reverse ? adjoint_work : tangent_work, differentiated,
         coefficients(T, algorithm), conditions, strict)
+end
+
+differentiated_jacobian(::Type{T}, jacobian) where {T} = MatrixFunction{T}(jacobian)
+differentiated_jacobian(::Type, jacobian::Union{Nothing, PatternJacobian}) = jacobian
+
+"""
+    shared_pattern_jacobian(element, entries, starts, rows, mass)
+
+A [`PatternJacobian`](@ref), of a pattern as in [`sparsity_pattern`](@ref); `mass` is
+[`shared_mass`](@ref) or `nothing`.
+"""
+function shared_pattern_jacobian(element::AbstractString, entries, starts, rows, mass)
+    T = element_type(element)
+    return PatternJacobian{T}(entries, sparsity_pattern(T, starts, rows), mass)
 end
 
 """
@@ -432,4 +446,4 @@ second_derivatives(algorithm) = Int(coefficients(Float64, algorithm) isa Rosenbr
 merge!(HOST_FUNCTIONS,
     Dict{String, Any}(string(f) => f
     for f in (differentiate_event!, differentiated_events, second_derivatives,
-        shared_derivative, stage_count)))
+        shared_derivative, shared_pattern_jacobian, stage_count)))

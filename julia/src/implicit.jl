@@ -4,12 +4,12 @@
 # The stages that have no equation to solve come first: they have no factors.
 function solve_stage!(w::Stages, i::Int, x)
     implicit = i - stages(w.method) + length(w.factors)
-    implicit > 0 && ldiv!(w.factors[implicit], x)
+    implicit > 0 && solve_linear!(w.factors[implicit], x)
     return x
 end
 function solve_transposed_stage!(w::Stages, i::Int, x)
     implicit = i - stages(w.method) + length(w.factors)
-    implicit > 0 && ldiv!(transpose(w.factors[implicit]), x)
+    implicit > 0 && solve_transposed!(w.factors[implicit], x)
     return x
 end
 
@@ -32,7 +32,7 @@ unsolved(t) = throw(DerivativeError(
 function take_step!(w::Stages{T, RungeKutta{:diagonal, T}}, field::DifferentiatedField{T},
         u, p, t, dt) where {T}
     method, base, point = w.method, w.base, w.rest
-    empty!(w.factors)
+    retire_all!(w)
     for i in 1:stages(method)
         k = view(w.k, :, i)
         w.times[i] = t + method.c[i] * dt
@@ -62,13 +62,14 @@ function solve_stages!(
         field.jacobian(w.jacobian, point, p, w.times[i])
         times_mass!(change, mass_of(field), k)
         change .= w.slope .- change
-        factors = factored(field, w.jacobian, one(T), share)
-        ldiv!(factors, change)
+        factors = factored(w, field, one(T), share)
+        solve_linear!(factors, change)
+        retire!(w, factors)
         k .+= change
         if converged(change, share, point, u)
             point .= base .+ share .* k
             field.jacobian(w.jacobian, point, p, w.times[i])
-            push!(w.factors, factored(field, w.jacobian, one(T), share))
+            push!(w.factors, factored(w, field, one(T), share))
             return nothing
         end
     end
@@ -83,34 +84,41 @@ function take_step!(w::Stages{T, RungeKutta{:coupled, T}}, field::Differentiated
         w.times[i] = t + method.c[i] * dt
     end
     change = zeros(T, n, s)
+    retire_all!(w)
     for _ in 1:MOST_ITERATIONS
-        matrix = stage_matrix!(w, field, u, p, dt)
+        factors = factored_stages(w, field, u, p, dt)
         for i in 1:s
             copyto!(w.rest, view(w.points, :, i))
             field.field(w.slope, w.rest, p, w.times[i])
             times_mass!(w.rest, field.mass, view(w.k, :, i))
             view(change, :, i) .= w.slope .- w.rest
         end
-        ldiv!(lu!(matrix), vec(change))
+        solve_linear!(factors, vec(change))
+        retire!(w, factors)
         w.k .+= change
         if all(i -> converged(view(change, :, i), dt, view(w.points, :, i), u), 1:s)
-            empty!(w.factors)
-            push!(w.factors, lu!(stage_matrix!(w, field, u, p, dt)))
+            push!(w.factors, factored_stages(w, field, u, p, dt))
             return nothing
         end
     end
     return unsolved(t)
 end
 
-# The blocks δᵢⱼ M − dt aᵢⱼ Jᵢ, at the points that follow from the stages.
-function stage_matrix!(w::Stages{T}, field::DifferentiatedField{T}, u, p, dt) where {T}
+# The Jacobian at the point of a stage, which follows from all stages.
+function jacobian_of_stage!(w::Stages, field::DifferentiatedField, u, p, dt, i::Int)
+    copyto!(w.rest, u)
+    add_columns!(w.rest, w.k, view(w.method.A, i, :), stages(w.method), dt)
+    copyto!(view(w.points, :, i), w.rest)
+    field.jacobian(w.jacobian, w.rest, p, w.times[i])
+    return nothing
+end
+
+# The factors of the blocks δᵢⱼ M − dt aᵢⱼ Jᵢ.
+function factored_stages(w::Stages{T}, field::DifferentiatedField{T}, u, p, dt) where {T}
     method, n, s = w.method, field.states, stages(w.method)
     matrix = zeros(T, n * s, n * s)
     for i in 1:s
-        copyto!(w.rest, u)
-        add_columns!(w.rest, w.k, view(method.A, i, :), s, dt)
-        copyto!(view(w.points, :, i), w.rest)
-        field.jacobian(w.jacobian, w.rest, p, w.times[i])
+        jacobian_of_stage!(w, field, u, p, dt, i)
         rows = ((i - 1) * n + 1):(i * n)
         for j in 1:s
             block = view(matrix, rows, ((j - 1) * n + 1):(j * n))
@@ -125,8 +133,34 @@ function stage_matrix!(w::Stages{T}, field::DifferentiatedField{T}, u, p, dt) wh
             end
         end
     end
-    return matrix
+    return lu!(matrix)
 end
+
+function factored_stages(w::Stages{T, C, <:SparseMatrixCSC}, field::DifferentiatedField{T},
+        u, p, dt) where {T, C}
+    method, n, s = w.method, field.states, stages(w.method)
+    reused = !isempty(w.spare)
+    factors = reused ? pop!(w.spare) : nothing
+    matrix = reused ? factors.matrix : stage_pattern(field.jacobian.pattern, s)
+    W, J, M = nonzeros(matrix), nonzeros(w.jacobian), field.jacobian.mass
+    for i in 1:s
+        jacobian_of_stage!(w, field, u, p, dt, i)
+        for j in 1:s, column in 1:n
+            own = nzrange(w.jacobian, column)
+            # Of a column of blocks that of the first comes first.
+            before = first(nzrange(matrix, (j - 1) * n + column)) + (i - 1) * length(own) -
+                     first(own)
+            for k in own
+                W[before + k] = (i == j) * M[k] - dt * method.A[i, j] * J[k]
+            end
+        end
+    end
+    return reused ? factor_again!(factors) : SparseFactors(matrix)
+end
+
+# A pattern in each of s × s blocks.
+stage_pattern(pattern::SparseMatrixCSC, s::Int) = kron(
+    sparse(ones(s, s)), SparseMatrixCSC{Float64, Int}(pattern))
 
 function push_step!(δ, work::TangentWork{T}, w::Stages{T, RungeKutta{:coupled, T}},
         field::DifferentiatedField{T}, u, p, t, dt) where {T}
@@ -135,7 +169,7 @@ function push_step!(δ, work::TangentWork{T}, w::Stages{T, RungeKutta{:coupled, 
         point = view(w.points, :, i)
         copyto!(view(work.k, :, i), first_product!(work, field, point, δ, p, w.times[i]))
     end
-    ldiv!(w.factors[1], vec(work.k))
+    solve_linear!(w.factors[1], vec(work.k))
     add_columns!(δ, work.k, method.b, s, dt)
     return nothing
 end
@@ -144,7 +178,7 @@ function pull_step!(λ, p̄, work::AdjointWork{T}, w::Stages{T, RungeKutta{:coup
         field::DifferentiatedField{T}, u, p, t, dt) where {T}
     method, s = w.method, stages(w.method)
     share_out!(work.k, method.b, λ, dt)
-    ldiv!(transpose(w.factors[1]), vec(work.k))
+    solve_transposed!(w.factors[1], vec(work.k))
     for i in 1:s
         v, point = view(work.k, :, i), view(w.points, :, i)
         λ .+= first_gradient!(work, field, point, v, p̄, p, w.times[i])

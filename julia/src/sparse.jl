@@ -95,6 +95,68 @@ function aligned(matrix::SparseMatrixCSC{T}, pattern::SparseMatrixCSC{T}) where 
 end
 
 """
+    PatternJacobian{T}(entries, pattern, mass_matrix = nothing)
+
+A Jacobian `f(J, u, p, t)` with the pattern that `J` is to have, and the entries of the mass
+matrix, by default the identity, in the order of that pattern.
+"""
+struct PatternJacobian{T} <: Function
+    entries::VectorFunction{T}
+    pattern::SparseMatrixCSC{T, Int}
+    mass::Vector{T}
+    function PatternJacobian{T}(entries, pattern::SparseMatrixCSC{T, Int},
+            mass_matrix = nothing) where {T}
+        mass = something(mass_matrix, sparse(one(T) * LinearAlgebra.I, size(pattern)...))
+        return new{T}(VectorFunction{T}(entries), pattern, nonzeros(aligned(mass, pattern)))
+    end
+end
+function (f::PatternJacobian)(J::SparseMatrixCSC, u, p, t)
+    f.entries(nonzeros(J), u, p, t)
+    return nothing
+end
+
+"""
+    SparseFactors(matrix)
+
+The factors of a sparse matrix and of its transpose, by UMFPACK, which computes in double
+precision; [`factor_again!`](@ref) takes over memory and symbolic analysis.
+"""
+struct SparseFactors
+    matrix::SparseMatrixCSC{Float64, Int}
+    lu::UmfpackLU{Float64, Int}
+    given::Vector{Float64}
+    found::Vector{Float64}
+end
+function SparseFactors(matrix::SparseMatrixCSC{Float64, Int})
+    n = size(matrix, 1)
+    return SparseFactors(matrix, lu(matrix), zeros(n), zeros(n))
+end
+
+"""
+    factor_again!(factors)
+
+Factor the matrix of factors, whose values have changed.
+"""
+factor_again!(factors::SparseFactors) = (lu!(factors.lu, factors.matrix); factors)
+
+"""
+    solve_linear!(factors, x)
+    solve_transposed!(factors, x)
+
+Solve the linear system with these factors, or that of the transposed matrix, in `x`.
+"""
+solve_linear!(factors::LU, x) = ldiv!(factors, x)
+solve_transposed!(factors::LU, x) = ldiv!(transpose(factors), x)
+solve_linear!(factors::SparseFactors, x) = divide!(x, factors, factors.lu)
+solve_transposed!(factors::SparseFactors, x) = divide!(x, factors, transpose(factors.lu))
+
+function divide!(x, factors::SparseFactors, by)
+    copyto!(factors.given, x)
+    ldiv!(factors.found, by, factors.given)
+    return copyto!(x, factors.found)
+end
+
+"""
     matrix_free_model(T, drift, product, time_gradient, mass_matrix = nothing;
         specialize = false)
 

@@ -119,7 +119,7 @@ Memory for the stages of one step at a time.
 abstract type StepMemory{T} end
 
 """
-    DifferentiatedField{T}(field, jacobian, time_gradient, first, second, mass, states,
+    DifferentiatedField{T, J}(field, jacobian, time_gradient, first, second, mass, states,
         parameters, contracted)
 
 A field with what the derivative of a step needs of it. `first` and `second` are lowered
@@ -130,57 +130,101 @@ functions of a longer vector in the place of the state:
   - for adjoints, `first` of (u, v) is the gradient of vᵀf in (u, p), and `second` that of
     Σᵢ vᵢᵀ J kᵢ + gᵀf_t: of (u, V, K, g), or of (u, Σᵢ kᵢ vᵢᵀ, g) where it is `contracted`.
 
-Only Rosenbrock methods need the second ones.
+Only Rosenbrock methods need the second ones. The Jacobian is a [`PatternJacobian`](@ref)
+where it is sparse, and `nothing` for explicit methods that do without.
 """
-struct DifferentiatedField{T} <: StepField{T}
+struct DifferentiatedField{T, J} <: StepField{T}
     field::VectorFunction{T}
-    jacobian::MatrixFunction{T}
+    jacobian::J
     time_gradient::VectorFunction{T}
     first::VectorFunction{T}
     second::Union{Nothing, VectorFunction{T}}
-    mass::Union{Nothing, Matrix{T}}
+    mass::Union{Nothing, Matrix{T}, SparseMatrixCSC{T, Int}}
     states::Int
     parameters::Int
     contracted::Bool
+end
+function DifferentiatedField{T}(field, jacobian::J, others...) where {T, J}
+    return DifferentiatedField{T, J}(field, jacobian, others...)
 end
 
 """
     Stages(field, method)
 
 Memory for one step at a time: its stages `k`, a column each, the points of the field
-`points` and their times, and the factors of the matrices of its linear equations; the rest is
-scratch.
+`points` and their times, and the factors of the matrices of its linear equations; `spare`
+are factors of no use any more, and the rest is scratch.
 """
-struct Stages{T, C} <: StepMemory{T}
+struct Stages{T, C, J, F} <: StepMemory{T}
     method::C
     k::Matrix{T}
     points::Matrix{T}
     times::Vector{T}
     slope::Vector{T}
     time_slope::Vector{T}
-    jacobian::Matrix{T}
+    jacobian::J
     rest::Vector{T}
     base::Vector{T}
     change::Vector{T}
-    factors::Vector{LU{T, Matrix{T}, Vector{Int64}}}
+    factors::Vector{F}
+    spare::Vector{F}
 end
 function Stages(field::DifferentiatedField{T}, method::C) where {T, C}
     n, s = field.states, stages(method)
-    return Stages{T, C}(method, zeros(T, n, s), zeros(T, n, s), zeros(T, s), zeros(T, n),
-        zeros(T, n), zeros(T, n, n), zeros(T, n), zeros(T, n), zeros(T, n),
-        LU{T, Matrix{T}, Vector{Int64}}[])
+    jacobian, F = matrix_memory(field, field.jacobian)
+    return Stages{T, C, typeof(jacobian), F}(method, zeros(T, n, s), zeros(T, n, s),
+        zeros(T, s), zeros(T, n), zeros(T, n), jacobian, zeros(T, n), zeros(T, n),
+        zeros(T, n), F[], F[])
 end
+
+# Memory for a Jacobian, and the type of the factors that are made of it.
+function matrix_memory(field::DifferentiatedField{T}, ::MatrixFunction{T}) where {T}
+    return zeros(T, field.states, field.states), LU{T, Matrix{T}, Vector{Int64}}
+end
+matrix_memory(::DifferentiatedField, jacobian::PatternJacobian) = copy(jacobian.pattern),
+SparseFactors
+matrix_memory(::DifferentiatedField, ::Nothing) = nothing, Nothing
 
 step_memory(field::DifferentiatedField, method) = Stages(field, method)
 mass_of(field::DifferentiatedField) = field.mass
 
 # M x, into `out`, which is not x.
 times_mass!(out, mass::Nothing, x) = copyto!(out, x)
-times_mass!(out, mass::Matrix, x) = mul!(out, mass, x)
+times_mass!(out, mass::AbstractMatrix, x) = mul!(out, mass, x)
 times_mass_transposed!(out, mass::Nothing, x) = copyto!(out, x)
-times_mass_transposed!(out, mass::Matrix, x) = mul!(out, transpose(mass), x)
+times_mass_transposed!(out, mass::AbstractMatrix, x) = mul!(out, transpose(mass), x)
 
-# scale M − share J, factored.
+# The inverse of M times x, in x.
+divide_by_mass!(x, mass::Nothing) = x
+divide_by_mass!(x, mass::Matrix) = ldiv!(lu(mass), x)
+divide_by_mass!(x, mass::SparseMatrixCSC) = solve_linear!(
+    SparseFactors(SparseMatrixCSC{Float64, Int}(mass)), x)
+
+# scale M − share J, factored, with the Jacobian that is in `w`.
+factored(w::StepMemory, field::StepField, scale, share) = factored(
+    field, w.jacobian, scale, share)
+function factored(w::Stages{T, C, <:SparseMatrixCSC}, field::DifferentiatedField{T}, scale,
+        share) where {T, C}
+    reused = !isempty(w.spare)
+    factors = reused ? pop!(w.spare) : nothing
+    matrix = reused ? factors.matrix : SparseMatrixCSC{Float64, Int}(w.jacobian)
+    W, J, M = nonzeros(matrix), nonzeros(w.jacobian), field.jacobian.mass
+    @inbounds @simd for k in eachindex(W, J, M)
+        W[k] = scale * M[k] - share * J[k]
+    end
+    return reused ? factor_again!(factors) : SparseFactors(matrix)
+end
+
+# Let factors go that are of no use any more, to be taken over by the next ones.
+retire!(w::StepMemory, factors) = nothing
+retire!(w::Stages{T, C, <:SparseMatrixCSC}, factors) where {T, C} = push!(w.spare, factors)
+function retire_all!(w::StepMemory)
+    foreach(factors -> retire!(w, factors), w.factors)
+    empty!(w.factors)
+    return nothing
+end
+
+# Of a dense Jacobian.
 function factored(field::StepField{T}, jacobian::Matrix{T}, scale, share) where {T}
     W, mass = Matrix{T}(undef, size(jacobian)), mass_of(field)
     if mass === nothing
@@ -224,8 +268,8 @@ function take_step!(w::Stages{T, Rosenbrock{T}}, field::DifferentiatedField{T}, 
     method = w.method
     field.jacobian(w.jacobian, u, p, t)
     field.time_gradient(w.time_slope, u, p, t)
-    empty!(w.factors)
-    push!(w.factors, factored(field, w.jacobian, inv(method.gamma * dt), one(T)))
+    retire_all!(w)
+    push!(w.factors, factored(w, field, inv(method.gamma * dt), one(T)))
     for i in 1:stages(method)
         point, k = view(w.points, :, i), view(w.k, :, i)
         copyto!(point, u)
@@ -239,7 +283,7 @@ function take_step!(w::Stages{T, Rosenbrock{T}}, field::DifferentiatedField{T}, 
         for l in eachindex(k)
             k[l] += w.slope[l] + dt * method.d[i] * w.time_slope[l]
         end
-        ldiv!(w.factors[1], k)
+        solve_linear!(w.factors[1], k)
     end
     return nothing
 end

@@ -67,7 +67,7 @@ function push_step!(δ, work::TangentWork{T}, w::Stages{T, Rosenbrock{T}},
         second[2n + 1] = dt * method.d[i]
         field.second(work.value, second, p, t)
         k .+= work.value
-        ldiv!(w.factors[1], k)
+        solve_linear!(w.factors[1], k)
     end
     add_columns!(δ, work.k, method.b, stages(method), one(T))
     return nothing

@@ -1,7 +1,8 @@
-using HybridNDS: AdjointWork, DifferentiatedField, HybridNDS, MatrixFunction, Stages,
-                 TangentWork, VectorFunction, algorithm, algorithm_names,
-                 along_parameters!, begin_record!, coefficients, end_state!, pull_step!,
-                 push_step!, record_size, solve!, stages, take_step!
+using HybridNDS: AdjointWork, DifferentiatedField, HybridNDS, MatrixFunction,
+                 PatternJacobian, Stages, TangentWork, VectorFunction, algorithm,
+                 algorithm_names, along_parameters!, begin_record!, coefficients,
+                 end_state!, mass_entries, pull_step!, push_step!, record_size, solve!,
+                 sparsity_pattern, stages, take_step!
 using LinearAlgebra: dot, norm
 using Test
 
@@ -119,6 +120,48 @@ end
             pull_step!(cotangent, p̄, memory, work, transposed, u, p, t, dt)
             @test dot(cotangent, δ) + dot(p̄, δp)≈dot(λ, tangent) rtol=1e-13
         end
+    end
+end
+
+@testset "sparse matrices have the derivatives of dense ones" begin
+    # The entries of the triangular Jacobian, and of a mass matrix on its pattern.
+    entries = Models.lowered("entries!",
+        "out[1] = -p[1]; out[2] = p[2] * u[2]; out[3] = p[2] * u[1]")
+    pattern = sparsity_pattern(Float64, [0, 2, 3], [0, 1, 1])
+    mass = mass_entries(Float64, 2, [0, 1, 1], [0, 0, 1], [2.0, 0.5, 1.5])
+    drift, jacobian, gradient = Models.parts()
+    function fields(first, second, mass)
+        functions = (VectorFunction{Float64}(gradient), VectorFunction{Float64}(first),
+            VectorFunction{Float64}(second))
+        sizes = (2, 2, false)
+        field = VectorFunction{Float64}(drift)
+        return DifferentiatedField{Float64}(field, MatrixFunction{Float64}(jacobian),
+            functions..., mass === nothing ? nothing : Matrix(mass), sizes...),
+        DifferentiatedField{Float64}(field,
+            PatternJacobian{Float64}(entries, pattern, mass), functions..., mass, sizes...)
+    end
+    u, p, t, dt = [0.8, -0.6], [1.3, 0.7], 0.4, 0.35
+    for name in setdiff(algorithm_names(), WITHOUT), M in (nothing, mass)
+        method = coefficients(Float64, algorithm(name))
+        constrained = method isa HybridNDS.Rosenbrock ||
+                      haskey(HybridNDS.COUPLED_ALGORITHMS, name)
+        M === nothing || constrained || continue
+        found = map(fields(tangent!, second_tangent!, M),
+            fields(adjoint!, second_adjoint_of_stages!, M)) do forward, backward
+            work = Stages(forward, method)
+            # Twice, so that the second one takes the factors over.
+            for scale in (2, 1)
+                take_step!(work, forward, scale * u, p, t, dt)
+            end
+            tangent, products = [0.3, -1.1], TangentWork{Float64}(forward, stages(method))
+            along_parameters!(products, [0.9, 0.4])
+            push_step!(tangent, products, work, forward, u, p, t, dt)
+            cotangent, p̄ = [-0.7, 1.6], zeros(2)
+            memory = AdjointWork{Float64}(backward, stages(method))
+            pull_step!(cotangent, p̄, memory, work, backward, u, p, t, dt)
+            [end_state!(zeros(2), work, u, dt); tangent; cotangent; p̄]
+        end
+        @test found[1]≈found[2] rtol=100*roundoff(method)
     end
 end
 

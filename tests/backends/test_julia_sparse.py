@@ -1,5 +1,8 @@
 """Solves in Julia with sparse Jacobians, and with products in their place."""
 
+import itertools
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +11,7 @@ import scipy.linalg
 import scipy.sparse
 
 from hybrid_nds import JuliaWorker, ODEProblem, solve
-from hybrid_nds.backends.julia import _jacobian
+from hybrid_nds.backends.julia import _derivatives, _jacobian
 
 pytestmark = pytest.mark.julia
 
@@ -188,3 +191,226 @@ def test_worker_processes_get_pattern_and_entries(julia):
         )
     assert solution.provenance.jacobian == "sparse (178 entries, 3 colours)"
     np.testing.assert_allclose(solution.ys["u"][0], _exact(), rtol=1e-6, atol=1e-8)
+
+
+def _weighed(end):
+    return jnp.sum(jnp.ravel(end) * jnp.cos(jnp.arange(end.size)))
+
+
+def _heat_loss(y0, scale, solver="Rodas5P", form="sparse", points=POINTS, **options):
+    problem = _heat(points)
+    problem = ODEProblem(problem.field, {"u": y0}, 0.0, 0.1, scale)
+    how = {"solver": solver, "jacobian": form, **TIGHT, **options}
+    # Of a slow mode: what holds the error of the solution then holds the gradient's.
+    # Fast ones go as the method's stability function says, not as the equation.
+    return jnp.vdot(_mode(points), solve(problem, "julia", **how).ys["u"][0])
+
+
+def _mode(points=POINTS):
+    return np.sin(np.pi * np.linspace(0, 1, points + 2)[1:-1])
+
+
+def _exact_gradients(points=POINTS):
+    """The gradients of `_heat_loss` at y0 and at a scale of one: the transpose of an
+    exponential, and its derivative along the Laplacian (Higham 2008, section 10.6)."""
+    x = np.linspace(0, 1, points + 2)[1:-1]
+    second = np.diag(-2 * np.ones(points)) + np.diag(np.ones(points - 1), 1)
+    second += np.diag(np.ones(points - 1), -1)
+    matrix = np.zeros((points + 2, points + 2))
+    matrix[:points, :points] = (points + 1) ** 2 * second
+    along = matrix.copy()
+    matrix[:points, points] = x
+    matrix[points, points + 1] = 1
+    flow, moved = scipy.linalg.expm_frechet(0.1 * matrix, 0.1 * along)
+    weights = _mode(points)
+    start = [*weights, 0, 1]
+    return flow[:points, :points].T @ weights, weights @ (moved @ start)[:points]
+
+
+@pytest.mark.parametrize("solver", ["Rodas5P", *_slow("Kvaerno5", "RadauIIA5")])
+def test_gradients_go_through_sparse_factors(julia, solver):
+    found = jax.grad(_heat_loss, (0, 1))(jnp.asarray(_mode()), 1.0, solver)
+    # A hundred times the tolerance, as of the solution.
+    for one, exact in zip(found, _exact_gradients(), strict=True):
+        scale = np.max(np.abs(exact))
+        np.testing.assert_allclose(one, exact, rtol=0, atol=1e-6 * scale)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", ["Rosenbrock23", "TRBDF2", "KenCarp4"])
+def test_sparse_gradients_are_dense_ones(julia, solver):
+    sparse, dense = (
+        jax.grad(_heat_loss, (0, 1))(jnp.asarray(_mode()), 1.0, solver, form)
+        for form in ("sparse", "dense")
+    )
+    # Of the same steps, as above.
+    for one, other in zip(sparse, dense, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", ["Rodas5P", "Kvaerno5", "RadauIIA5"])
+def test_tangents_go_through_sparse_factors(julia, solver):
+    start = jnp.asarray(_mode())
+    forward = jax.jacfwd(_heat_loss, (0, 1))(start, 1.0, solver)
+    reverse = jax.grad(_heat_loss, (0, 1))(start, 1.0, solver)
+    for one, other in zip(forward, reverse, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-13)
+
+
+def _brusselator(points):
+    """The Brusselator on a periodic grid, with rates of its own at each point."""
+
+    def laplacian(w):
+        around = jnp.roll(w, 1, 0) + jnp.roll(w, -1, 0)
+        return around + jnp.roll(w, 1, 1) + jnp.roll(w, -1, 1) - 4 * w
+
+    def field(t, y, args):
+        (u, v), (diffusion, rates) = y, args
+        product = u * u * v
+        du = diffusion * laplacian(u) + 1 + product - (rates + 1) * u
+        return jnp.stack([du, diffusion * laplacian(v) + rates * u - product])
+
+    rng = np.random.default_rng(0)
+    y0 = jnp.asarray(1 + rng.random((2, points, points)))
+    rates = jnp.asarray(3 + rng.random((points, points)))
+    return field, y0, (jnp.asarray(5.0), rates)
+
+
+@pytest.mark.parametrize("solver", ["Rodas5P", *_slow("Kvaerno5", "RadauIIA5")])
+def test_gradients_are_those_of_the_steps_held_fixed(julia, solver):
+    field, y0, args = _brusselator(6)
+    how = {"solver": solver, "jacobian": "sparse"}
+
+    def loss(y0, args):
+        problem = ODEProblem(field, y0, 0.0, 1.0, args=args)
+        return _weighed(solve(problem, "julia", rtol=1e-4, atol=1e-6, **how).ys[0])
+
+    problem = ODEProblem(field, y0, 0.0, 1.0, args=args)
+    steps = {"rtol": 1e-4, "atol": 1e-6, "saveat": "steps"}
+    span = np.asarray(solve(problem, "julia", **how, **steps).ts)
+    gradient = jax.grad(loss, (0, 1))(y0, args)
+    rng = np.random.default_rng(1)
+    draw = lambda x: jnp.asarray(rng.standard_normal(x.shape))
+    along = jax.tree.map(draw, (y0, args))
+
+    def moved(size):
+        y, weights = jax.tree.map(lambda x, d: x + size * d, (y0, args), along)
+        for start, stop in itertools.pairwise(span):
+            step = ODEProblem(field, y, float(start), float(stop), args=weights)
+            y = solve(step, "julia", dt=float(stop - start), **how).ys[0]
+        return float(_weighed(y))
+
+    h = 1e-3
+    difference = (8 * (moved(h) - moved(-h)) - (moved(2 * h) - moved(-2 * h))) / (
+        12 * h
+    )
+    parts = jax.tree.map(lambda g, d: float(jnp.sum(g * d)), gradient, along)
+    found = sum(jax.tree.leaves(parts))
+    # Fourth order: h⁴ = 1e-12 of fifth derivatives; round-off and, of implicit
+    # Runge–Kutta methods, Newton's 64e-6 √ε in every step, over h.
+    newton = 0.0 if solver == "Rodas5P" else 1e-12 * (len(span) - 1) * y0.size
+    size = sum(float(jnp.sum(jnp.abs(x))) for x in jax.tree.leaves(gradient))
+    assert abs(found - difference) <= 1e-9 * size + 2 * newton / h
+
+
+@pytest.mark.slow
+def test_large_systems_have_gradients(julia):
+    # More states than dense matrices are differentiated with.
+    n = 2400
+    rates = jnp.linspace(1.0, 2.0, n)
+    field = lambda t, y, args: -args * y + 0.0 * jnp.roll(y, 1)
+
+    def loss(rates, solver, **options):
+        problem = ODEProblem(field, jnp.ones(n), 0.0, 1.0, args=rates)
+        how = {"solver": solver, **TIGHT, **options}
+        return jnp.sum(solve(problem, "julia", **how).ys[0])
+
+    for solver in ("Rodas5P", "Tsit5"):
+        found = jax.grad(loss)(rates, solver)
+        # Of exp(-rate) at t = 1.
+        np.testing.assert_allclose(found, -np.exp(-rates), rtol=1e-6)
+    dense = lambda rates: loss(rates, "Rodas5P", jacobian="dense")
+    with pytest.raises(TypeError, match=r"more than 2,000 states.*dense Jacobian"):
+        jax.eval_shape(jax.grad(dense), rates)
+
+
+@pytest.mark.slow
+def test_mass_matrices_have_gradients(julia):
+    """Linear finite elements, as above: of the lowest mode the derivatives by its size
+    and by the end are known."""
+    n = 80
+    h = 1 / (n + 1)
+    mass = h / 6 * (4 * np.eye(n) + np.eye(n, k=1) + np.eye(n, k=-1))
+    mode = np.sin(np.pi * np.linspace(0, 1, n + 2)[1:-1])
+
+    def field(t, y, args):
+        padded = jnp.pad(y, 1)
+        return (padded[:-2] + padded[2:] - 2 * y) / h
+
+    rate = 6 / h**2 * (1 - np.cos(np.pi * h)) / (2 + np.cos(np.pi * h))
+
+    def loss(size, end):
+        given = scipy.sparse.csc_array(mass)
+        problem = ODEProblem(field, size * mode, 0.0, end, mass_matrix=given)
+        options = {"solver": "Rodas5P", "jacobian": "sparse", **TIGHT}
+        return jnp.sum(solve(problem, "julia", **options).ys[0])
+
+    found = jax.grad(loss, (0, 1))(jnp.array(1.0), jnp.array(0.1))
+    exact = np.exp(-0.1 * rate) * mode.sum()
+    np.testing.assert_allclose(found, (exact, -rate * exact), rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_times_of_sparse_algebraic_equations_are_held_fixed(julia):
+    n = 300
+    mass = scipy.sparse.diags_array(np.arange(n) % 2.0)
+
+    def end(t1):
+        field = lambda t, y, args: -y
+        problem = ODEProblem(field, jnp.zeros(n), 0.0, t1, mass_matrix=mass)
+        return jnp.sum(solve(problem, "julia", solver="Rodas5P").ys)
+
+    with pytest.raises(TypeError, match="singular `mass_matrix`"):
+        jax.grad(end)(jnp.array(1.0))
+
+
+@pytest.mark.slow
+def test_gradients_in_single_precision(julia):
+    problem = _heat(dtype=np.float32)
+
+    def loss(scale):
+        moved = ODEProblem(problem.field, problem.y0, 0.0, 0.1, scale)
+        solution = solve(moved, "julia", solver="Rodas5P", jacobian="sparse")
+        return jnp.vdot(_mode().astype(np.float32), solution.ys["u"][0])
+
+    found = jax.grad(loss)(jnp.asarray(1.0, jnp.float32))
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, _exact_gradients()[1], rtol=1e-2)
+
+
+def test_records_of_many_states_have_room_for_fewer_steps():
+    room = lambda states, **extra: _derivatives.recorded_steps(
+        SimpleNamespace(extra=extra), 10**6, states
+    )
+    assert room(10) == 4096
+    # 2 GiB of double precision.
+    assert room(2**20) == 255
+    assert room(2**20, recorded_steps=700) == 700
+
+
+@pytest.mark.parametrize("states", [40, 400])
+@pytest.mark.parametrize(
+    ("block", "singular"),
+    [
+        ([[2.0, 1.0], [0.0, 3.0]], False),
+        ([[0.0, 0.0], [0.0, 3.0]], True),
+        # Of full rank by its entries' places alone.
+        ([[1.0, 2.0], [2.0, 4.0]], True),
+    ],
+)
+def test_singular_mass_matrices_are_known(states, block, singular):
+    mass = scipy.sparse.block_diag([np.eye(states - 2), block], format="csc")
+    field = lambda t, y, args: -y
+    problem = ODEProblem(field, np.ones(states), 0.0, 1.0, mass_matrix=mass)
+    assert _derivatives.singular(problem.mass_matrix) is singular

@@ -226,10 +226,12 @@ def crossing(
             session, problem, events, approach, algorithm, keep, steps, structure
         )
 
-    capacity = recorded_steps(options, steps)
+    capacity = recorded_steps(options, steps, problem.dimension)
 
     def make() -> SharedSolve:
-        differentiable: Differentiable | str = refusal(problem, options, method)
+        differentiable: Differentiable | str = refusal(
+            problem, options, method, approach.jacobian
+        )
         if not differentiable:
             # Of a problem that may be traced: what records is prepared with it.
             stops = KEEP["end"] if options.saveat is None else KEEP["stops"]
@@ -262,7 +264,14 @@ def _differentiable(
         return Differentiable(make, recording, capacity, along_path=True)
     events = options.event or ()
     make = OrdinaryDerivatives(
-        session, functions, problem, events, count, algorithm, strict
+        session,
+        functions,
+        problem,
+        events,
+        approach.jacobian,
+        count,
+        algorithm,
+        strict,
     )
     return Differentiable(
         make,

@@ -11,20 +11,38 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
 
-from ...lowering import Product, adjoint_products, lower, tangent_products
+from ...lowering import (
+    Part,
+    Product,
+    Sparsity,
+    adjoint_products,
+    lower,
+    tangent_products,
+)
 from ...methods import ODE_METHODS, SDE_METHODS, Method
-from ...problems import Event, ODEProblem, forward_problem
+from ...problems import (
+    Event,
+    ODEProblem,
+    entries_of,
+    forward_problem,
+)
 from ...runtime import Reference, Session
 from .._options import Options
 from ._fields import FunctionCache
+from ._jacobian import Jacobian
 from ._prepared import parameter_count
 
 DEFAULT_RECORDED_STEPS = 4096
+# Room for so many numbers, 2 GiB of double precision, is made without being asked.
+_LARGEST_RECORD = 2**28
 # Packages of methods whose steps do not depend on the one before.
 _CONSTRAINED = ("OrdinaryDiffEqRosenbrock", "OrdinaryDiffEqFIRK")
 # With more states, products of the Jacobian with stages are fewer than its columns.
 _LARGEST_CONTRACTED = 24
-_LARGEST_DIFFERENTIATED = 2000
+# The rank of larger mass matrices is told by sparse pivots.
+_LARGEST_RANK = 256
+# With more, dense Jacobians are not differentiated with.
+_LARGEST_DENSE = 2000
 
 
 class Differentiable:
@@ -70,8 +88,9 @@ class OrdinaryDerivatives:
     """What makes the derivatives of a solve of an ODE.
 
     **Arguments:** the session; its cache of functions; the problem and its events, of
-    whose arrays only shapes are kept; the number of the field's parameters; the
-    algorithm; whether a cotangent that is not finite is an error.
+    whose arrays only shapes are kept; how the solve has its Jacobian; the number of the
+    field's parameters; the algorithm; whether a cotangent that is not finite is an
+    error.
     """
 
     def __init__(
@@ -80,20 +99,20 @@ class OrdinaryDerivatives:
         functions: FunctionCache,
         problem: Any,
         events: tuple[Any, ...],
+        jacobian: Jacobian,
         parameters: int,
         algorithm: Reference,
         strict: bool,
     ):
         forward: ODEProblem = forward_problem(problem)
-        mass = problem.mass_matrix
-        self._strict = strict
+        self._strict, self._jacobian = strict, jacobian
         self._session, self._functions = session, functions
         self._field, self._args = hollow((forward.field, forward.args))
         self._conditions = hollow(tuple(event.condition for event in events))
         self._y0, self._t0 = hollow(forward.y0), np.zeros((), problem.dtype)
         self._dtype, self._dimension = problem.dtype, problem.dimension
         self._parameters, self._algorithm = parameters, algorithm
-        self._mass = None if mass is None else np.asarray(mass, problem.dtype).T
+        self._mass = problem.mass_matrix
 
     def __call__(self, reverse: bool) -> Reference:
         """The tangent, or the adjoint."""
@@ -109,23 +128,53 @@ class OrdinaryDerivatives:
             )
         second = self._session.bridge.number("second_derivatives", self._algorithm)
         events = self._events(reverse=reverse)
+        field = Product(self._field, self._y0)
+        mass = self._mass_matrix()
         return self._session.bridge.make(
             "shared_derivative",
             self._dtype.name,
             reverse,
-            *(
-                self._compiled(Product(self._field, self._y0), part)
-                for part in ("field", "jacobian", "time_gradient")
-            ),
+            self._compiled(field),
+            self._jacobian_of(field, mass),
+            self._compiled(field, "time_gradient"),
             self._compiled(products[0]),
             self._compiled(products[1]) if second else None,
-            self._mass,
+            mass,
             self._dimension,
             self._parameters,
             contracted,
             self._algorithm,
             events,
             self._strict,
+        )
+
+    def _mass_matrix(self) -> Any:
+        """The mass matrix as Julia takes it: by its entries with a sparse Jacobian."""
+        mass, dtype = self._mass, self._dtype
+        if mass is None:
+            return None
+        if self._jacobian.form == "sparse":
+            return self._session.bridge.make(
+                "shared_mass", dtype.name, self._dimension, *entries_of(mass)
+            )
+        # Julia reads axes in reverse.
+        return np.asarray(mass, dtype).T
+
+    def _jacobian_of(self, field: Product, mass: Any) -> Reference | None:
+        """The Jacobian as its matrices need it, `None` where there are none."""
+        if self._jacobian.form == "none":
+            return None
+        pattern = self._jacobian.pattern
+        entries = self._compiled(field, "jacobian", pattern)
+        if pattern is None:
+            return entries
+        return self._session.bridge.make(
+            "shared_pattern_jacobian",
+            self._dtype.name,
+            entries,
+            np.asarray(pattern.starts, np.int64),
+            np.asarray(pattern.rows, np.int64),
+            mass,
         )
 
     def _events(self, *, reverse: bool) -> Reference:
@@ -149,17 +198,30 @@ class OrdinaryDerivatives:
             )
         return events
 
-    def _compiled(self, product: Product, part: Any = "field") -> Reference:
+    def _compiled(
+        self, product: Product, part: Part = "field", pattern: Sparsity | None = None
+    ) -> Reference:
         lowered = lower(
-            product.function, self._t0, product.state, self._args, part=part
+            product.function,
+            self._t0,
+            product.state,
+            self._args,
+            part=part,
+            sparsity=pattern,
         )
         return self._functions.reference(self._session, lowered)
 
 
-def recorded_steps(options: Options, steps: int) -> int:
-    """How many steps there is room for when a solve is differentiated."""
+def recorded_steps(options: Options, steps: int, states: int) -> int:
+    """How many steps there is room for when a solve is differentiated.
+
+    **Arguments:** the options; the most steps of the solve; the number of states.
+    """
     given = options.extra.get("recorded_steps")
-    return min(DEFAULT_RECORDED_STEPS, steps) if given is None else int(given)
+    if given is not None:
+        return int(given)
+    room = max(1, _LARGEST_RECORD // (states + 2))
+    return min(DEFAULT_RECORDED_STEPS, steps, room)
 
 
 def check_recorded_steps(given: Any) -> None:
@@ -181,8 +243,12 @@ def check_recorded_steps(given: Any) -> None:
         )
 
 
-def refusal(problem: Any, options: Options, method: Method) -> str:
-    """Why a solve has no derivative, empty where it has one."""
+def refusal(problem: Any, options: Options, method: Method, jacobian: Jacobian) -> str:
+    """Why a solve has no derivative, empty where it has one.
+
+    **Arguments:** the problem, its options, the solver, and how the solve has its
+    Jacobian.
+    """
     path = problem.kind.follows_path
     if not method.derivatives:
         rows = SDE_METHODS if path else ODE_METHODS
@@ -202,11 +268,13 @@ def refusal(problem: Any, options: Options, method: Method) -> str:
             'backend="diffrax", or take jax.lax.stop_gradient of what the solve '
             "depends on."
         )
-    if problem.dimension > _LARGEST_DIFFERENTIATED:
+    whole = jacobian.form not in ("sparse", "none")
+    if whole and problem.dimension > _LARGEST_DENSE:
         return (
-            f"solve: solves of more than {_LARGEST_DIFFERENTIATED:,} states have no "
-            "derivatives on the Julia backend, whose adjoint has dense Jacobians, and "
-            f'`problem` has {problem.dimension:,}; pass backend="diffrax", or take '
+            f"solve: solves of more than {_LARGEST_DENSE:,} states have no derivatives "
+            f"on the Julia backend with a {jacobian.form} Jacobian, in place of which "
+            f"they would have dense matrices, and `problem` has {problem.dimension:,}; "
+            'pass `jacobian="sparse"` or a pattern, or backend="diffrax", or take '
             "jax.lax.stop_gradient of what the solve depends on."
         )
     if problem.kind.mass_matrix and method.julia_package not in _CONSTRAINED:
@@ -239,7 +307,20 @@ def hollow(tree: PyTree) -> PyTree:
 
 def singular(mass: Any) -> bool:
     """Whether a mass matrix, `None` for the identity, is singular."""
-    # Solves of more states have no derivatives, which alone ask for it.
-    if mass is None or mass.shape[0] > _LARGEST_DIFFERENTIATED:
+    if mass is None:
         return False
-    return int(np.linalg.matrix_rank(np.asarray(mass))) < mass.shape[0]
+    if mass.shape[0] <= _LARGEST_RANK:
+        return int(np.linalg.matrix_rank(np.asarray(mass))) < mass.shape[0]
+    from scipy.sparse import csc_matrix
+    from scipy.sparse.csgraph import structural_rank
+    from scipy.sparse.linalg import splu
+
+    rows, columns, values = entries_of(mass)
+    matrix = csc_matrix((np.asarray(values, float), (rows, columns)), mass.shape)
+    if structural_rank(matrix) < mass.shape[0]:
+        return True
+    try:
+        pivots = np.abs(splu(matrix).U.diagonal())
+    except RuntimeError:
+        return True
+    return bool(pivots.min() <= mass.shape[0] * np.finfo(float).eps * pivots.max())
