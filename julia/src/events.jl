@@ -34,13 +34,13 @@ function SteadyStateCondition{T}(states::Integer) where {T}
 end
 
 function (condition::SteadyStateCondition)(u, t, integrator)
-    slope!(condition.slope, integrator.f, u, integrator.p, t)
+    derivative!(condition.slope, integrator.f, u, integrator.p, t)
     rtol, atol = condition.parameters
     return all(i -> abs(condition.slope[i]) <= atol + rtol * abs(u[i]), eachindex(u))
 end
 
-slope!(slope, f, u::Vector, p, t) = f(slope, u, p, t)
-slope!(slope, f, u, p, t) = copyto!(slope, f(u, p, t))
+derivative!(slope, f, u::Vector, p, t) = f(slope, u, p, t)
+derivative!(slope, f, u, p, t) = copyto!(slope, f(u, p, t))
 
 """
     Stop(index, fired)
