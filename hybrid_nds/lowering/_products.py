@@ -36,12 +36,12 @@ class _Layout(eqx.Module):
         return jtu.tree_unflatten(self.treedef, leaves)
 
 
-def _layout(y: PyTree[Array]) -> _Layout:
+def _layout(y: PyTree[Array | np.ndarray]) -> _Layout:
     leaves, treedef = jtu.tree_flatten(y)
     return _Layout(treedef, tuple(tuple(np.shape(leaf)) for leaf in leaves))
 
 
-def _flat(tree: PyTree[Array]) -> Array:
+def _flat(tree: PyTree[Array | np.ndarray]) -> Array:
     leaves = [jnp.asarray(leaf).reshape(-1) for leaf in jtu.tree_leaves(tree)]
     return leaves[0] if len(leaves) == 1 else jnp.concatenate(leaves)
 
@@ -151,7 +151,7 @@ class Product:
 
 
 def tangent_products(
-    field: VectorField, y: PyTree[Array], parameters: int, dtype: np.dtype
+    field: VectorField, y: PyTree[Array | np.ndarray], parameters: int, dtype: np.dtype
 ) -> tuple[Product, Product]:
     """What tangents through the steps of a solver need.
 
@@ -168,7 +168,7 @@ def tangent_products(
 
 
 def adjoint_products(
-    field: VectorField, y: PyTree[Array], stages: int | None, dtype: np.dtype
+    field: VectorField, y: PyTree[Array | np.ndarray], stages: int | None, dtype: np.dtype
 ) -> tuple[Product, Product]:
     """What adjoints through the steps of a solver need.
 

@@ -389,7 +389,7 @@ def test_gradients_in_single_precision(julia):
     np.testing.assert_allclose(found, _exact_gradients()[1], rtol=1e-2)
 
 
-def test_records_of_many_states_have_room_for_fewer_steps():
+def test_records_of_many_states_have_room_for_fewer_steps(unchecked_types):
     room = lambda states, **extra: _derivatives.recorded_steps(
         SimpleNamespace(extra=extra), 10**6, states
     )
