@@ -32,13 +32,13 @@ end
 Rest{T}(states::Integer) where {T} = Rest{T}(zeros(T, 2), zeros(T, states))
 
 function (rest::Rest)(u, t, integrator)
-    slope!(rest.slope, integrator.f, u, integrator.p, t)
+    derivative!(rest.slope, integrator.f, u, integrator.p, t)
     rtol, atol = rest.parameters
     return all(i -> abs(rest.slope[i]) <= atol + rtol * abs(u[i]), eachindex(u))
 end
 
-slope!(slope, f, u::Vector, p, t) = f(slope, u, p, t)
-slope!(slope, f, u, p, t) = copyto!(slope, f(u, p, t))
+derivative!(slope, f, u::Vector, p, t) = f(slope, u, p, t)
+derivative!(slope, f, u, p, t) = copyto!(slope, f(u, p, t))
 
 """
     Stop(index, fired)

@@ -11,9 +11,8 @@ using Random: Random, Xoshiro
 using SciMLBase: SciMLBase
 using ..Ensembles: LANES, Words, normal_pair
 using ..HybridNDS: HybridNDS, INTERRUPTED, KEEP_END, Outcome, Prepared, Report, SILENT,
-                   StepCheck, SUCCESS, UNSTABLE, VectorFunction, Watch, absolute,
-                   correct_stage_times!, outcome, poll!, resize_path!, solve!, stage_floor,
-                   stage_tolerance
+                   StepCheck, SUCCESS, UNSTABLE, VectorFunction, Watch, correct_stage_times!,
+                   outcome, poll!, resize_path!, solve!, stage_floor, stage_tolerance
 
 include("turning.jl")
 include("increments.jl")

@@ -3,6 +3,7 @@
 using Aqua: Aqua
 using ExplicitImports: ExplicitImports
 using HybridNDS: HybridNDS
+using StochasticDiffEq: StochasticDiffEq  # It loads the extension.
 using Test
 
 @testset "Aqua" begin
@@ -10,11 +11,22 @@ using Test
     Aqua.test_all(HybridNDS; ambiguities = (; recursive = false))
 end
 
+# What is not public elsewhere and used all the same, in every module and the extension:
+# no other name says what is meant.
+const INTERNAL = (:NLNewton, :literal_pow, :safepoint)
+
 @testset "explicit imports" begin
     @test ExplicitImports.check_no_implicit_imports(HybridNDS) === nothing
     @test ExplicitImports.check_no_stale_explicit_imports(HybridNDS) === nothing
-    @test ExplicitImports.check_all_explicit_imports_via_owners(HybridNDS) === nothing
     @test ExplicitImports.check_no_self_qualified_accesses(HybridNDS) === nothing
+    @test ExplicitImports.check_all_explicit_imports_via_owners(HybridNDS) === nothing
+    @test ExplicitImports.check_all_qualified_accesses_via_owners(HybridNDS) === nothing
+    # The extension imports from its own package.
+    own = (INTERNAL..., names(HybridNDS; all = true)...)
+    @test ExplicitImports.check_all_explicit_imports_are_public(HybridNDS; ignore = own) ===
+          nothing
+    @test ExplicitImports.check_all_qualified_accesses_are_public(
+        HybridNDS; ignore = INTERNAL) === nothing
 end
 
 @testset "allocations" begin
