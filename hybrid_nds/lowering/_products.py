@@ -168,7 +168,10 @@ def tangent_products(
 
 
 def adjoint_products(
-    field: VectorField, y: PyTree[Array | np.ndarray], stages: int | None, dtype: np.dtype
+    field: VectorField,
+    y: PyTree[Array | np.ndarray],
+    stages: int | None,
+    dtype: np.dtype,
 ) -> tuple[Product, Product]:
     """What adjoints through the steps of a solver need.
 
