@@ -15,5 +15,6 @@ else
     names = filter(in(available), ["PythonCall", "HybridNDS", "StochasticDiffEq"])
     # For this kind of processor alone: another has an image of its own.
     PackageCompiler.create_sysimage(names; project, sysimage_path = output,
+        precompile_execution_file = joinpath(@__DIR__, "start.jl"),
         precompile_statements_file = statements, cpu_target = "native")
 end
