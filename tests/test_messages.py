@@ -339,6 +339,14 @@ CASES: list[tuple[str, Any, Any, Any]] = [
         None,
         (),
     ),
+    (
+        "models/_spatial",
+        lambda value, folder: models.ReactionDiffusion(
+            lambda u: u, jnp.ones(1), boundary=value
+        ),
+        ("periodic", "neumann"),
+        ALL,
+    ),
     ("cli/_rungs", command("validate", "--rung"), RUNGS, ()),
     ("cli/_validate", command("validate", "--problem"), list_fixtures(), ()),
     ("cli/_validate", command("validate", "--backend"), ("auto", *STACKS), ()),
