@@ -116,7 +116,7 @@ class LoweredField(eqx.Module):
     - `lowerings`: the lowered functions.
     """
 
-    parameters: Float[Array, " parameters"]
+    parameters: Float[Array | np.ndarray, " parameters"]
     lowerings: Lowerings = eqx.field(static=True)
 
     def lowered(self, form: Form, part: Part) -> LoweredFunction:

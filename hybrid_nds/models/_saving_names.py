@@ -19,6 +19,7 @@ import jax.nn
 import jax.numpy
 import jax.scipy.special
 
+from .._core import Result
 from ._mean_field import linear_unit, tanh_unit
 
 # Functions of arrays, all but a few elementwise: what activations, fields and losses
@@ -86,7 +87,9 @@ class Names:
         what = "no Equinox module"
         if isinstance(found, type) and issubclass(found, eqx.Module):
             what = "abstract"
-            if not inspect.isabstract(found):
+            if issubclass(found, Result):
+                what = "a result and no model"
+            elif not inspect.isabstract(found):
                 return found
         raise ValueError(
             f"load: {where} is said to be of class {name!r}, which is {what} here."

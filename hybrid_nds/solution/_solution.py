@@ -142,7 +142,7 @@ class Solution(Result, eqx.Module):
         code = np.asarray(code_of(self.outcome))
         return (code == SUCCESS) | (code == EVENT)
 
-    def evaluate(self, t: Any) -> PyTree[Array]:
+    def evaluate(self, t: Any) -> PyTree[Array | np.ndarray]:
         """The state at any time of the span, from the solver's dense output.
 
         **Arguments:** `t`, a time within the span, or an array of times, whose axes

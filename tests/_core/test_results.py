@@ -79,7 +79,7 @@ PARTS = {
     *("Law", "Moment", "MomentInterval", "Reference", "Settings", "StrongSolution"),
     *("Fixture", "Moments", "NamedObservable", "StochasticFixture", "WorkRow"),
     *("Along", "Configuration", "Discovery", "Provenance", "Records", "Unit"),
-    *("ExitFlags", "Session", "Sweep"),
+    *("ExitFlags", "Session", "Sweep", "SystemImage"),
     *(
         "LoweredField",
         "LoweredFunction",
