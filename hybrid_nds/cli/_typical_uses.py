@@ -63,8 +63,6 @@ def _solvers() -> None:
         if row.julia:
             _attempt(solve, problem, "julia", solver=row.name)
             _attempt(solve, problem, "julia", solver=row.name, dt=0.125)
-    for solver in ("QNDF", "Rodas5P"):
-        _attempt(solve, problem, "julia", solver=solver, jacobian="sparse")
 
 
 def _stochastic() -> None:
