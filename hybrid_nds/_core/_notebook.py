@@ -4,12 +4,37 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 # More rows than anybody reads in a cell.
 _MOST_ROWS = 40
+
+
+def text_of(table: Table, width: int) -> str:
+    """A table as plain text, the same in a terminal, a notebook and a file.
+
+    **Arguments:** the table, cells of which are taken as they stand; the most columns
+    of a line.
+    """
+    from rich.console import Console
+
+    console = Console(
+        width=width,
+        color_system=None,
+        force_terminal=False,
+        # In a notebook rich would show the table beside, and color what it returns.
+        force_jupyter=False,
+        markup=False,
+        emoji=False,
+    )
+    with console.capture() as shown:
+        console.print(table)
+    return shown.get()
 
 
 def page_of(summary: str, tables: Mapping[str, Iterable[Sequence[Any]]]) -> str:

@@ -20,6 +20,7 @@ from .._core import (
     Unit,
     Variable,
     record_variables,
+    text_of,
 )
 from ._names import (
     ALONE,
@@ -218,7 +219,6 @@ class Report(DrawnResult):
             _plot_ladder(axes[1], ladder)
 
     def summary(self) -> str:
-        from rich.console import Console
         from rich.table import Table
 
         table = Table(title=f"{self.name} ({julia_words(self.julia)})")
@@ -230,10 +230,7 @@ class Report(DrawnResult):
             if worst is not None:
                 cells = (f"{worst.measured:.1e}", f"{worst.limit:.1e}", _claim(r))
             table.add_row(f"{r.rung} {TITLES[r.rung]}", r.verdict, *cells)
-        console = Console(width=80)
-        with console.capture() as capture:
-            console.print(table)
-        return capture.get()
+        return text_of(table, width=80)
 
 
 def _claim(result: RungResult) -> str:

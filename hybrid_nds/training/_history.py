@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from .._core import COLORS, Axis, DrawnResult, Panels
+from .._core import COLORS, Axis, DrawnResult, Panels, text_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -66,12 +66,7 @@ class History(DrawnResult):
         return table
 
     def summary(self) -> str:
-        from rich.console import Console
-
-        console = Console(width=100, color_system=None, force_terminal=False)
-        with console.capture() as shown:
-            console.print(self.table())
-        return shown.get()
+        return text_of(self.table(), width=100)
 
     def draw(self, panels: Panels) -> None:
         axes = panels.subplots()

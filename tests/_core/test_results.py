@@ -1,5 +1,6 @@
 """Every result is printed, drawn, and turned into data in one way, with one look."""
 
+import builtins
 import dataclasses
 import functools
 import importlib
@@ -258,6 +259,21 @@ EACH = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_every_result_is_printed(kind):
     result = example(kind)
     assert str(result) == result.summary() != ""
+
+
+@EACH
+def test_a_summary_is_plain_text_wherever_it_is_made(kind, monkeypatch):
+    """Terminals and notebooks make rich color what it prints, and itself show it."""
+    result = example(kind)
+    plain = result.summary()
+
+    class ZMQInteractiveShell:
+        """What rich knows a notebook by."""
+
+    monkeypatch.setattr(builtins, "get_ipython", ZMQInteractiveShell, raising=False)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert result.summary() == plain
+    assert plain.replace("\n", "").isprintable()
 
 
 @EACH
