@@ -50,7 +50,8 @@ def run_studies(
         str, typer.Option(help="diffrax, julia, or auto: those that are here.")
     ] = "auto",
     executor: Annotated[
-        str | None, typer.Option(help="processes:N or dask:ADDRESS, for sweeps.")
+        str | None,
+        typer.Option(help="processes:N, dask:ADDRESS or dask:FILE.json, for sweeps."),
     ] = None,
     out: Annotated[Path, typer.Option(help="A folder for results.")] = Path("studies"),
     pages: Annotated[

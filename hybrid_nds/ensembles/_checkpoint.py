@@ -98,7 +98,7 @@ class Checkpoint:
         }
         for one in batch.results:
             arrays[f"{one.number}|outcomes"] = one.outcomes
-            arrays[f"{one.number}|ends"] = one.ends
+            arrays[f"{one.number}|failed_times"] = one.failed_times
             for name, state in one.kept.items():
                 for field, value in state.items():
                     arrays[f"{one.number}|kept|{field}|{name}"] = value
@@ -144,5 +144,5 @@ def _block(number: int, arrays: Mapping[str, np.ndarray]) -> BlockResult:
             field, name = label.removeprefix(start).split("|", 1)
             kept.setdefault(name, {})[field] = value
     return BlockResult(
-        number, arrays[f"{number}|outcomes"], arrays[f"{number}|ends"], kept
+        number, arrays[f"{number}|outcomes"], arrays[f"{number}|failed_times"], kept
     )

@@ -45,10 +45,11 @@ class Collector:
         self._seen[block.number] = True
         span = self.plan.span(block.number)
         self.outcomes[span.start : span.stop] = block.outcomes
-        for position in np.flatnonzero(~np.isin(block.outcomes, SUCCESSES)):
+        failed = np.flatnonzero(~np.isin(block.outcomes, SUCCESSES))
+        for position, time in zip(failed, block.failed_times, strict=True):
             name = OUTCOME_NAMES[block.outcomes[position]]
-            time = float(block.ends[position])
-            self.failures.append(Failure(span.start + int(position), name, time))
+            failure = Failure(span.start + int(position), name, float(time))
+            self.failures.append(failure)
         if self._values is not None:
             self._values[span.start : span.stop] = block.kept[""]["values"]
             return

@@ -90,15 +90,15 @@ class JuliaBlocks:
         reduce = KernelMoments(plan.block, max(orders), covariance)
         raw = self._run(indices, y0s, save=False, reduce=reduce)
         assert raw.moments is not None
-        ends = np.full(len(indices), float(plan.problem.t1))
-        ends[raw.failed - indices[0]] = raw.failed_times
         outcomes = raw.outcomes.astype(np.int8)
         for position, number in enumerate(blocks):
             span = plan.span(number)
             rows = slice(span.start - indices[0], span.stop - indices[0])
+            here = (raw.failed >= span.start) & (raw.failed < span.stop)
             sums = raw.moments.block(position)
             kept = {name: one.of_sums(*sums) for name, one in requested.items()}
-            yield BlockResult(number, outcomes[rows], ends[rows], kept)
+            times = raw.failed_times[here]
+            yield BlockResult(number, outcomes[rows], times, kept)
 
     def _run(self, indices: np.ndarray, y0s: PyTree, **more: Any) -> KernelResult:
         """Fixed steps of some trajectories, in one call of Julia."""

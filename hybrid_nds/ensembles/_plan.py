@@ -115,13 +115,14 @@ class Trajectories:
 class BlockResult:
     """What is kept of one block.
 
-    **Fields:** its number; outcome codes and ends of its trajectories; the states of
-    its reductions by name, or its flat states as `{"": {"values": …}}`.
+    **Fields:** its number; outcome codes of its trajectories; the times at which some
+    failed, in their order; the states of its reductions by name, or its flat states as
+    `{"": {"values": …}}`.
     """
 
     number: int
     outcomes: np.ndarray
-    ends: np.ndarray
+    failed_times: np.ndarray
     kept: dict[str, State]
 
 
@@ -182,4 +183,5 @@ def keep(plan: Plan, number: int, found: Trajectories) -> BlockResult:
         # Before failed ones are left out: one shape, one compilation.
         seen = observe(reduction, plan.layout, values)[:k][good[:k]]
         kept[name] = reduction.update(reduction.init(plan.layouts[name]), seen)
-    return BlockResult(number, outcomes[:k].astype(np.int8), ends[:k], kept)
+    times = ends[:k][~good[:k]]
+    return BlockResult(number, outcomes[:k].astype(np.int8), times, kept)

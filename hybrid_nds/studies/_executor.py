@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from concurrent.futures import Executor
+from pathlib import Path
 
 
 @contextlib.contextmanager
 def executor_of(text: str | None) -> Iterator[Executor | int | None]:
-    """What `processes:4` or `dask:ADDRESS` names.
+    """What `processes:4`, `dask:ADDRESS` or `dask:FILE.json` names.
 
-    **Arguments:** the text, `None` for no executor.
+    **Arguments:** the text, `None` for no executor; a file is one that a scheduler of
+    Dask wrote to be found by (`dask scheduler --scheduler-file FILE.json`).
 
     **Returns:** a context that gives an executor, a number of processes, or `None`.
 
@@ -27,8 +29,8 @@ def executor_of(text: str | None) -> Iterator[Executor | int | None]:
         return
     if kind != "dask" or not what:
         raise ValueError(
-            "--executor must be processes:N with N at least 1, or dask:ADDRESS, got "
-            f"{text!r}."
+            "--executor must be processes:N with N at least 1, dask:ADDRESS or "
+            f"dask:FILE.json, got {text!r}."
         )
     try:
         from distributed import Client
@@ -36,5 +38,14 @@ def executor_of(text: str | None) -> Iterator[Executor | int | None]:
         raise ImportError(
             "--executor dask:… needs Dask: pip install distributed."
         ) from error
-    with Client(what, timeout=10) as client:
+    where = {"address": what}
+    if what.endswith(".json"):
+        # Dask would wait for it for ever.
+        if not Path(what).is_file():
+            raise FileNotFoundError(
+                f"--executor {text}: there is no such file. Start the scheduler first, "
+                f"with --scheduler-file {what}, in a folder that both machines see."
+            )
+        where = {"scheduler_file": what}
+    with Client(**where, timeout=10) as client:
         yield client.get_executor()

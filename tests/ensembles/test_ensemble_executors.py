@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import time
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
+import cloudpickle
 import ensemble_cases as cases
 import jax.random as jr
 import numpy as np
@@ -62,6 +64,36 @@ def test_the_order_in_which_batches_finish_changes_no_bit(expected):
         **OPTIONS,
     )
     assert found.to_dict()["reduced"] == expected
+
+
+class Weighed(Executor):
+    """Runs tasks at once, and keeps the sizes of what travels, there and back."""
+
+    def __init__(self):
+        self.there = []
+        self.back = []
+
+    def submit(self, fn, /, *args, **kwargs):
+        future = Future()
+        packed = cloudpickle.dumps((fn, args, kwargs))
+        self.there.append(len(packed))
+        fn, args, kwargs = pickle.loads(packed)
+        future.set_result(fn(*args, **kwargs))
+        self.back.append(len(cloudpickle.dumps(future.result())))
+        return future
+
+
+def test_what_travels_does_not_grow_with_the_trajectories():
+    few, many = Weighed(), Weighed()
+    for n, pool in ((512, few), (4096, many)):
+        reduce = {"moments": Moments(order=4)}
+        ensemble(
+            cases.decay(), n, reduce=reduce, executor=pool, batch_size=n, **OPTIONS
+        )
+    assert max(many.there) < min(few.there) + 100
+    # A trajectory brings one byte, its outcome, and a share of its block's reduction:
+    # no state, of 8 bytes.
+    assert max(many.back) - min(few.back) < 3 * (4096 - 512)
 
 
 def test_threads_change_no_bit(expected):
@@ -159,7 +191,8 @@ def test_a_dask_cluster_changes_no_bit(expected, tmp_path):
         jax.config.update("jax_enable_x64", True)
         from multiprocessing import current_process
         from distributed import Client, LocalCluster
-        import ensemble_cases as cases
+        import cloudpickle
+import ensemble_cases as cases
         from hybrid_nds import ensemble, Moments, Quantiles
 
         flag = sys.argv[1]

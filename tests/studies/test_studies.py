@@ -414,6 +414,7 @@ def test_the_command_on_a_cluster_survives_a_worker(offered, tmp_path):
         (("run", "depth_limit", "--quick", "--paper"), "exclude each other"),
         (("run", "depth_limit", "--backend", "torch"), "--backend must be one of"),
         (("run", "depth_limit", "--executor", "threads:2"), "--executor must be"),
+        (("run", "depth_limit", "--executor", "dask:no.json"), "Start the scheduler"),
     ],
 )
 def test_the_command_refuses(arguments, words):
