@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from pathlib import Path
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -38,7 +39,7 @@ def executor_of(text: str | None) -> Iterator[Executor | int | None]:
         raise ImportError(
             "--executor dask:… needs Dask: pip install distributed."
         ) from error
-    where = {"address": what}
+    where: dict[str, Any] = {"address": what}
     if what.endswith(".json"):
         # Dask would wait for it for ever.
         if not Path(what).is_file():
