@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args
 
+import equinox as eqx
+import jax.random as jr
 import numpy as np
 
 from .._core import check_key, is_concrete
@@ -12,6 +14,10 @@ from ..problems import Problem
 
 # How finely an adaptive solve that names no path resolves it.
 _ADAPTIVE_STEPS = 2**16
+_OTHER_SPAN = (
+    "solve: `path` must have the span of `problem`, from its t0 to its t1. Make it "
+    "over that span, or cut a StoredPath out of its increments."
+)
 _AREAS: tuple[LevyArea, ...] = get_args(LevyArea)
 
 Path = BrownianPath | StoredPath | NativePath
@@ -54,7 +60,7 @@ def path_of(
             "where a `path` is passed."
         )
     _check_path(path, problem, area, dt, fixed)
-    return path
+    return _over_its_span(path, problem)
 
 
 def _path_of_key(
@@ -91,6 +97,32 @@ def _path_of_key(
     )
 
 
+def _over_its_span(path: Path, problem: Problem) -> Path:
+    """The path, if it has the span of the problem; where times are traced, with an
+    error of the compiled program if not."""
+    times = (path.t0, path.t1, problem.t0, problem.t1)
+    if path.t0 is problem.t0 and path.t1 is problem.t1:
+        return path
+    if all(is_concrete(time) for time in times):
+        spans = [float(np.asarray(time)) for time in times]
+        if spans[:2] != spans[2:]:
+            raise ValueError(
+                f"solve: `path` must have the span of `problem`, from {spans[2]} to "
+                f"{spans[3]}, got from {spans[0]} to {spans[1]}."
+            )
+        return path
+    other = (path.t0 != problem.t0) | (path.t1 != problem.t1)
+    # Its grid may need its times as numbers: what its noise is made of is checked.
+    if isinstance(path, StoredPath):
+        checked = eqx.error_if(path.dW, other, _OTHER_SPAN)
+        return eqx.tree_at(lambda p: p.dW, path, checked)
+    bits = eqx.error_if(jr.key_data(path.key), other, _OTHER_SPAN)
+    key = jr.wrap_key_data(bits, impl=jr.key_impl(path.key))
+    if isinstance(path, NativePath):
+        return eqx.tree_at(lambda p: p.key, path, key)
+    return eqx.tree_at(lambda p: (p.key, p.tree.key), path, (key, key))
+
+
 def _check_path(
     path: Any, problem: Problem, area: LevyArea, dt: Any, fixed: bool
 ) -> None:
@@ -115,14 +147,6 @@ def _check_path(
             f"{path.area!r}. Make it with BrownianPath(..., levy_area={area!r}); the "
             "same key then gives another path."
         )
-    times = (path.t0, path.t1, problem.t0, problem.t1)
-    if all(is_concrete(time) for time in times):
-        spans = [float(np.asarray(time)) for time in times]
-        if spans[:2] != spans[2:]:
-            raise ValueError(
-                f"solve: `path` must have the span of `problem`, from {spans[2]} to "
-                f"{spans[3]}, got from {spans[0]} to {spans[1]}."
-            )
     if not fixed:
         if not isinstance(path, BrownianPath):
             raise ValueError(

@@ -36,7 +36,8 @@ class Method:
         round-off (implicit ones: to the tolerance of the stage equations).
     - `coarse_output`: the stacks on which it is less accurate between steps than at
         them, so that steps end at the saved times.
-    - `mass_matrix`: whether Julia's takes a mass matrix, singular ones included.
+    - `mass_matrix`: whether Julia's takes a mass matrix, singular ones included;
+        `diagonal_mass`, whether it must be diagonal.
     - `component_tolerances`: whether Julia's takes an absolute tolerance for each
         component.
     - `matrix_free`: whether Julia's takes products with the Jacobian in its place.
@@ -77,6 +78,7 @@ class Method:
     twin: bool = False
     coarse_output: tuple[Stack, ...] = ()
     mass_matrix: bool = False
+    diagonal_mass: bool = False
     component_tolerances: bool = True
     derivatives: bool = False
     matrix_free: bool = False

@@ -142,7 +142,7 @@ ODE_METHODS: tuple[Method, ...] = (
         )
         for name, order, more in (
             ("KenCarp3", 3, (known.LOOSE_ESTIMATE,)),
-            ("KenCarp4", 4, ()),
+            ("KenCarp4", 4, (known.LOOSE_ESTIMATE,)),
         )
     ),
     _implicit(
@@ -159,6 +159,7 @@ ODE_METHODS: tuple[Method, ...] = (
             known.CHORD_STALLS,
             known.IMEX_PRECISION,
             known.KENCARP5_COEFFICIENT,
+            known.LOOSE_ESTIMATE,
             known.COARSE_OUTPUT_DIFFRAX,
             known.COARSE_EVENTS,
             known.COARSE_OUTPUT_JULIA,
@@ -194,13 +195,22 @@ ODE_METHODS: tuple[Method, ...] = (
         coarse_output=BOTH,
         faults=(
             known.CHORD,
+            known.LOOSE_ESTIMATE,
             known.COARSE_OUTPUT_DIFFRAX,
             known.COARSE_OUTPUT_JULIA,
             known.STAGE_TIME,
             known.FALSE_SUCCESS,
         ),
     ),
-    _implicit("Rosenbrock23", 2, None, "Rosenbrock23", _ROSENBROCK, mass=True),
+    _implicit(
+        "Rosenbrock23",
+        2,
+        None,
+        "Rosenbrock23",
+        _ROSENBROCK,
+        mass=True,
+        diagonal_mass=True,
+    ),
     _implicit("Rodas4", 4, None, "Rodas4", _ROSENBROCK, mass=True),
     _implicit("Rodas5P", 5, None, "Rodas5P", _ROSENBROCK, mass=True),
     _implicit(

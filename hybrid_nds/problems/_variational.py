@@ -12,7 +12,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
-from .._core import with_forward_rule
+from .._core import concrete_array, is_concrete, with_forward_rule
 from ._checks import VectorField
 from ._ode import ODEProblem
 from ._problem import check_kind
@@ -144,14 +144,14 @@ def tangent_problem(
     directions of another shape or that are not finite.
     """
     check_kind("tangent_problem", problem, "ode", "sde")
-    start = jnp.asarray(np.asarray(directions, problem.dtype))
+    start = concrete_array(directions, problem.dtype)
     n = problem.dimension
     if start.ndim != 2 or start.shape[0] != n or start.shape[1] == 0:
         raise ValueError(
             f"tangent_problem: `directions` must have shape ({n}, k), a tangent vector "
             f"in each column, got {start.shape}."
         )
-    if not np.all(np.isfinite(np.asarray(start))):
+    if is_concrete(start) and not np.all(np.isfinite(np.asarray(start))):
         raise ValueError(
             "tangent_problem: `directions` must be finite, but contains NaN or "
             "infinity."

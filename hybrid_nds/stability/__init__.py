@@ -6,6 +6,7 @@ from .growth import (
     MeanSquareFactor as MeanSquareFactor,
     MeanSquareRegion as MeanSquareRegion,
     MomentExponent as MomentExponent,
+    finite_time_exponents as finite_time_exponents,
     lyapunov_spectrum as lyapunov_spectrum,
     mean_square_abscissa as mean_square_abscissa,
     mean_square_factor as mean_square_factor,

@@ -8,6 +8,7 @@ from ._laws import (
     NegativeLogLikelihood as NegativeLogLikelihood,
 )
 from ._losses import Loss as Loss, WeightedSum as WeightedSum
+from ._lyapunov import LyapunovPenalty as LyapunovPenalty
 from ._penalties import (
     ContractionPenalty as ContractionPenalty,
     SpectralAbscissaPenalty as SpectralAbscissaPenalty,

@@ -77,7 +77,7 @@ class ContractionPenalty(Loss):
     ):
         caller = "ContractionPenalty"
         self.region = None if region is None else _box(caller, region)
-        self.rate = _not_negative(caller, "rate", rate)
+        self.rate = not_negative(caller, "rate", rate)
         check_norm(caller, norm)
         self.norm = norm
         self.weight = None if weight is None else jnp.asarray(weight)
@@ -181,7 +181,7 @@ class SpectralAbscissaPenalty(Loss):
         args: PyTree = None,
     ):
         caller = "SpectralAbscissaPenalty"
-        self.states = jtu.tree_map(_floating, states)
+        self.states = jtu.tree_map(floating, states)
         counts = {x.shape[:1] for x in jtu.tree_leaves(self.states)}
         if len(counts) != 1 or counts & {(), (0,)}:
             raise ValueError(
@@ -189,8 +189,8 @@ class SpectralAbscissaPenalty(Loss):
                 f"shapes {[x.shape for x in jtu.tree_leaves(self.states)]}."
             )
         self.equilibria = bool(equilibria)
-        self.margin = _not_negative(caller, "margin", margin)
-        self.smoothing = _not_negative(caller, "smoothing", smoothing)
+        self.margin = not_negative(caller, "margin", margin)
+        self.smoothing = not_negative(caller, "smoothing", smoothing)
         if not self.smoothing:
             raise ValueError(f"{caller}: `smoothing` must be above zero.")
         self.t, self.args = float(t), args
@@ -293,7 +293,7 @@ def _weighted(A: Array, P: Array | None) -> Array:
 def _box(caller: str, region: Any) -> tuple[PyTree[Array], PyTree[Array]]:
     if not isinstance(region, tuple | list) or len(region) != 2:
         raise ValueError(f"{caller}: `region` must be a pair (low, high).")
-    low, high = (jtu.tree_map(_floating, x) for x in region)
+    low, high = (jtu.tree_map(floating, x) for x in region)
     shapes = [[x.shape for x in jtu.tree_leaves(end)] for end in (low, high)]
     if jtu.tree_structure(low) != jtu.tree_structure(high) or shapes[0] != shapes[1]:
         raise ValueError(
@@ -306,12 +306,12 @@ def _box(caller: str, region: Any) -> tuple[PyTree[Array], PyTree[Array]]:
     return low, high
 
 
-def _floating(x: ArrayLike) -> Array:
+def floating(x: ArrayLike) -> Array:
     array = jnp.asarray(x)
     return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
 
 
-def _not_negative(caller: str, name: str, value: Any) -> float:
+def not_negative(caller: str, name: str, value: Any) -> float:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not 0 <= value < math.inf:
         raise ValueError(

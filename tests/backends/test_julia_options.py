@@ -48,6 +48,12 @@ REFUSED = {
         ValueError,
         "Tsit5 takes no `mass_matrix`; these solvers do: .*Rodas5P",
     ),
+    "mass-full": (
+        lambda: _problem(mass_matrix=np.array([[1.0, 1.0], [0.0, 1.0]])),
+        {"solver": "Rosenbrock23"},
+        ValueError,
+        "a diagonal `mass_matrix` alone.*off the diagonal; take Rodas5P",
+    ),
     "newton-explicit": (
         _problem,
         {"solver": "Tsit5", "newton_tolerance": 1e-3},

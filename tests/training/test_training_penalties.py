@@ -13,6 +13,7 @@ from hypothesis import given, settings, strategies as st
 from hybrid_nds import ODEProblem, models, stability
 from hybrid_nds.training import (
     ContractionPenalty,
+    LyapunovPenalty,
     SpectralAbscissaPenalty,
     TrajectoryLoss,
     fit,
@@ -330,3 +331,58 @@ def test_a_batch_or_a_model_that_is_none():
         ContractionPenalty(BOX)(3, None, KEY)
     with pytest.raises(ValueError, match=r"`weight` must have shape \(2,\)"):
         ContractionPenalty(BOX, weight=[1.0])(Linear(jnp.eye(2)), None, KEY)
+
+
+def test_the_lyapunov_penalty_is_that_of_the_exponents():
+    """A diagonal equation has its diagonal for exponents, whatever the start."""
+    model = Linear(jnp.diag(jnp.array([0.3, -0.4])))
+    penalty = LyapunovPenalty(
+        random(3, 2),
+        span=(0.0, 20.0),
+        margin=0.1,
+        exponents=2,
+        transient=24,
+        rtol=1e-8,
+        atol=1e-8,
+    )
+    value, parts = penalty(model, None, KEY)
+    # Directions come to theirs at the rate of the gap, .7, for 15: e^(-2 × .7 × 15).
+    # Then a tolerance of 1e-8 in each of some ten steps an interval of .6.
+    np.testing.assert_allclose(value, 0.4**2, rtol=1e-5)
+    np.testing.assert_allclose(parts["exponent"], 0.3, rtol=1e-5)
+    calm = Linear(-jnp.eye(2))
+    assert float(penalty(calm, None, KEY)[0]) == 0.0
+
+
+def test_the_lyapunov_penalty_makes_a_model_stable():
+    penalty = LyapunovPenalty(span=(0.0, 2.0), margin=0.1, intervals=8)
+    batch = jnp.asarray(random(4, 3, 2))
+    model = Linear(jnp.array([[0.2, 1.0], [-1.0, 0.2]]))
+    found = fit(model, batch, penalty, optax.adam(2e-2), steps=60, key=KEY)
+    assert float(found.history.parts["exponent"][0]) > 0.1
+    assert float(found.history.parts["exponent"][-1]) < -0.08
+
+
+def test_the_lyapunov_penalty_of_a_stochastic_model():
+    """The double well at its bottom, x = 1 and hardly any noise: -2 is the slope."""
+    well = models.DoubleWell(1e-12)
+    penalty = LyapunovPenalty(
+        jnp.ones((2, 1)), span=(0.0, 1.0), margin=3.0, intervals=4, dt=1 / 256
+    )
+    value, parts = eqx.filter_jit(penalty)(well, None, KEY)
+    # Euler's or Heun's scheme: its own rate is off by the step, 2²/256.
+    np.testing.assert_allclose(parts["exponent"], -2.0, atol=0.02)
+    np.testing.assert_allclose(value, 1.0, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"span": (0.0, 0.0)}, "`span` must be a pair of finite times"),
+        ({"span": 3.0}, "`span` must be a pair of finite times"),
+        ({"span": (0.0, 1.0), "margin": -1.0}, "`margin` must be a finite number"),
+    ],
+)
+def test_the_lyapunov_penalty_refuses(given, words):
+    with pytest.raises(ValueError, match=words):
+        LyapunovPenalty(**given)

@@ -6,8 +6,10 @@ import warnings
 from collections.abc import Iterable
 from typing import Any
 
+import jax.tree_util as jtu
 import numpy as np
 
+from ..._core import is_concrete
 from ...methods import (
     LOST_NOISE,
     LOST_TERMS,
@@ -16,7 +18,7 @@ from ...methods import (
     UNCONTROLLED,
     Method,
 )
-from ...problems import Problem
+from ...problems import Problem, entries_of
 from .._options import Options
 from ._derivatives import check_recorded_steps
 from ._jacobian import JACOBIANS, is_lowered, jacobian_of
@@ -92,6 +94,11 @@ def check(problem: Problem, options: Options, method: Method) -> Approach:
         raise ValueError(
             f"solve: {method.name} takes no `mass_matrix`; these solvers do: {able}."
         )
+    if kind.mass_matrix and method.diagonal_mass and not _is_diagonal(problem):
+        raise ValueError(
+            f"solve: {method.name} takes a diagonal `mass_matrix` alone, and that of "
+            "`problem` has entries off the diagonal; take Rodas5P."
+        )
     return approach
 
 
@@ -161,6 +168,15 @@ def _check_newton_tolerance(tolerance: Any, method: Method) -> None:
             "solve: `newton_tolerance` must be a number between 0 and 1, the fraction "
             f"of the error tolerance left to Newton's iteration; got {tolerance!r}."
         )
+
+
+def _is_diagonal(problem: Problem) -> bool:
+    """Whether its mass matrix is diagonal, as far as it is known."""
+    mass = problem.mass_matrix
+    if not all(is_concrete(leaf) for leaf in jtu.tree_leaves(mass)):
+        return True
+    rows, columns, _ = entries_of(mass)
+    return bool(np.all(rows == columns))
 
 
 def _check_theta(theta: Any, method: Method) -> None:

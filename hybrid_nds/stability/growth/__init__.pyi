@@ -1,3 +1,4 @@
+from ._finite_time import finite_time_exponents as finite_time_exponents
 from ._lyapunov import lyapunov_spectrum as lyapunov_spectrum
 from ._lyapunov_plan import (
     Sampling as Sampling,
