@@ -14,7 +14,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from .._core import check_whole
 from ..methods import Stack
-from ..problems import ODEProblem, Problem
+from ..problems import ODEProblem, SDEProblem
 from ..stability import finite_time_exponents
 from ._losses import Loss, Value, solve_options
 from ._penalties import floating, not_negative
@@ -127,7 +127,7 @@ class LyapunovPenalty(Loss):
             **self.options,
         )
 
-    def _problem(self, model: Any, y0: PyTree) -> Problem:
+    def _problem(self, model: Any, y0: PyTree) -> ODEProblem | SDEProblem:
         if hasattr(model, "problem"):
             return model.problem(y0, *self.span, self.args)
         if not callable(model):

@@ -172,7 +172,7 @@ def _check_newton_tolerance(tolerance: Any, method: Method) -> None:
 
 def _is_diagonal(problem: Problem) -> bool:
     """Whether its mass matrix is diagonal, as far as it is known."""
-    mass = problem.mass_matrix
+    mass = getattr(problem, "mass_matrix", None)
     if not all(is_concrete(leaf) for leaf in jtu.tree_leaves(mass)):
         return True
     rows, columns, _ = entries_of(mass)

@@ -134,6 +134,7 @@ def _pieces(
             "and leave out `rtol` and `atol`."
         )
     path = integration.options(tangent).path
+    assert path is not None
     if path.steps % intervals:
         raise ValueError(
             f"{_CALLER}: an interval must be a whole number of steps, but {intervals} "
