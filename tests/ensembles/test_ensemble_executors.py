@@ -191,8 +191,7 @@ def test_a_dask_cluster_changes_no_bit(expected, tmp_path):
         jax.config.update("jax_enable_x64", True)
         from multiprocessing import current_process
         from distributed import Client, LocalCluster
-        import cloudpickle
-import ensemble_cases as cases
+        import ensemble_cases as cases
         from hybrid_nds import ensemble, Moments, Quantiles
 
         flag = sys.argv[1]

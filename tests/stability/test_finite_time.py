@@ -142,6 +142,12 @@ def test_what_it_refuses(options, words):
         finite_time_exponents(problem, **options)
 
 
+def test_an_infinite_span_is_refused():
+    problem = ODEProblem(matrix_field, jnp.ones(2), 0.0, jnp.inf, jnp.eye(2))
+    with pytest.raises(ValueError, match="span of `problem` must be finite"):
+        finite_time_exponents(problem)
+
+
 def test_intervals_of_a_stochastic_problem_are_whole_steps():
     with pytest.raises(ValueError, match="do not divide the 64 steps"):
         of_path(

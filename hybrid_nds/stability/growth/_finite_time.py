@@ -7,10 +7,12 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..._core import check_whole, precision_of
+from ..._core import check_whole, is_concrete, precision_of
 from ...backends import Integration
+from ...methods import Stack
 from ...noise import BrownianPath, NativePath, StoredPath
 from ...problems import ODEProblem, SDEProblem, check_kind, tangent_problem
 from ...solving import solve
@@ -25,7 +27,7 @@ def finite_time_exponents(
     exponents: int | None = None,
     intervals: int = 32,
     transient: int | None = None,
-    backend: str = "diffrax",
+    backend: Stack = "diffrax",
     solver: Any = None,
     dt: float | None = None,
     rtol: Any = None,
@@ -88,6 +90,12 @@ def finite_time_exponents(
         raise ValueError(
             f"{_CALLER}: `transient` must be less than `intervals`, {intervals}, got "
             f"{burnt}."
+        )
+    ends = (problem.t0, problem.t1)
+    if all(map(is_concrete, ends)) and not np.all(np.isfinite(np.asarray(ends))):
+        raise ValueError(
+            f"{_CALLER}: the span of `problem` must be finite, got from "
+            f"{float(problem.t0)} to {float(problem.t1)}."
         )
     integration = Integration(backend, solver, dt, rtol, atol, key, path)
     options = {"backend": backend, "solver": solver, "adjoint": adjoint}
