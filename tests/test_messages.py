@@ -65,6 +65,11 @@ def in_julia(**given):
     return solve(ODE, "julia", specialize=NONSENSE, **given)
 
 
+def preconditioned(name, folder):
+    # So that Julia is not started: in that form there is no sparse Jacobian.
+    solve(ODE, "julia", solver="FBDF", form="scalar", preconditioner=name)
+
+
 def study(**given):
     given = {"direction": "algorithms", "backends": ("diffrax",)} | given
     return studies.study(title="A title.", source="None.", **given)
@@ -149,6 +154,7 @@ CASES: list[tuple[str, Any, Any, Any]] = [
             "form",
             "jacobian",
             "newton_tolerance",
+            "preconditioner",
             "recorded_steps",
             "rhs",
             "specialize",
@@ -185,6 +191,12 @@ CASES: list[tuple[str, Any, Any, Any]] = [
         "backends/julia/_checks",
         lambda name, _: in_julia(solver="Rodas5P", jacobian=name),
         ("auto", "dense", "sparse", "matrix-free"),
+        ALL,
+    ),
+    (
+        "backends/julia/_preconditioner",
+        preconditioned,
+        ("ilu", "multigrid", "block-jacobi"),
         ALL,
     ),
     (

@@ -149,7 +149,10 @@ def solve(
         whether to compile the solver for this very field, which costs seconds once
         and saves a little in every call; `jacobian` of implicit solvers, `"auto"` (the
         default), `"dense"`, `"sparse"`, `"matrix-free"` (GMRES) or a
-        [sparsity pattern][hybrid_nds.lowering.sparsity]; `newton_tolerance` of
+        [sparsity pattern][hybrid_nds.lowering.sparsity]; `preconditioner` of GMRES in
+        place of its factorization, `"ilu"`, `"multigrid"`, `"block-jacobi"`, one of
+        them with its parameter, as `("ilu", 1e-3)`, or a function made in Julia;
+        `newton_tolerance` of
         implicit stages, as a fraction of the error tolerance; `recorded_steps`, the
         most steps there is room for when a solve is differentiated (4096, or
         `max_steps` if that is less);

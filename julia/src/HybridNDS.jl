@@ -8,7 +8,7 @@ using Base.Libc: Libdl
 using DiffEqBase: DEVerbosity
 using FunctionWrappers: FunctionWrapper
 using LinearAlgebra: LinearAlgebra, LU, dot, ldiv!, lu, lu!, mul!
-using LinearSolve: KrylovJL_GMRES
+using LinearSolve: KrylovJL_GMRES, LinearCache, LinearSolve, SciMLLinearSolveAlgorithm
 using OrdinaryDiffEqBDF: FBDF, QNDF
 using OrdinaryDiffEqDefault: DefaultODEAlgorithm
 using OrdinaryDiffEqFIRK: RadauIIA3, RadauIIA5
@@ -36,6 +36,7 @@ include("lowered.jl")
 include("algorithms.jl")
 include("fields.jl")
 include("sparse.jl")
+include("preconditioned.jl")
 include("internals.jl")
 include("interrupt.jl")
 include("events.jl")

@@ -51,13 +51,15 @@ end
 const NEWTON_TOLERANCE, NEWTON_ITERATIONS, PATIENT_ITERATIONS = 0.01, 10, 50
 
 """
-    linear_solver(jacobian)
+    linear_solver(jacobian, preconditioned = nothing)
 
 Keywords of how a method solves linear equations: with a `"dense"` Jacobian as it would by
-itself; with a `"sparse"` one by the factorization that LinearSolve takes for the matrix;
-`"matrix-free"` by GMRES.
+itself; with a `"sparse"` one by the factorization that LinearSolve takes for the matrix,
+or by GMRES with what a [`preconditioner`](@ref) makes; `"matrix-free"` by GMRES alone.
 """
-function linear_solver(jacobian::AbstractString)
+function linear_solver(jacobian::AbstractString, preconditioned = nothing)
+    preconditioned === nothing ||
+        return (; NO_AUTODIFF..., linsolve = PreconditionedGMRES(preconditioned))
     jacobian == "dense" && return NO_AUTODIFF
     # Named, so that the automatic choice does not take GMRES for large systems.
     jacobian == "sparse" && return (; NO_AUTODIFF..., linsolve = nothing)
@@ -66,17 +68,17 @@ function linear_solver(jacobian::AbstractString)
 end
 
 """
-    algorithm(name, newton_tolerance = nothing, jacobian = "dense")
+    algorithm(name, newton_tolerance = nothing, jacobian = "dense", preconditioned = nothing)
 
 The algorithm of this name. `newton_tolerance` is κ of the Newton iteration: a stage is
 solved when its estimated error is below κ times the error tolerance of the solve. For
-`jacobian` see [`linear_solver`](@ref).
+`jacobian` and `preconditioned` see [`linear_solver`](@ref).
 """
 function algorithm(name::AbstractString, newton_tolerance = nothing,
-        jacobian::AbstractString = "dense")
+        jacobian::AbstractString = "dense", preconditioned = nothing)
     κ = something(newton_tolerance, NEWTON_TOLERANCE)
     iterations = newton_tolerance === nothing ? NEWTON_ITERATIONS : PATIENT_ITERATIONS
-    linear = linear_solver(jacobian)
+    linear = linear_solver(jacobian, preconditioned)
     if haskey(NEWTON_ALGORITHMS, name)
         newton = NLNewton(; κ, max_iter = iterations)
         return NEWTON_ALGORITHMS[name](; linear..., nlsolve = newton)

@@ -11,12 +11,21 @@ it does not differentiate on its own, and `newton_tolerance` is κ of its Newton
 function catalogued(name::AbstractString, newton_tolerance = nothing)
     startswith(name, '#') && return referred(parse(Int, name[2:end]))
     package, type = String.(split(name, '.'; limit = 2))
-    source = identified(package)
+    # What a package defines that was loaded just now is newer than this call.
+    return Base.invokelatest(made, required(package), Symbol(type), newton_tolerance)
+end
+
+"""
+    required(package)
+
+The module of a package in Julia's environment, loaded if it was not.
+"""
+function required(package::AbstractString)
+    source = identified(String(package))
     source === nothing &&
         throw(ArgumentError("Julia's environment has no package $package; add it there, " *
                             "by import Pkg; Pkg.add(\"$package\")"))
-    # What a package defines that was loaded just now is newer than this call.
-    return Base.invokelatest(made, Base.require(source), Symbol(type), newton_tolerance)
+    return Base.require(source)
 end
 
 # A package of the project, or one that a loaded package depends on.
@@ -113,4 +122,4 @@ end
 
 merge!(HOST_FUNCTIONS,
     Dict{String, Any}(string(f) => f
-    for f in (algorithm_name, capabilities, catalogue, catalogued, refer!)))
+    for f in (algorithm_name, capabilities, catalogue, catalogued, preconditioner, refer!)))

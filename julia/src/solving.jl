@@ -98,7 +98,8 @@ function solve!(prepared::Prepared{T}, algorithm, t0::Real, t1::Real, rtol::Real
         atol::Union{Real, AbstractVector}, dt::Real, keep::Keep, max_steps::Integer,
         report = nothing) where {T}
     prepared.fired[] = -1
-    solve_until!(prepared, prepared.callback, adapted(algorithm, prepared, T(rtol)),
+    algorithm = with_tolerances(adapted(algorithm, prepared, T(rtol)), rtol, atol)
+    solve_until!(prepared, prepared.callback, algorithm,
         (T(t0), T(t1)), T(rtol), atol, T(dt), keep, Int(max_steps), Watch(report))
     return nothing
 end

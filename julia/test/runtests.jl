@@ -7,7 +7,8 @@ using Pkg: Pkg
 using Test
 
 const GROUPS = [
-    "Fields" => ["test_fields.jl", "test_sde_fields.jl", "test_sparse.jl"],
+    "Fields" => ["test_fields.jl", "test_sde_fields.jl", "test_sparse.jl",
+        "test_preconditioned.jl"],
     "Core" => ["test_lowered.jl", "test_algorithms.jl", "test_solving.jl", "test_events.jl",
         "test_steps.jl"],
     "Crossing" => ["test_bridge.jl", "test_crossing.jl"],

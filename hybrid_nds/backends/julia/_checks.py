@@ -31,6 +31,7 @@ _EXTRA = {
         "form",
         "jacobian",
         "newton_tolerance",
+        "preconditioner",
         "recorded_steps",
         "rhs",
         "specialize",

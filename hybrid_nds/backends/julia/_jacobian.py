@@ -23,6 +23,7 @@ from ...lowering import (
 from ...methods import ODE_METHODS, Method
 from ...problems import ODEProblem, entries_of
 from ._payload import explaining_traced_values
+from ._preconditioner import Preconditioner, preconditioner_of
 from ._structure import structure_key
 from ._traced import without_idle_integers
 
@@ -47,11 +48,12 @@ class Jacobian:
     """How a solve has its Jacobian.
 
     **Fields:** the form; for a sparse one, where it and the mass matrix may be other
-    than zero.
+    than zero, and the preconditioner where no factorization is to be made.
     """
 
     form: JacobianForm = "dense"
     pattern: Sparsity | None = None
+    preconditioner: Preconditioner | None = None
 
     @property
     def asked(self) -> str | Sparsity:
@@ -63,7 +65,9 @@ class Jacobian:
         if self.pattern is None:
             return self.form
         entries, colors = self.pattern.nonzeros, self.pattern.products
-        return f"{self.form} ({entries:,} entries, {colors} colours)"
+        size = f"{self.form} ({entries:,} entries, {colors} colours)"
+        by = self.preconditioner
+        return size if by is None else f"{size}, {by.describe()}"
 
 
 DENSE = Jacobian()
@@ -79,6 +83,8 @@ def jacobian_of(problem: Any, extra: Mapping[str, Any], method: Method) -> Jacob
     dense Jacobian that the memory cannot hold.
     """
     asked = extra.get("jacobian", "auto")
+    if extra.get("preconditioner") is not None:
+        return _preconditioned(problem, extra, method, asked)
     named = isinstance(asked, str)
     if named and asked != "auto" and is_lowered(problem):
         # A worker process is told what was chosen where the field is known.
@@ -114,6 +120,21 @@ def jacobian_of(problem: Any, extra: Mapping[str, Any], method: Method) -> Jacob
             return Jacobian("sparse", _whole(problem, found))
     _check_memory(problem, method)
     return DENSE
+
+
+def _preconditioned(
+    problem: Any, extra: Mapping[str, Any], method: Method, asked: Any
+) -> Jacobian:
+    """A sparse Jacobian, whose equations are solved by iteration."""
+    made = preconditioner_of(extra["preconditioner"], method)
+    if isinstance(asked, str) and asked not in ("auto", "sparse"):
+        raise ValueError(
+            "solve: a `preconditioner` is made of a sparse Jacobian: pass "
+            f'`jacobian="sparse"` or a pattern, or leave it out; got {asked!r}.'
+        )
+    extra = {name: extra[name] for name in extra if name != "preconditioner"}
+    extra["jacobian"] = "sparse" if isinstance(asked, str) else asked
+    return dataclasses.replace(jacobian_of(problem, extra, method), preconditioner=made)
 
 
 def is_lowered(problem: Any) -> bool:

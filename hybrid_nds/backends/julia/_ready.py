@@ -105,8 +105,14 @@ def algorithm_of(
     form = approach.jacobian.form
     form = form if form in ("sparse", "matrix-free") else "dense"
     made: tuple[Any, ...] = ("algorithm", method.julia, tolerance, form)
+    conditioned = approach.jacobian.preconditioner
     if kind.follows_path:
         stratonovich = kind.interpretation == "stratonovich"
         theta = options.extra.get("theta")
         made = ("stochastic_method", method.julia, stratonovich, tolerance, theta)
-    return context_of(session).algorithms.get(made, lambda: session.bridge.make(*made))
+    return context_of(session).algorithms.get(
+        (made, conditioned),
+        lambda: session.bridge.make(
+            *made, *(() if conditioned is None else (conditioned.reference(session),))
+        ),
+    )

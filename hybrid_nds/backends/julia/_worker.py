@@ -72,6 +72,11 @@ def check_worker(options: Options) -> None:
             "cannot reach: leave out one of them, or register a lowering rule for "
             "what stops the field from being lowered."
         )
+    if not isinstance(options.extra.get("preconditioner"), str | tuple | None):
+        raise ValueError(
+            "solve: a `preconditioner` that was made in this process's Julia cannot "
+            "reach a `worker`: take one by its name, or leave out one of them."
+        )
     if isinstance(options.saveat, str) and options.saveat == "dense":
         raise ValueError(
             'solve: `saveat="dense"` keeps its interpolation in the Julia process: '
