@@ -39,13 +39,14 @@ def signals_restored() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked - {signal.SIGINT})
 
 
-def open_to_threads(juliacall: Any, module: Any) -> str:
+def open_to_threads(juliacall: Any, enter: int, leave: int) -> str:
     """Let every thread call Julia; for the main thread, once Julia has started.
 
     Outside Julia the main thread would still count as running its code, and the garbage
     collector would wait for it for ever when another thread started one.
 
-    **Arguments:** juliacall, and the Julia module HybridNDS.
+    **Arguments:** juliacall; the addresses of the functions by which a thread enters
+    and leaves the state, 0 where this Julia is not known to have them.
 
     **Returns:** why the main thread alone can call Julia, empty where every thread can.
     """
@@ -56,8 +57,6 @@ def open_to_threads(juliacall: Any, module: Any) -> str:
             "hybrid_nds.runtime.session() start Julia before anything else imports "
             "juliacall."
         )
-    enter = int(module.gc_state_address("jl_gc_safe_enter"))
-    leave = int(module.gc_state_address("jl_gc_safe_leave"))
     if enter == 0 or leave == 0:
         return (
             "This version of Julia is not known to let other threads in; take Julia "

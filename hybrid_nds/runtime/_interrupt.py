@@ -25,11 +25,16 @@ class InterruptPipe:
     """The pipe between the signal and Julia, made once a session."""
 
     def __init__(self, module: Any):
+        """Of the Julia module HybridNDS, which is to poll `descriptor`."""
         self._reading, self._writing = os.pipe()
         os.set_blocking(self._reading, False)
         os.set_blocking(self._writing, False)
-        module.watch_interrupts(self._reading)
-        self._take = getattr(module, "take_signals!")
+        self._module = module
+
+    @property
+    def descriptor(self) -> int:
+        """The reading end, for Julia."""
+        return self._reading
 
     def listen(self) -> None:
         """Let an interrupt stop Julia whatever called it, where nobody else listens.
@@ -67,19 +72,23 @@ class InterruptPipe:
             return
         # What came before is for nobody.
         self._empty()
-        self._take()
+        self._taken()
         try:
             yield
         finally:
             self._put(previous)
             left = self._empty()
-            _write(previous, bytes(self._take()) + left)
+            _write(previous, self._taken() + left)
 
     def leave(self) -> None:
         """Stop listening: in a forked process the pipe is its parent's."""
         previous = self._put(-1)
         if previous not in (-1, self._writing):
             self._put(previous)
+
+    def _taken(self) -> bytes:
+        """What Julia has read of it since the last call."""
+        return bytes(getattr(self._module, "take_signals!")())
 
     def _put(self, descriptor: int) -> int:
         return signal.set_wakeup_fd(descriptor, warn_on_full_buffer=False)

@@ -209,26 +209,24 @@ def _start(found: Discovery) -> Session:
             f"{str(error).splitlines()[0]}"
         ) from error
     module = main.HybridNDS
+    interrupts = InterruptPipe(module)
     with julia_errors():
-        lines = str(module.versions()).splitlines()
-        found_versions = dict(line.split("=", 1) for line in lines)
-        found_versions["juliacall"] = juliacall.__version__
-        versions = tuple(sorted(found_versions.items()))
-        threads = int(main.seval("Threads.nthreads()"))
-        interrupts = InterruptPipe(module)
-        addresses = [int(address) for address in module.entry_addresses()]
-        version = ffi_version()
-        no_handler = register_handler(addresses[2], version)
-        reason = open_to_threads(juliacall, module)
+        opened = main.seval(f"HybridNDS.opened({interrupts.descriptor:d})")
+        lines = dict(line.split("=", 1) for line in str(opened).splitlines())
+        names = ("threads", "call", "solve", "ffi", "forked", "enter", "leave")
+        known = {name: int(lines.pop(name)) for name in names}
+        versions = tuple(sorted({**lines, "juliacall": juliacall.__version__}.items()))
+        no_handler = register_handler(known["ffi"], ffi_version())
+        reason = open_to_threads(juliacall, known["enter"], known["leave"])
     interrupts.listen()
     return Session(
         main,
         module,
         versions,
-        threads,
+        known["threads"],
         found,
         interrupts,
-        Bridge(addresses[0], addresses[1], addresses[3]),
+        Bridge(known["call"], known["solve"], known["forked"]),
         no_handler,
         reason,
     )

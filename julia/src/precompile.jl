@@ -79,4 +79,10 @@
         end
     end
     precompile(lower_source, (String, String, Vector{Any}, Bool))
+    # What a host calls by address, and before it does.
+    entry = (Ptr{UInt8}, Ptr{HostArgument}, Int64, Ptr{Int64}, Ptr{UInt8}, Int64)
+    precompile(call_entry, entry)
+    precompile(solve_entry, (Int64, Ptr{Ptr{Cvoid}}, Int64, Ptr{Ptr{Cvoid}}, Int64))
+    precompile(ffi_entry, (Ptr{Cvoid},))
+    precompile(opened, (Int64,))
 end

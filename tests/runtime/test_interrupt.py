@@ -24,7 +24,9 @@ def pipe():
         # Not by the patch, which would bring the stand-in back for later tests.
         del sys.modules["juliacall"]
         package = type(juliacall.Main.HybridNDS)()
-        return InterruptPipe(package), package
+        made = InterruptPipe(package)
+        package.descriptor = made.descriptor
+        return made, package
 
 
 @pytest.fixture
