@@ -50,6 +50,22 @@ def check_trajectories(caller: str, ys: PyTree, times: int) -> int:
     return shapes[0][0]
 
 
+def check_states(caller: str, batch: PyTree, use: str) -> tuple[int, int]:
+    """See that a batch holds states over time, which serve a loss in place of its own.
+
+    **Arguments:** `use`, what they serve for.
+
+    **Returns:** how many samples and how many times there are.
+    """
+    shapes = [jnp.shape(leaf) for leaf in jtu.tree_leaves(batch)]
+    if not shapes or any(len(shape) < 2 for shape in shapes):
+        raise ValueError(
+            f"{caller}: {use} of the batch, which must hold arrays of shape (samples, "
+            f"times, …); got {_few(shapes) if shapes else 'no arrays'}."
+        )
+    return shapes[0][0], shapes[0][1]
+
+
 def _few(values: Iterable[Any]) -> str:
     shown = [str(value) for value in values]
     return ", ".join(shown[:8]) + (", …" if len(shown) > 8 else "")

@@ -16,6 +16,7 @@ from .._core import check_whole
 from ..methods import Stack
 from ..problems import ODEProblem, SDEProblem
 from ..stability import finite_time_exponents
+from ._batches import check_states
 from ._losses import Loss, Value, solve_options
 from ._penalties import floating, not_negative
 
@@ -97,13 +98,8 @@ class LyapunovPenalty(Loss):
     def __call__(self, model: PyTree, batch: PyTree, key: PRNGKeyArray) -> Value:
         states = self.states
         if states is None:
-            leaves = jtu.tree_leaves(batch)
-            if not leaves or any(jnp.ndim(x) < 2 for x in leaves):
-                raise ValueError(
-                    "LyapunovPenalty: without `states` orbits start at the first "
-                    "states of the batch, which must hold arrays of shape (samples, "
-                    f"times, …); got {[jnp.shape(x) for x in leaves]}."
-                )
+            use = "without `states` orbits start at the first states"
+            check_states("LyapunovPenalty", batch, use)
             states = jtu.tree_map(lambda leaf: leaf[:, 0], batch)
         count = jtu.tree_leaves(states)[0].shape[0]
         found = jax.vmap(lambda y0, key: self._found(model, y0, key))(

@@ -20,6 +20,7 @@ from .._core import check_whole, with_forward_rule
 from ..problems import FlatState
 from ..stability.local import Norm, check_norm, check_weight
 from ._abscissa import excess, measures, smoothed_abscissa
+from ._batches import check_states
 from ._losses import Loss, Value
 
 Field = Callable[[Any, Array], Array]
@@ -113,14 +114,8 @@ class ContractionPenalty(Loss):
 
     def _states(self, batch: PyTree, key: PRNGKeyArray) -> PyTree[Array]:
         if self.region is None:
-            leaves = jtu.tree_leaves(batch)
-            if not leaves or any(jnp.ndim(x) < 2 for x in leaves):
-                raise ValueError(
-                    "ContractionPenalty: without a `region` samples are states of the "
-                    "batch, which must hold arrays of shape (samples, times, …); got "
-                    f"{[jnp.shape(x) for x in leaves]}."
-                )
-            count = leaves[0].shape[0] * leaves[0].shape[1]
+            use = "without a `region` samples are states"
+            count = math.prod(check_states("ContractionPenalty", batch, use))
             chosen = jr.randint(key, (self.samples,), 0, count)
             return jtu.tree_map(lambda x: x.reshape(count, *x.shape[2:])[chosen], batch)
         low, high = self.region

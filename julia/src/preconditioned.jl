@@ -71,14 +71,8 @@ function equilibrate!(system::EquilibratedSystem{T}, A, state, method) where {T}
     (; matrix, rows, columns) = system
     size(matrix) == size(A) && nnz(matrix) == nnz(A) ||
         throw(ArgumentError("the matrix has another pattern than that of the first solve"))
-    several = length(method.atol) > 1
-    for j in eachindex(columns)
-        atol = method.atol[several ? j : 1]
-        columns[j] = T(atol + method.rtol * abs(state[j]))
-    end
-    # Nothing says what is small of a state that is zero, and may have any relative error.
-    typical = maximum(columns; init = zero(T))
-    replace!(columns, zero(T) => typical > 0 ? typical : one(T))
+    # After a step that failed it is no state: the units before will do.
+    all(isfinite, state) && units!(columns, state, method)
     entries, given = nonzeros(matrix), nonzeros(A)
     fill!(rows, zero(T))
     for j in axes(matrix, 2), k in nzrange(matrix, j)
@@ -94,6 +88,21 @@ function equilibrate!(system::EquilibratedSystem{T}, A, state, method) where {T}
     for j in axes(matrix, 2), k in nzrange(matrix, j)
         entries[k] *= rows[rowvals(matrix)[k]]
     end
+    return nothing
+end
+
+function units!(columns::Vector{T}, state, method) where {T}
+    several = length(method.atol) > 1
+    # In fixed steps both are zero: units are then those of the state itself.
+    fixed = method.rtol == 0 && all(iszero, method.atol)
+    rtol = fixed ? 1.0 : method.rtol
+    for j in eachindex(columns)
+        atol = method.atol[several ? j : 1]
+        columns[j] = T(atol + rtol * abs(state[j]))
+    end
+    # Nothing says what is small of a state that is zero, and may have any relative error.
+    typical = maximum(columns; init = zero(T))
+    replace!(columns, zero(T) => typical > 0 ? typical : one(T))
     return nothing
 end
 

@@ -49,6 +49,28 @@ end
     @test all(isnan, result.u)
 end
 
+@testset "after a step that failed the units before are taken" begin
+    make = preconditioner("block-jacobi", 8)
+    A, b = scaled(64), UNITS .* sin.(1:64)
+    at(state) = (nothing, state, Float64[], 0.0)
+    method = PreconditionedGMRES(make, 1e-10, UNITS[64:-1:1])
+    cache = init(LinearProblem(A, b, at(zeros(64))), method)
+    solve!(cache)
+    cache.p, cache.A = at(fill(NaN, 64)), 2 * A
+    result = solve!(cache)
+    @test SciMLBase.successful_retcode(result.retcode)
+    @test norm((result.u .- Matrix(2 * A) \ b) ./ UNITS[64:-1:1]) < 1e-8
+end
+
+@testset "in fixed steps units are those of the state" begin
+    A = scaled(64)
+    one, other = EquilibratedSystem(A), EquilibratedSystem(unscaled(64))
+    plain = PreconditionedGMRES(identity, 0.0, [0.0])
+    equilibrate!(one, A, -UNITS[64:-1:1], plain)
+    equilibrate!(other, unscaled(64), ones(64), plain)
+    @test one.matrix == other.matrix
+end
+
 @testset "preconditioners that break down say so" begin
     singular(B) = Diagonal(zeros(size(B, 1)))
     cache = init(LinearProblem(unscaled(5), ones(5)), PreconditionedGMRES(singular))

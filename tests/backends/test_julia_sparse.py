@@ -173,8 +173,14 @@ def test_mass_matrices_join_the_pattern(julia):
     exact = np.exp(-0.1 * rate) * np.sin(np.pi * x)
     for given in (mass, scipy.sparse.csc_array(mass)):
         problem = ODEProblem(field, np.sin(np.pi * x), 0.0, 0.1, mass_matrix=given)
-        for form in ("sparse", "matrix-free"):
-            end = solve(problem, "julia", solver="Rodas5P", jacobian=form, **TIGHT)
+        for by in (
+            *({"jacobian": form} for form in ("sparse", "matrix-free")),
+            *(
+                {"preconditioner": name}
+                for name in ("ilu", "multigrid", "block-jacobi")
+            ),
+        ):
+            end = solve(problem, "julia", solver="Rodas5P", **by, **TIGHT)
             np.testing.assert_allclose(end.ys[0], exact, rtol=1e-6, atol=1e-8)
 
 
