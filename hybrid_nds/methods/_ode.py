@@ -129,7 +129,15 @@ ODE_METHODS: tuple[Method, ...] = (
     ),
     _implicit("ImplicitMidpoint", 2, None, "ImplicitMidpoint", _SDIRK),
     _implicit("Trapezoid", 2, None, "Trapezoid", _SDIRK, mass=True),
-    _implicit("TRBDF2", 2, None, "TRBDF2", _SDIRK, mass=True),
+    _implicit(
+        "TRBDF2",
+        2,
+        None,
+        "TRBDF2",
+        _SDIRK,
+        mass=True,
+        faults=(known.SMOOTHED_ESTIMATE,),
+    ),
     *(
         _implicit(
             name,
@@ -138,12 +146,9 @@ ODE_METHODS: tuple[Method, ...] = (
             name,
             _SDIRK,
             mass=True,
-            faults=(known.CHORD_STALLS, known.IMEX_PRECISION, *more),
+            faults=(known.CHORD_STALLS, known.IMEX_PRECISION, known.SMOOTHED_ESTIMATE),
         )
-        for name, order, more in (
-            ("KenCarp3", 3, (known.LOOSE_ESTIMATE,)),
-            ("KenCarp4", 4, (known.LOOSE_ESTIMATE,)),
-        )
+        for name, order in (("KenCarp3", 3), ("KenCarp4", 4))
     ),
     _implicit(
         "KenCarp5",
@@ -159,7 +164,7 @@ ODE_METHODS: tuple[Method, ...] = (
             known.CHORD_STALLS,
             known.IMEX_PRECISION,
             known.KENCARP5_COEFFICIENT,
-            known.LOOSE_ESTIMATE,
+            known.SMOOTHED_ESTIMATE,
             known.COARSE_OUTPUT_DIFFRAX,
             known.COARSE_EVENTS,
             known.COARSE_OUTPUT_JULIA,
@@ -172,7 +177,7 @@ ODE_METHODS: tuple[Method, ...] = (
         "Kvaerno3",
         _SDIRK,
         mass=True,
-        faults=(known.CHORD, known.STAGE_TIME),
+        faults=(known.CHORD, known.SMOOTHED_ESTIMATE, known.STAGE_TIME),
     ),
     _implicit(
         "Kvaerno4",
@@ -183,7 +188,7 @@ ODE_METHODS: tuple[Method, ...] = (
         mass=True,
         note="two members of one family: the diagonal is 0.5728 in Diffrax and "
         "0.4359 in Julia",
-        faults=(known.CHORD, known.STAGE_TIME),
+        faults=(known.CHORD, known.SMOOTHED_ESTIMATE, known.STAGE_TIME),
     ),
     _implicit(
         "Kvaerno5",
@@ -195,7 +200,7 @@ ODE_METHODS: tuple[Method, ...] = (
         coarse_output=BOTH,
         faults=(
             known.CHORD,
-            known.LOOSE_ESTIMATE,
+            known.SMOOTHED_ESTIMATE,
             known.COARSE_OUTPUT_DIFFRAX,
             known.COARSE_OUTPUT_JULIA,
             known.STAGE_TIME,

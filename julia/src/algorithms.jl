@@ -68,6 +68,18 @@ function linear_solver(jacobian::AbstractString, preconditioned = nothing)
 end
 
 """
+    error_estimate(constructor)
+
+Keywords of how a method estimates its error. Those of OrdinaryDiffEqSDIRK 2.9 multiply
+the estimate by the inverse of M/(γ dt) - J, to damp its stiff components, and not by
+1/(γ dt) as well: the unit of time decides how accurate a solve is. They go without.
+"""
+function error_estimate(constructor)
+    parentmodule(constructor) === parentmodule(TRBDF2) || return (;)
+    return hasmethod(constructor, Tuple{}, (:smooth_est,)) ? (; smooth_est = false) : (;)
+end
+
+"""
     algorithm(name, newton_tolerance = nothing, jacobian = "dense", preconditioned = nothing)
 
 The algorithm of this name. `newton_tolerance` is κ of the Newton iteration: a stage is
@@ -80,8 +92,9 @@ function algorithm(name::AbstractString, newton_tolerance = nothing,
     iterations = newton_tolerance === nothing ? NEWTON_ITERATIONS : PATIENT_ITERATIONS
     linear = linear_solver(jacobian, preconditioned)
     if haskey(NEWTON_ALGORITHMS, name)
-        newton = NLNewton(; κ, max_iter = iterations)
-        return NEWTON_ALGORITHMS[name](; linear..., nlsolve = newton)
+        constructor = NEWTON_ALGORITHMS[name]
+        nlsolve = NLNewton(; κ, max_iter = iterations)
+        return constructor(; linear..., nlsolve, error_estimate(constructor)...)
     end
     if haskey(COUPLED_ALGORITHMS, name)
         return COUPLED_ALGORITHMS[name](; linear..., κ, maxiters = iterations)

@@ -54,7 +54,7 @@ function made(package::Module, name::Symbol, newton_tolerance)
         newton = NLNewton(; κ = newton_tolerance, max_iter = PATIENT_ITERATIONS)
         push!(options, :nlsolve => newton)
     end
-    return constructor(; options...)
+    return constructor(; options..., error_estimate(constructor)...)
 end
 
 """

@@ -50,6 +50,38 @@ def test_adaptive_reaches_the_solution(name, julia):
     assert solution.provenance.solver in {i.julia for i in ODE_METHODS}
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name == "Kvaerno5" else (pytest.mark.slow,))
+        for name in (*ADAPTIVE, "OrdinaryDiffEqSDIRK.KenCarp47")
+    ],
+)
+def test_the_unit_of_time_changes_no_bit(name, julia):
+    # Units that are powers of two round nothing, so that every number of a solve is the
+    # same; the first step, which Julia bounds by 1e-6 of any unit, is given. Only FBDF
+    # rounds the weights of past steps otherwise: its steps are nearly the same.
+    exact = name != "FBDF"
+
+    def ends(unit):
+        problem = ODEProblem(
+            lambda t, y, a: (-200 * (y - jnp.cos(t / unit)) - jnp.sin(t / unit)) / unit,
+            np.array([0.5, 1.0]),
+            0.0,
+            3.0 * unit,
+        )
+        options = {"rtol": 1e-6, "atol": 1e-6, "dt": 2.0**-12 * unit}
+        found = solve(problem, "julia", solver=name, **options)
+        assert found.succeeded
+        return found.ys[-1], found.stats["num_steps"]
+
+    state, steps = ends(1.0)
+    for unit in (2.0**-10, 2.0**10):
+        other, count = ends(unit)
+        np.testing.assert_allclose(other, state, rtol=0, atol=0 if exact else 2e-6)
+        assert abs(count - steps) <= (0 if exact else steps // 10)
+
+
 def test_every_solver_asked_for_is_there(julia):
     known = {n.casefold() for i in ODE_METHODS if i.julia for n in (i.name, *i.aliases)}
     assert {name.casefold() for name in ASKED_FOR} <= known

@@ -26,7 +26,6 @@ from hybrid_nds import (
 )
 from hybrid_nds.methods import (
     COARSE_EVENTS,
-    LOOSE_ESTIMATE,
     LOST_TERMS,
     ODE_METHODS,
     SDE_METHODS,
@@ -241,10 +240,8 @@ def test_ordinary_equations(name, stack, question, request):
     assert found.ys.dtype == asked.problem.dtype
     steps = int(found.stats["num_steps"])
     if info.adaptive:
-        # Each step may add a tolerance; estimates are no bounds, hence the factor,
-        # larger where the row says that the estimate is loose.
-        loose = stack == "julia" and LOOSE_ESTIMATE in info.faults
-        limit = (12 if loose else 3) * steps * 2 * tolerance * asked.growth
+        # Each step may add a tolerance; estimates are no bounds, hence the factor.
+        limit = 3 * steps * 2 * tolerance * asked.growth
         if asked.event is not None and stack in info.coarse_output:
             # Events are found on the interpolant, up to 75 times less accurate, or
             # worse: their rows say so.
