@@ -31,6 +31,7 @@ OWN = (
     "mirror_flow",
     "bures_wasserstein",
     "stiff_neural",
+    "stiff_gradients",
 )
 
 

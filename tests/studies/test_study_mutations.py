@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.integrate
 import scipy.special
 
 from hybrid_nds.studies import run_study, write_pages
@@ -117,6 +118,12 @@ def other_scale(right):
     return Other
 
 
+SHORT_TRAINING = {
+    "methods": 1,
+    "products": (-10.0, -1e3, -1e4),
+    "scalings": ("equations and loss",),
+    "steps": 150,
+}
 FEW_NETWORKS = {
     "width": 2,
     "depths": (4, 16),
@@ -257,6 +264,10 @@ MUTATIONS = {
     # Reversed, both would leave where they are defined before any claim is asked.
     "stiff_neural": [
         ("robertson", doubled, {"products": (-1.0,), "trajectories": 100}),
+    ],
+    "stiff_gradients": [
+        ("linear", doubled, SHORT_TRAINING),
+        ("robertson", doubled, SHORT_TRAINING),
     ],
     "bures_wasserstein": [("flow", all_doubled, {"sizes": (64, 128, 256)})],
 }
@@ -486,6 +497,52 @@ def test_the_stiffness_ratio_by_eigenvalues():
     rates = np.sort(np.abs(np.linalg.eigvals(np.asarray(jacobian, float))))
     # The slow eigenvalue is found to the round-off of the fast one.
     assert module.stiffness_ratio(y) == pytest.approx(rates[2] / rates[1], rel=1e-3)
+
+
+def test_stability_functions_are_the_exponential_to_their_order():
+    module = _module("stiff_gradients")
+    # Orders of the methods, and L-stability of all but the trapezoidal rule.
+    orders = {
+        "ImplicitEuler": 1,
+        "Rosenbrock23": 2,
+        "Kvaerno3": 3,
+        "KenCarp4": 4,
+        "Kvaerno5": 5,
+        "Trapezoid": 2,
+        "RadauIIA5": 5,
+    }
+    assert set(orders) == set(module.STABILITY_FUNCTIONS)
+    for name, order in orders.items():
+        above, below = module.STABILITY_FUNCTIONS[name]
+        # To first order, the derivative at zero is one.
+        assert module.slope(name, 0.0) == pytest.approx(1.0, abs=1e-12)
+        gaps = [abs(above(z) / below(z) - np.exp(z)) for z in (-0.2, -0.1)]
+        assert np.log2(gaps[0] / gaps[1]) == pytest.approx(order + 1, abs=0.35)
+        assert (above.degree() < below.degree()) == (name != "Trapezoid")
+
+
+def test_variations_by_differences():
+    module = _module("stiff_gradients")
+    by_rates = module.variations(0.5)[1]
+    for column in range(3):
+        ends = []
+        for sign in (1, -1):
+            rates = module.RATES.copy()
+            rates[column] *= 1 + sign * 1e-4
+            found = scipy.integrate.solve_ivp(
+                lambda t, y, rates=rates: np.asarray(
+                    module.robertson(t, jnp.asarray(y), jnp.asarray(rates))
+                ),
+                (0.0, 0.5),
+                [1.0, 0.0, 0.0],
+                "Radau",
+                rtol=1e-11,
+                atol=1e-17,
+            )
+            ends.append(found.y[:, -1])
+        difference = (ends[0] - ends[1]) / (2e-4 * module.RATES[column])
+        # Of second order in a change of 1e-4, and tolerances of 1e-11 over 2e-4.
+        np.testing.assert_allclose(by_rates[:, column], difference, rtol=1e-5)
 
 
 def test_orders_and_constants_are_learned_from_rates():
