@@ -276,8 +276,13 @@ def _gradients(point: tuple[float, str]) -> Float[np.ndarray, " nine"]:
     def end(rates: Any) -> Any:
         start = jnp.array([1.0, 0.0, 0.0])
         problem = ODEProblem(robertson, start, 0.0, END, args=rates)
-        options = {"rtol": tolerance, "atol": 1e-6 * tolerance}
-        return solve(problem, backend, solver=STIFF_SOLVERS[backend], **options).ys[-1]
+        return solve(
+            problem,
+            backend,
+            solver=STIFF_SOLVERS[backend],
+            rtol=tolerance,
+            atol=1e-6 * tolerance,
+        ).ys[-1]
 
     return np.asarray(jax.jacrev(end)(jnp.asarray(RATES))).ravel()
 
@@ -290,8 +295,8 @@ def _growth_backward(point: tuple[float, float, float, float, str]) -> float:
     def end(offset: float) -> np.ndarray:
         start = jnp.array(state) + jnp.array([0.0, offset, 0.0])
         problem = ODEProblem(robertson, start, END, END - span, args=jnp.array(RATES))
-        options = {"solver": "Tsit5", "rtol": 1e-11, "atol": 1e-17}
-        return np.asarray(solve(problem, backend, **options).ys[-1])
+        found = solve(problem, backend, solver="Tsit5", rtol=1e-11, atol=1e-17)
+        return np.asarray(found.ys[-1])
 
     apart = (end(nudge) - end(-nudge))[1] / (2 * nudge)
     return float(np.log(apart) / 5)
@@ -340,8 +345,8 @@ def _training(point: tuple[Config, str, str]) -> Float[np.ndarray, " 3"]:
     times = np.geomspace(1e-2, 1e5, config.data)
     start = jnp.array([1.0, 0.0, 0.0])
     truth = ODEProblem(robertson, start, 0.0, 1e5, args=jnp.asarray(RATES))
-    options = {"solver": STIFF_SOLVERS["diffrax"], "rtol": 1e-10, "atol": 1e-14}
-    states = np.asarray(solve(truth, saveat=times, **options).ys)
+    options: dict[str, Any] = {"rtol": 1e-10, "atol": 1e-14, "saveat": times}
+    states = np.asarray(solve(truth, solver=STIFF_SOLVERS["diffrax"], **options).ys)
     ranges = np.ptp(states, axis=0)
     units = [
         tuple(ranges.tolist()) if scaled else (1.0, 1.0, 1.0)
