@@ -44,6 +44,7 @@ from ._members import (
     Unit as Unit,
     names_of as names_of,
 )
+from ._memory import whole_memory as whole_memory
 from ._notebook import page_of as page_of, size_of as size_of, text_of as text_of
 from ._page import data_uri as data_uri, render_page as render_page
 from ._precision import (

@@ -32,9 +32,11 @@ from .local import (
 from .long_run import (
     ExitTime as ExitTime,
     FokkerPlanck as FokkerPlanck,
+    FokkerPlanckPlane as FokkerPlanckPlane,
     InvariantLaw as InvariantLaw,
     MixingRate as MixingRate,
     fokker_planck as fokker_planck,
+    fokker_planck_plane as fokker_planck_plane,
     invariant_law as invariant_law,
     mean_exit_time as mean_exit_time,
     mixing_rate as mixing_rate,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping
 from typing import Any, Literal, cast
 
@@ -11,7 +10,7 @@ import jax
 import jax.tree_util as jtu
 import numpy as np
 
-from ..._core import LRU, is_concrete
+from ..._core import LRU, is_concrete, whole_memory
 from ...lowering import (
     LoweredField,
     NoPatternError,
@@ -252,11 +251,3 @@ def _check_memory(problem: ODEProblem, method: Method) -> None:
         '`jacobian="sparse"` or a pattern, `jacobian="matrix-free"`, or take an '
         "explicit solver such as ROCK4."
     )
-
-
-def whole_memory() -> int | None:
-    """The bytes of this machine's memory, `None` where the system does not say."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None

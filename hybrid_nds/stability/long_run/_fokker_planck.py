@@ -305,9 +305,9 @@ def _mesh(
     ends: tuple[str, ...],
 ) -> _Mesh:
     width = (edges[-1] - edges[0]) / (len(edges) - 1)
-    up, down, log_ratio = _rates(drift, diffusion, width)
+    up, down, log_ratio = jump_rates(drift, diffusion, width)
     # A wall is half a cell away.
-    walls = _rates(drift[[0, -1]], diffusion[[0, -1]], width / 2)
+    walls = jump_rates(drift[[0, -1]], diffusion[[0, -1]], width / 2)
     down[0] = 0.0 if ends[0] == "reflecting" else walls[1][0] / 2
     up[-1] = 0.0 if ends[1] == "reflecting" else walls[0][1] / 2
     chain = BirthDeathChain(up, down)
@@ -436,7 +436,7 @@ def _coefficients(
     return f - slope, d, float(np.finfo(problem.dtype).eps) * size
 
 
-def _rates(
+def jump_rates(
     drift: np.ndarray, diffusion: np.ndarray, width: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rates of jumps over edges, upward and downward, and the logarithm of the ratio
