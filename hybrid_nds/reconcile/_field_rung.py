@@ -16,9 +16,10 @@ import numpy as np
 
 from ..lowering import expression_depth
 from ..problems import ODEProblem
-from ._parts import PARTS, FieldPoints, directions, run_once
+from ._parts import FieldPoints, directions, run_once
 from ._plan import Plan
 from ._report import Figure, RungResult
+from ._sparse_parts import sparse_depths, sparse_magnitudes
 from ._stacks import Stack
 
 UNIT = 2.0**-53
@@ -43,7 +44,7 @@ def _field_figures(label: str, field: FieldPoints, a: Stack, b: Stack) -> list[F
     prefix = f"{label}: " if label else ""
     figures = []
     for part, first, second in zip(
-        PARTS, a.ask(question), b.ask(question), strict=True
+        field.parts, a.ask(question), b.ask(question), strict=True
     ):
         difference = np.abs(first - second)
         allowed = 2 * depths[part] * UNIT * magnitudes[part]
@@ -69,6 +70,8 @@ def part_depths(field: FieldPoints) -> Mapping[str, int]:
     flat = field.problem.flat_field()
     n = field.points.shape[1]
     t, u = jnp.asarray(field.times[0]), jnp.asarray(field.points[0])
+    if field.pattern is not None:
+        return sparse_depths(flat, field.pattern, t, u)
     depths = {"field": expression_depth(lambda t, u: [flat(t, u)], t, u)}
     for name, v in directions(n).items():
 
@@ -86,12 +89,23 @@ def part_depths(field: FieldPoints) -> Mapping[str, int]:
 
 @functools.lru_cache(maxsize=16)
 def part_magnitudes(field: FieldPoints) -> Mapping[str, np.ndarray]:
-    """The condition of each part at the field's points, shape `(points, n)`."""
+    """The condition of each part at the field's points, shaped as its values."""
     dynamic, static = eqx.partition(field.problem, eqx.is_inexact_array)
+    pattern = field.pattern
 
     def all_parts(dynamic: Any, ts: Any, us: Any) -> dict[str, Any]:
         problem = eqx.combine(dynamic, static)
-        return jax.vmap(functools.partial(_magnitudes, problem))(ts, us)
+        if pattern is None:
+            return jax.vmap(functools.partial(_magnitudes, problem))(ts, us)
+        leaves, rebuild = _weights(problem)
+        at = functools.partial(
+            sparse_magnitudes,
+            lambda t, u, leaves: rebuild(leaves).flat_field()(t, u),
+            pattern,
+            leaves,
+        )
+        # One point after another: memory is that of one.
+        return jax.lax.map(lambda point: at(*point), (ts, us))
 
     magnitudes = run_once(all_parts)(dynamic, field.times, field.points)
     return {name: np.asarray(values) for name, values in magnitudes.items()}

@@ -45,10 +45,12 @@ def reconcile(
 ) -> Report:
     """Take a problem to both solver stacks and say how far they agree, rung by rung.
 
-    L0 compares the field, L1 the same scheme in the same steps, L2 each stack's own
-    best solver down a ladder of tolerances, L3 what is wanted from the solution. For a
-    stochastic problem L1 is along one Brownian path, L2 the strong order of each
-    method, and L3 the distribution. All run in double precision.
+    L0 compares the field and its Jacobian, that of a large field entry by entry where
+    few may be other than zero, L1 the same scheme in the same steps, L2 each stack's
+    own best solver down a ladder of tolerances, L3 what is wanted from the solution.
+    For a stochastic problem L1 is along one Brownian path, L2 the strong order of each
+    method, and L3 the distribution. All run in double precision. Of a large problem
+    with few entries L0 alone solves nothing.
 
     **Arguments:**
 
@@ -118,7 +120,7 @@ def reconcile(
     with double_precision():
         state, stack = _julia_side(fixture, julia)
         plan = (
-            _plan_own(posed, observables or {}, scale, analyses or {}, gradients)
+            _plan_own(posed, observables or {}, scale, analyses or {}, rungs, gradients)
             if fixture is None
             else plan_fixture(fixture)
         )
@@ -163,6 +165,7 @@ def _plan_own(
     observables: Mapping[str, Callable[[np.ndarray, np.ndarray], float]],
     scale: Any,
     analyses: Mapping[str, Callable[[Any, Any], AnalysisResult]],
+    rungs: Sequence[str],
     gradients: bool,
 ) -> Plan:
     problem = forward_problem(_in_double(problem))
@@ -170,7 +173,9 @@ def _plan_own(
     if problem.kind.name == "sde":
         return plan_sde_problem(problem, scale, planned, gradients=gradients)
     gradients = gradients and not problem.kind.mass_matrix
-    return plan_ode_problem(problem, observables, scale, planned, gradients=gradients)
+    return plan_ode_problem(
+        problem, observables, scale, planned, rungs=rungs, gradients=gradients
+    )
 
 
 def _julia_side(

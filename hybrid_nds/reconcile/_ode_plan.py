@@ -14,6 +14,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from ..lowering import Sparsity
 from ..methods import ODE_METHODS
 from ..problems import ODEProblem
 from ..solving import solve
@@ -25,6 +26,7 @@ from ._observables import own_observable
 from ._parts import FieldPoints, disturbed
 from ._plan import Plan
 from ._scale import first_scale, given_scale, typical_scale
+from ._sparse_parts import large_pattern
 from ._stacks import Question
 
 EXPLICIT_TWINS = tuple(
@@ -244,16 +246,21 @@ def plan_ode_problem(
     scale: Any,
     analyses: Sequence[PlannedAnalysis] = (),
     *,
+    rungs: Sequence[str] = ("L0", "L1", "L2", "L3"),
     gradients: bool = False,
 ) -> ODEPlan:
     """A plan for a problem of one's own: nothing known but the problem.
 
     The span of the twin schemes follows the spectral radius of the Jacobian, and the
     growth of errors is measured by moving the initial state. Without a `scale` that of
-    each component is its largest size on the way.
+    each component is its largest size on the way. Where only the field of a large
+    problem is asked for, nothing is solved.
 
     **Raises:** `ValueError` for a `scale` that is not positive.
     """
+    pattern = large_pattern(problem)
+    if set(rungs) == {"L0"} and pattern is not None:
+        return _field_plan(problem, pattern)
     t0, t1 = float(problem.t0), float(problem.t1)
     times = t0 + (t1 - t0) * np.linspace(0.1, 1.0, 10)
     flat = problem.flat_field()
@@ -295,7 +302,7 @@ def plan_ode_problem(
         problem=problem,
         backends=("diffrax", "julia") if problem.mass_matrix is None else ("julia",),
         rungs=("L0", "L1", "L2", "L3"),
-        fields={"": _field(problem, times, middle)},
+        fields={"": _field(problem, times, middle, pattern)},
         times=times,
         reference=None,
         accuracy=0.0,
@@ -316,13 +323,43 @@ def plan_ode_problem(
     )
 
 
-def _field(problem: ODEProblem, ts: np.ndarray, ys: np.ndarray) -> FieldPoints:
+def _field_plan(problem: ODEProblem, pattern: Sparsity) -> ODEPlan:
+    """The field alone, at the start and at both ends of the span."""
+    start = np.asarray(ravel_pytree(problem.y0)[0])
+    ends = np.array([float(problem.t1)])
+    return ODEPlan(
+        name="problem",
+        problem=problem,
+        backends=("diffrax", "julia"),
+        rungs=("L0",),
+        fields={"": _field(problem, ends, start[None], pattern)},
+        times=ends,
+        reference=None,
+        accuracy=0.0,
+        scheme_t1=None,
+        scheme_steps=None,
+        rtols=(),
+        scale=np.ones(start.size),
+        growth=1.0,
+        stiff=False,
+        observables=(),
+        analyses=(),
+        gradients=False,
+    )
+
+
+def _field(
+    problem: ODEProblem,
+    ts: np.ndarray,
+    ys: np.ndarray,
+    pattern: Sparsity | None = None,
+) -> FieldPoints:
     """The field at the start and along the way, and at each of these disturbed."""
     u0 = np.asarray(ravel_pytree(problem.y0)[0])
     positions = np.unique(np.linspace(0, len(ts) - 1, _POINTS // 2).astype(int))
     states = np.concatenate([u0[None], ys[positions]])
     times = np.concatenate([[float(problem.t0)], ts[positions]])
-    return FieldPoints(problem, disturbed(states), np.tile(times, 2))
+    return FieldPoints(problem, disturbed(states), np.tile(times, 2), pattern)
 
 
 def _span(problem: ODEProblem, t1: Any) -> ODEProblem:

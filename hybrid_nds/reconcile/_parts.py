@@ -13,7 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._core import quick_options
+from ..lowering import Sparsity
 from ..problems import ODEProblem
+from ._sparse_parts import SPARSE_PARTS, lowered_parts, traced_parts, waves
 from ._stacks import Question
 
 PARTS = ("field", "jacobian on ones", "jacobian on waves", "time gradient")
@@ -24,20 +26,28 @@ class FieldPoints:
     """A vector field, and the times and states where it is compared.
 
     **Fields:** the field as that of an ordinary problem; the states, shape
-    `(points, n)`; and the times, shape `(points,)`.
+    `(points, n)`; the times, shape `(points,)`; and of a large field where its Jacobian
+    may be other than zero, `None` for a whole Jacobian.
     """
 
     problem: ODEProblem
     points: np.ndarray
     times: np.ndarray
+    pattern: Sparsity | None = None
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What is compared."""
+        return PARTS if self.pattern is None else SPARSE_PARTS
 
     def question(self, label: str) -> Question:
-        """Each of `PARTS` at the points, shape `(points, n)`.
+        """Each of the parts at the points, shape `(points, n)`, or `(points, nonzeros)`
+        of a Jacobian's entries.
 
         **Arguments:** the label of the field, empty where the problem has but one.
         """
         kind = f"part of {label}" if label else "part"
-        return Question(kind, PARTS, functools.partial(_parts, self))
+        return Question(kind, self.parts, functools.partial(_parts, self))
 
 
 def disturbed(states: np.ndarray) -> np.ndarray:
@@ -50,7 +60,7 @@ def directions(n: int) -> dict[str, np.ndarray]:
     """The vectors that Jacobians are applied to: any wrong entry shows in one."""
     return {
         "jacobian on ones": np.ones(n),
-        "jacobian on waves": np.cos(1.0 + np.arange(n)),
+        "jacobian on waves": waves(n),
     }
 
 
@@ -61,7 +71,7 @@ def run_once(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _parts(field: FieldPoints, backend: str) -> Sequence[np.ndarray]:
     parts = _lowered_parts(field) if backend == "julia" else _traced_parts(field)
-    return [np.asarray(parts[name]) for name in PARTS]
+    return [np.asarray(parts[name]) for name in field.parts]
 
 
 def _traced_parts(field: FieldPoints) -> Mapping[str, Any]:
@@ -70,6 +80,8 @@ def _traced_parts(field: FieldPoints) -> Mapping[str, Any]:
 
     def at(dynamic: Any, t: Any, u: Any) -> dict[str, Any]:
         flat = eqx.combine(dynamic, static).flat_field()
+        if field.pattern is not None:
+            return traced_parts(flat, field.pattern, t, u)
         along = functools.partial(jax.jvp, lambda u: flat(t, u), (u,))
         return {
             "field": flat(t, u),
@@ -83,6 +95,8 @@ def _traced_parts(field: FieldPoints) -> Mapping[str, Any]:
 
 
 def _lowered_parts(field: FieldPoints) -> Mapping[str, Any]:
+    if field.pattern is not None:
+        return lowered_parts(field.problem, field.pattern, field.points, field.times)
     from ..backends.julia import LoweredEvaluator
 
     evaluate = LoweredEvaluator(field.problem)

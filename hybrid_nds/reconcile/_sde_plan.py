@@ -23,6 +23,7 @@ from ._parts import FieldPoints, disturbed
 from ._plan import Plan
 from ._scale import first_scale, given_scale, typical_scale
 from ._sde_fixtures import Law, StochasticFixture
+from ._sparse_parts import large_pattern
 from ._stacks import Question, Stack
 
 # For a problem of one's own.
@@ -358,11 +359,8 @@ def _fields(
         fields[label] = _Column(problem.diffusion, column)
     positions = np.unique(np.linspace(0, len(times) - 1, _POINTS).astype(int))
     points, at = disturbed(states[positions]), np.tile(times[positions], 2)
-    return {
-        label: FieldPoints(
-            ODEProblem(field, problem.y0, problem.t0, problem.t1, problem.args),
-            points,
-            at,
-        )
-        for label, field in fields.items()
-    }
+    found = {}
+    for label, field in fields.items():
+        alone = ODEProblem(field, problem.y0, problem.t0, problem.t1, problem.args)
+        found[label] = FieldPoints(alone, points, at, large_pattern(alone))
+    return found

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from ... import runtime
-from ...lowering import LoweredFunction, LoweredProblem, lower_problem
+from ...lowering import LoweredFunction, Sparsity, lower, parameter_vector
 from ...problems import ODEProblem
 from ._context import context_of
 
@@ -50,18 +50,27 @@ def evaluate_function(
 
 
 class LoweredEvaluator:
-    """A problem's field, Jacobian and time gradient, evaluated in Julia at will."""
+    """A problem's field, Jacobian and time gradient, evaluated in Julia at will.
 
-    def __init__(self, problem: ODEProblem):
-        self._lowered: LoweredProblem = lower_problem(problem)
+    **Arguments:** the problem; of a sparse Jacobian, where it may be other than zero.
+    """
+
+    def __init__(self, problem: ODEProblem, sparsity: Sparsity | None = None):
+        at = problem.t0, problem.y0, problem.args
+        self._functions = (
+            lower(problem.field, *at),
+            lower(problem.field, *at, part="jacobian", sparsity=sparsity),
+            lower(problem.field, *at, part="time_gradient"),
+        )
+        self._parameters = parameter_vector(problem.field, problem.args, problem.dtype)
 
     def __call__(
         self, u: np.ndarray, t: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The field `(n,)`, its Jacobian `(n, n)` and time gradient `(n,)`."""
-        low = self._lowered
+        """The field `(n,)`, its Jacobian `(n, n)`, or its entries `(nonzeros,)`, and
+        time gradient `(n,)`."""
         field, jacobian, gradient = (
-            evaluate_function(part, u, low.parameters, t).values
-            for part in (low.drift, low.jacobian, low.time_gradient)
+            evaluate_function(function, u, self._parameters, t).values
+            for function in self._functions
         )
         return field, jacobian, gradient
