@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optimistix as optx
+import scipy.linalg
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike
 
@@ -19,7 +20,7 @@ from ...backends.diffrax import ToleranceNewton
 from ...problems import ODEProblem
 from ._field import Spectrum, spectrum
 
-_NEWTON_STEPS = 12
+NEWTON_STEPS = 12
 # Of Newton's method: after so few, the next step along the branch is longer.
 _EASY_STEPS = 4
 # Between the tangents of neighbours: more of a turn is taken in shorter steps.
@@ -85,7 +86,7 @@ def _corrected(
         equations,
         ToleranceNewton(tolerance, tolerance, kappa=1.0),
         guess,
-        max_steps=_NEWTON_STEPS,
+        max_steps=NEWTON_STEPS,
         throw=False,
     )
     reached = (found.result == optx.RESULTS.successful) & jnp.all(
@@ -96,6 +97,11 @@ def _corrected(
 
 def _shortest(slope: np.ndarray, value: np.ndarray, precision: float) -> np.ndarray:
     return np.linalg.lstsq(slope, value, rcond=precision**0.5)[0]
+
+
+def off_branch(step: np.ndarray, w: np.ndarray, tolerance: float) -> bool:
+    """Whether Newton's method came to rest by its tolerance where no branch is near."""
+    return bool(np.linalg.norm(step) > _LEFT * tolerance * (1 + np.linalg.norm(w)))
 
 
 class CurvePoint(NamedTuple):
@@ -145,9 +151,15 @@ class Walker:
         )
         return (np.asarray(w, float), int(steps)) if bool(reached) else None
 
-    def linearised(self, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def derivative(self, w: np.ndarray) -> tuple[np.ndarray, Any]:
+        """The field and its derivative in the unknowns, shapes `(n,)` and
+        `(n, n + 1)`."""
         value, slope = _linearised(self.system, w.astype(self.dtype))
         return np.asarray(value, float), np.asarray(slope, float)
+
+    def by_parameter(self, w: np.ndarray) -> np.ndarray:
+        """The derivative of the field in the parameter."""
+        return self.derivative(w)[1][:, -1]
 
     def fields(self, w: np.ndarray) -> np.ndarray:
         return np.asarray(_fields(self.system, w.astype(self.dtype)), float)
@@ -155,17 +167,15 @@ class Walker:
     def shift(self, w: np.ndarray) -> np.ndarray:
         """How far the branch is from a point, to first order: the shortest step of
         Newton's method, without the directions of a branch point."""
-        value, slope = self.linearised(w)
+        value, slope = self.derivative(w)
         return _shortest(slope, value, self.system.precision)
 
     def point(self, w: np.ndarray, along: np.ndarray, steps: int) -> CurvePoint | None:
         """The point of a branch at a zero, oriented along a direction."""
-        f, slope = self.linearised(w)
+        f, slope = self.derivative(w)
         if not np.all(np.isfinite(slope)):
             return None
-        # Newton's method may come to rest by its tolerance where no branch is near.
-        left = _shortest(slope, f, self.system.precision)
-        if np.linalg.norm(left) > _LEFT * self.tolerance * (1 + np.linalg.norm(w)):
+        if off_branch(_shortest(slope, f, self.system.precision), w, self.tolerance):
             return None
         n = len(f)
         # The null vector, of the unknowns as columns.
@@ -190,6 +200,22 @@ class Walker:
             unstable=int(np.sum(np.real(found.eigenvalues) > 0)),
             steps=steps,
         )
+
+    def critical_vectors(
+        self, w: np.ndarray, frequency: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The right and left eigenvectors of the eigenvalue nearest to $i\\omega$."""
+        A = self.derivative(w)[1][:, :-1] / self.system.state_scale
+        values, left, right = cast(Any, scipy.linalg.eig(A, left=True))
+        k = int(np.argmin(np.abs(values - 1j * frequency)))
+        return right[:, k], left[:, k]
+
+    def shifted_solve(
+        self, w: np.ndarray, shift: complex, value: np.ndarray
+    ) -> np.ndarray:
+        """The solution $x$ of $(\\sigma I - A)x = b$ with the Jacobian $A$."""
+        A = self.derivative(w)[1][:, :-1] / self.system.state_scale
+        return np.linalg.solve(shift * np.eye(len(A)) - A, value)
 
     def at(self, point: CurvePoint, length: float) -> CurvePoint | None:
         """The point of the branch a length further along the tangent."""

@@ -6,13 +6,12 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
 from jaxtyping import Array, ArrayLike, Float
 
 from ._arclength import CurvePoint, System, Walker
@@ -84,7 +83,8 @@ def bifurcations(walker: Walker, points: list[CurvePoint]) -> list[Bifurcation]:
         ):
             count = here.unstable
             pair = walker.bisect(here, length, lambda p, c=count: p.unstable != c)
-            found.append(_crossing(walker, index, pair, here, there))
+            if _crosses(pair, here, there):
+                found.append(_crossing(walker, index, pair, here, there))
     return found
 
 
@@ -101,6 +101,20 @@ def _simple(
     return Bifurcation(
         kind, float(parameter), _error(walker, pair, here, there), point, index
     )
+
+
+def _crosses(
+    pair: tuple[CurvePoint, CurvePoint], here: CurvePoint, there: CurvePoint
+) -> bool:
+    """Whether a real part goes to zero between two points. Of the eigenvalues nearest
+    to a point alone, an unstable one may also come to be farther than others."""
+
+    def nearest(point: CurvePoint) -> float:
+        return float(np.min(np.abs(np.real(point.spectrum.eigenvalues))))
+
+    ends = max(nearest(here), nearest(there))
+    errors = max(float(np.max(point.spectrum.errors)) for point in pair)
+    return all(nearest(point) <= 1e-3 * ends + 10 * errors for point in pair)
 
 
 def _crossing(
@@ -190,11 +204,7 @@ def _units(system: System, w: Array) -> Array:
 def lyapunov_coefficient(walker: Walker, point: CurvePoint, frequency: float) -> float:
     """The first Lyapunov coefficient of a Hopf bifurcation (Kuznetsov 2004, Elements of
     Applied Bifurcation Theory, equation 5.34), with the eigenvector of unit norm."""
-    A = walker.linearised(point.w)[1][:, :-1] / walker.system.state_scale
-    n = len(A)
-    values, left, right = cast(Any, scipy.linalg.eig(A, left=True))
-    k = int(np.argmin(np.abs(values - 1j * frequency)))
-    q, p = right[:, k], left[:, k]
+    q, p = walker.critical_vectors(point.w, frequency)
     q = q / np.linalg.norm(q)
     p = p / np.conj(np.vdot(p, q))
     a, b = (np.ascontiguousarray(part) for part in (q.real, q.imag))
@@ -209,8 +219,8 @@ def lyapunov_coefficient(walker: Walker, point: CurvePoint, frequency: float) ->
     turning = aa - bb + 2j * ab
     cubic = aaa + abb + 1j * (aab + bbb)
     # B(q, h) with h real and complex, by one more derivative each.
-    still = -np.linalg.solve(A, flat)
-    turned = np.linalg.solve(2j * frequency * np.eye(n) - A, turning)
+    still = walker.shifted_solve(point.w, 0.0, flat)
+    turned = walker.shifted_solve(point.w, 2j * frequency, turning)
     mixed = _bilinear(walker, point, q, still) * 2
     double = _bilinear(walker, point, np.conj(q), turned)
     return float(np.real(np.vdot(p, cubic + mixed + double)) / (2 * frequency))

@@ -27,6 +27,8 @@ from ._arclength import CurvePoint, System, Walker
 from ._bifurcations import Bifurcation, bifurcations
 from ._field import check_problem, flat_state, frozen_time, point_text
 from ._saved_branch import SavedBranch
+from ._sparse import check_part
+from ._sparse_walk import SparseWalker, parameter_pattern
 
 _ENDS = {
     "interval": "the end of the interval",
@@ -50,8 +52,8 @@ class Branch(AnalysisResult):
     - `errors`: how far a point may be from the equilibrium, as of
         [`equilibria`][hybrid_nds.stability.equilibria], shape `(m,)`.
     - `eigenvalues`, `eigenvalue_errors`: of the Jacobians, by falling real part, shape
-        `(m, n)`.
-    - `unstable`: how many eigenvalues have a positive real part, shape `(m,)`.
+        `(m, n)`, or `(m, number)` where they are sparse.
+    - `unstable`: how many of these have a positive real part, shape `(m,)`.
     - `bifurcations`: a [`Bifurcation`][hybrid_nds.stability.Bifurcation] each.
     - `ended`: why the branch ends, at its first point and at its last.
     """
@@ -132,6 +134,9 @@ def continue_equilibria(
     max_points: int = 2000,
     t: Any = None,
     tolerance: float | None = None,
+    jacobian: Any = "auto",
+    number: int | None = None,
+    near: complex | None = None,
     progress: bool = False,
     save: str | os.PathLike[str] | None = None,
 ) -> Branch:
@@ -160,6 +165,11 @@ def continue_equilibria(
     - `t`: the time at which to freeze a field that depends on time.
     - `tolerance`: of Newton's method, relative and absolute in scaled units, by default
         1e-10 in float64 and 1e-4 in float32, and quadratic convergence beyond.
+    - `jacobian`, `number`, `near`: whether the Jacobian is sparse, and how many of its
+        eigenvalues to find then and near what, as in
+        [`jacobian_spectrum`][hybrid_nds.stability.jacobian_spectrum]. Folds and branch
+        points are found from bordered sparse matrices, whatever the eigenvalues are; a
+        Hopf bifurcation only where its pair is among those.
     - `progress`: whether to show a bar, of points out of the most there may be.
     - `save`: a file to keep the branch in as it grows; a run that was cut off goes on
         from it, to the same result.
@@ -200,10 +210,19 @@ def continue_equilibria(
     with precision_of(problem):
         u = flat_state(caller, problem, guess)
         frozen = frozen_time(caller, problem, t, u[None])
+        width = high - low
+        plain = System(problem_of, frozen, 1.0, width, _precision(problem))
+        pattern = parameter_pattern(caller, problem, plain, jacobian)
+        part = check_part(caller, problem, pattern is not None, number, near)
+
+        def walking(system: System) -> Walker:
+            common = system, problem.dtype, close, 0.0, math.inf
+            if pattern is None:
+                return Walker(*common)
+            return SparseWalker(*common, pattern, *part)
+
         try:
-            walker, first = _begin(
-                caller, problem_of, problem, frozen, u, float(start), high - low, close
-            )
+            walker, first = _begin(caller, walking, plain, problem, u, float(start))
         except jax.errors.UnexpectedTracerError as error:
             raise TypeError(
                 f"{caller}: the field of `problem_of` cannot be differentiated in the "
@@ -221,7 +240,8 @@ def continue_equilibria(
                 "problem": digest(
                     [traced_text(system.field, jnp.asarray(first.w, u.dtype))]
                 ),
-                "settings": repr((u.tolist(), lengths, max_points, close, low, high)),
+                "settings": repr((u.tolist(), lengths, max_points, close, low, high))
+                + ("" if pattern is None else repr((pattern.nonzeros, *part))),
             },
         )
         with progress_bar(progress, caller, 2 * max_points) as advance:
@@ -235,7 +255,14 @@ def continue_equilibria(
                 first_end = backward.ended
         found = bifurcations(walker, points)
     branch = _branch(
-        problem, system, points, found, (first_end, forward.ended), (low, high), lengths
+        problem,
+        system,
+        points,
+        found,
+        (first_end, forward.ended),
+        (low, high),
+        lengths,
+        "dense" if pattern is None else "sparse",
     )
     _raise_if_stuck(branch, min_step)
     return branch
@@ -255,29 +282,25 @@ def _check_interval(caller: str, start: Any, interval: Any) -> tuple[float, floa
     return low, high
 
 
+def _precision(problem: ODEProblem) -> float:
+    return float(np.finfo(problem.dtype).eps)
+
+
 def _begin(
     caller: str,
-    problem_of: Callable[[Any], ODEProblem],
+    walking: Callable[[System], Walker],
+    plain: System,
     problem: ODEProblem,
-    time: np.ndarray,
     u: np.ndarray,
     start: float,
-    width: float,
-    close: float,
 ) -> tuple[Walker, CurvePoint]:
     """The first equilibrium, and a walker in units of the size of the state: of the
     guess, of `y0` and of that equilibrium; where all are zero, how far the field lets
     the state go for what the parameter may do over the interval."""
 
     def at(scale: float) -> tuple[Walker, CurvePoint]:
-        system = System(
-            problem_of,
-            time,
-            state_scale=scale * math.sqrt(len(u)),
-            parameter_scale=width,
-            precision=float(np.finfo(problem.dtype).eps),
-        )
-        walker = Walker(system, problem.dtype, close, 0.0, math.inf)
+        size = scale * math.sqrt(len(u))
+        walker = walking(dataclasses.replace(plain, state_scale=size))
         return walker, _first(walker, u, start)
 
     sizes = [u, flat_state(caller, problem, None)]
@@ -296,8 +319,8 @@ def _binary(size: float) -> float:
 def _reach(walker: Walker, point: CurvePoint) -> float:
     """How far along the branch's tangent the state goes until the field is as large as
     the parameter makes it over the interval; zero where it does neither."""
-    slope = walker.linearised(point.w)[1]
-    direction, made = point.tangent[:-1], float(np.linalg.norm(slope[:, -1]))
+    direction = point.tangent[:-1]
+    made = float(np.linalg.norm(walker.by_parameter(point.w)))
     if made == 0 or not np.any(direction):
         return 0.0
     lengths = 2.0 ** np.arange(-100, 101)
@@ -321,7 +344,7 @@ def _first(walker: Walker, u: np.ndarray, start: float) -> CurvePoint:
     if corrected is not None:
         guess = corrected[0]
     # At a fold or a branch point Newton's method fails, even where the guess is right.
-    exact = corrected is not None or not np.any(walker.linearised(guess)[0])
+    exact = corrected is not None or not np.any(walker.derivative(guess)[0])
     point = walker.point(guess, across, 0) if exact else None
     if point is None:
         raise AnalysisError(
@@ -350,6 +373,7 @@ def _branch(
     ended: tuple[str, str],
     interval: tuple[float, float],
     lengths: list[float],
+    jacobian: str,
 ) -> Branch:
     pairs = [system.unscaled(point.w) for point in points]
     states = np.array([u for u, _ in pairs])
@@ -368,6 +392,7 @@ def _branch(
             "steps": tuple(lengths),
             "t": float(system.time),
             "state_scale": system.state_scale,
+            "jacobian": jacobian,
         },
         provenance=analysis_provenance("jax", "pseudo-arclength"),
     )

@@ -186,7 +186,7 @@ def equilibria(
     check_positive(caller, "merge", close)
     with precision_of(problem):
         sparse = sparse_jacobian(caller, problem, jacobian)
-        part = check_part(caller, problem, sparse, number, near)
+        part = check_part(caller, problem, sparse is not None, number, near)
         box = flat_box(caller, problem, region)
         start_key = jax.random.key(0) if key is None else key
         begun = uniform_points(start_key, *box, starts, caller)

@@ -133,7 +133,7 @@ def jacobian_spectrum(
     check_problem(caller, problem)
     with precision_of(problem):
         sparse = sparse_jacobian(caller, problem, jacobian)
-        count, point = check_part(caller, problem, sparse, number, near)
+        count, point = check_part(caller, problem, sparse is not None, number, near)
         u = flat_state(caller, problem, y)
         time = np.asarray(problem.t0 if t is None else t, problem.dtype)
         if time.ndim or not np.isfinite(time):

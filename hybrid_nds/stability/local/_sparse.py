@@ -99,15 +99,15 @@ def sparse_jacobian(
 def check_part(
     caller: str,
     problem: ODEProblem,
-    sparse: SparseJacobian | None,
+    sparse: bool,
     number: int | None,
     near: complex | None,
 ) -> tuple[int, complex]:
-    """How many eigenvalues of a sparse Jacobian, and near what.
+    """How many eigenvalues of a Jacobian, where it is sparse, and near what.
 
     **Raises:** `TypeError` or `ValueError`, naming the argument.
     """
-    if sparse is None:
+    if not sparse:
         for name, value in (("number", number), ("near", near)):
             if value is not None:
                 raise ValueError(
