@@ -14,6 +14,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from ..backends.julia import worthwhile_pattern
 from ..lowering import Sparsity
 from ..methods import ODE_METHODS
 from ..problems import ODEProblem
@@ -26,7 +27,6 @@ from ._observables import own_observable
 from ._parts import FieldPoints, disturbed
 from ._plan import Plan
 from ._scale import first_scale, given_scale, typical_scale
-from ._sparse_parts import large_pattern
 from ._stacks import Question
 
 EXPLICIT_TWINS = tuple(
@@ -258,7 +258,7 @@ def plan_ode_problem(
 
     **Raises:** `ValueError` for a `scale` that is not positive.
     """
-    pattern = large_pattern(problem)
+    pattern = worthwhile_pattern(problem)
     if set(rungs) == {"L0"} and pattern is not None:
         return _field_plan(problem, pattern)
     t0, t1 = float(problem.t0), float(problem.t1)

@@ -13,6 +13,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from ..backends.julia import worthwhile_pattern
 from ..discretization import path_solver
 from ..methods import SDE_METHODS, Method, find_solver
 from ..noise import StoredPath, coarsened
@@ -23,7 +24,6 @@ from ._parts import FieldPoints, disturbed
 from ._plan import Plan
 from ._scale import first_scale, given_scale, typical_scale
 from ._sde_fixtures import Law, StochasticFixture
-from ._sparse_parts import large_pattern
 from ._stacks import Question, Stack
 
 # For a problem of one's own.
@@ -362,5 +362,5 @@ def _fields(
     found = {}
     for label, field in fields.items():
         alone = ODEProblem(field, problem.y0, problem.t0, problem.t1, problem.args)
-        found[label] = FieldPoints(alone, points, at, large_pattern(alone))
+        found[label] = FieldPoints(alone, points, at, worthwhile_pattern(alone))
     return found

@@ -9,27 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..lowering import NoPatternError, Sparsity, detected, expression_depth
+from ..backends.julia import LoweredEvaluator
+from ..lowering import Sparsity, expression_depth
 from ..problems import ODEProblem
 
 SPARSE_PARTS = ("field", "jacobian entries", "jacobian on waves", "time gradient")
-# From so many states on, with at most this share of entries other than zero.
-_SMALLEST, _LARGEST_FILL = 256, 0.03
 
 Function = Callable[[Any, Any, Any], Any]
 """Of time, flat state and parameters."""
-
-
-def large_pattern(problem: ODEProblem) -> Sparsity | None:
-    """Where the Jacobian of a large field may be other than zero; `None` of a small
-    field, and where too much of it may be."""
-    if problem.dimension < _SMALLEST:
-        return None
-    try:
-        found = detected(problem, _LARGEST_FILL)
-    except NoPatternError:
-        return None
-    return found if found.fill <= _LARGEST_FILL else None
 
 
 def waves(n: int) -> np.ndarray:
@@ -54,8 +41,6 @@ def lowered_parts(
     problem: ODEProblem, pattern: Sparsity, points: np.ndarray, times: np.ndarray
 ) -> Mapping[str, np.ndarray]:
     """Each of `SPARSE_PARTS` at the points, from Julia."""
-    from ..backends.julia import LoweredEvaluator
-
     evaluate = LoweredEvaluator(problem, pattern)
     values = [evaluate(u, float(t)) for t, u in zip(times, points, strict=True)]
     along = waves(pattern.states)[pattern.columns]

@@ -238,7 +238,8 @@ def test_problems_that_cannot_be_are_named():
         fokker_planck(plane, (-1.0, 1.0))
     moving = gradient(lambda y: -y, lambda y: 1 + 0 * y)
     moving = SDEProblem(
-        lambda t, y, args: -y + jnp.sin(t),
+        # At t0 it is at rest.
+        lambda t, y, args: -y + jnp.cos(t),
         moving.diffusion,
         moving.y0,
         0.0,

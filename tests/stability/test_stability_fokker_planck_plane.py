@@ -386,9 +386,24 @@ def test_problems_that_cannot_be_are_named(problem, match):
         fokker_planck_plane(problem, ((-1.0, 1.0), (-1.0, 1.0)), cells=(8, 8))
 
 
-def test_fields_that_move_are_refused():
-    moving = SDEProblem(
-        lambda t, u, args: -u + jnp.sin(t),
+def test_cells_narrower_than_single_precision_are_refused():
+    single = SDEProblem(
+        lambda t, u, args: -u,
+        lambda t, u, args: jnp.ones_like(u),
+        jnp.zeros(2, jnp.float32),
+        0.0,
+        1.0,
+        noise="additive",
+    )
+    far = ((1e6, 1e6 + 0.1), (-1.0, 1.0))
+    with pytest.raises(ValueError, match="wide in state 0, must be wider"):
+        fokker_planck_plane(single, far, cells=(8, 8))
+
+
+@pytest.mark.parametrize("moving", [jnp.sin, jnp.cos])
+def test_fields_that_move_are_refused(moving):
+    problem = SDEProblem(
+        lambda t, u, args: -u + moving(t),
         lambda t, u, args: jnp.ones_like(u),
         jnp.zeros(2),
         0.0,
@@ -396,6 +411,6 @@ def test_fields_that_move_are_refused():
         noise="additive",
     )
     with pytest.raises(ValueError, match="must not depend on time"):
-        fokker_planck_plane(moving, ((-1.0, 1.0), (-1.0, 1.0)), cells=(8, 8))
+        fokker_planck_plane(problem, ((-1.0, 1.0), (-1.0, 1.0)), cells=(8, 8))
     with pytest.raises(TypeError, match="must be an SDEProblem"):
         fokker_planck_plane(jax.numpy.ones(2), ((-1.0, 1.0), (-1.0, 1.0)))  # pyright: ignore[reportArgumentType]

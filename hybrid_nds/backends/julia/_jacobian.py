@@ -114,7 +114,7 @@ def jacobian_of(problem: Any, extra: Mapping[str, Any], method: Method) -> Jacob
     if asked == "sparse":
         return Jacobian("sparse", _whole(problem, _detected(problem)))
     if asked == "auto" and large and array:
-        found = _worthwhile(problem)
+        found = worthwhile_pattern(problem)
         if found is not None:
             return Jacobian("sparse", _whole(problem, found))
     _check_memory(problem, method)
@@ -150,9 +150,10 @@ def _check_krylov(method: Method) -> None:
         )
 
 
-def _worthwhile(problem: ODEProblem) -> Sparsity | None:
-    """The pattern of a problem's Jacobian, where a sparse one is worth it."""
-    if is_lowered(problem):
+def worthwhile_pattern(problem: ODEProblem) -> Sparsity | None:
+    """The pattern of a problem's Jacobian, where a sparse one is worth it: of a large
+    problem with few entries other than zero. `None` elsewhere."""
+    if problem.dimension < _SMALLEST_SPARSE or is_lowered(problem):
         return None
     try:
         found = _detected(problem, _LARGEST_FILL)

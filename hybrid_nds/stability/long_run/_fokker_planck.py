@@ -399,9 +399,15 @@ def _coefficients(
 
     def everything(t: Any, x: Any) -> Any:
         (f, d), slopes = jax.jvp(lambda x: at(t, x), (x,), (jnp.ones_like(x),))
-        moved = jax.jvp(lambda t: at(t, x), (t,), (jnp.ones_like(t),))[1]
-        return f, d, *slopes, jnp.maximum(jnp.abs(moved[0]), jnp.abs(moved[1]))
+        # At another time, too: an even function of it is at rest at zero.
+        changes = [
+            jax.jvp(lambda t: at(t, x), (time,), (jnp.ones_like(time),))[1]
+            for time in (t, t + between)
+        ]
+        moved = jnp.max(jnp.abs(jnp.asarray(changes)))
+        return f, d, *slopes, moved
 
+    between = 0.37 * (problem.t1 - problem.t0)
     points = jnp.asarray(edges, problem.dtype)
     spacing = np.diff(np.asarray(points, np.float64))
     if not np.all(spacing > 0.5 * (edges[1] - edges[0])):

@@ -43,7 +43,9 @@ def plane_mesh(
     x, y = ((e[:-1] + e[1:]) / 2 for e in edges)
     widths = (float(x[1] - x[0]), float(y[1] - y[0]))
     inside = _inside(problem, x, y, levels)
-    rising, falling = _diagonals(_coefficients(problem, *edges)[1], widths)
+    # An equality in the precision of the problem is one.
+    slack = 4 * float(np.finfo(problem.dtype).eps)
+    rising, falling = _diagonals(_coefficients(problem, *edges)[1], widths, slack)
     both = rising + falling
     number = np.full(cells, -1)
     number[inside] = np.arange(inside.sum())
@@ -140,12 +142,26 @@ def _coefficients(
         slopes = jax.jacfwd(lambda u: tensor(t, u))(u)
         both = lambda t: (drift(t, u), tensor(t, u))
         (f, d), moved = jax.jvp(both, (t,), (jnp.ones_like(t),))
-        still = jnp.all(moved[0] == 0) & jnp.all(moved[1] == 0)
+        # At another time, too: an even function of it is at rest at zero.
+        later = jax.jvp(both, (t + between,), (jnp.ones_like(t),))[1]
+        changes = jax.tree.leaves((moved, later))
+        still = jnp.all(jnp.stack([jnp.all(change == 0) for change in changes]))
         return f - jnp.einsum("ijj->i", slopes), d, still
 
     shape = (x.size, y.size)
     points = np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1).reshape(-1, 2)
     given = jnp.asarray(points, problem.dtype)
+    for axis, ends in enumerate((x, y)):
+        width = ends[1] - ends[0]
+        stored = np.asarray(jnp.asarray(ends, problem.dtype), np.float64)
+        if not np.all(np.diff(stored) > 0.5 * width):
+            raise ValueError(
+                f"fokker_planck_plane: `cells`, {width:.3g} wide in state {axis}, must "
+                f"be wider than the last place of `domain` in {problem.dtype}; take "
+                "fewer `cells`, a wider `domain`, or a state that is measured from its "
+                "middle."
+            )
+    between = 0.37 * (problem.t1 - problem.t0)
     f, d, still = jax.jit(jax.vmap(everything, (None, 0)))(problem.t0, given)
     f, d = np.asarray(f, np.float64), np.asarray(d, np.float64)
     finite = np.isfinite(f).all(axis=1) & np.isfinite(d).all(axis=(1, 2))
@@ -169,7 +185,7 @@ def _coefficients(
 
 
 def _diagonals(
-    diffusion: np.ndarray, widths: tuple[float, float]
+    diffusion: np.ndarray, widths: tuple[float, float], slack: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rates of jumps along rising and falling diagonals through the corners of cells,
     none through those at a side of the domain."""
@@ -177,7 +193,7 @@ def _diagonals(
     wanted = diffusion[..., 0, 1] / (h * k)
     most = np.minimum(diffusion[..., 0, 0] / h**2, diffusion[..., 1, 1] / k**2)
     # Where no positive rates do, both diagonals share what is missing.
-    missing = np.maximum(np.abs(wanted) - most * (1 + 1e-12), 0.0) / 2
+    missing = np.maximum(np.abs(wanted) - most * (1 + slack), 0.0) / 2
     along, across = np.abs(wanted) - missing, -missing
     rising = np.where(wanted > 0, along, across)
     falling = np.where(wanted > 0, across, along)
