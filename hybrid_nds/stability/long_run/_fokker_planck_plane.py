@@ -65,31 +65,25 @@ class FokkerPlanckPlane(AnalysisResult):
     provenance: Provenance
 
     @property
-    def mean(self) -> Float[np.ndarray, " 2"]:
-        """The mean of the stationary density, shape `(2,)`."""
-        weights = self._weights("mean")
-        return np.array([weights.sum(1) @ self.x, weights.sum(0) @ self.y])
+    def mean(self) -> Float[np.ndarray, " component"] | None:
+        """The mean of the stationary density, shape `(2,)`; `None` without one."""
+        return None if self.stationary is None else self._moments(self.stationary)[0]
 
     @property
-    def covariance(self) -> Float[np.ndarray, "2 2"]:
-        """The covariance of the stationary density, shape `(2, 2)`."""
-        weights = self._weights("covariance")
-        mx, my = self.mean
-        dx, dy = self.x - mx, self.y - my
-        # The density is constant in each cell, whose own variance is added.
-        widths = np.array([self.x[1] - self.x[0], self.y[1] - self.y[0]])
-        mixed = dx @ weights @ dy
-        squares = [weights.sum(1) @ dx**2, weights.sum(0) @ dy**2] + widths**2 / 12
-        return np.array([[squares[0], mixed], [mixed, squares[1]]])
+    def covariance(self) -> Float[np.ndarray, "component other"] | None:
+        """The covariance of the stationary density, shape `(2, 2)`; `None` without
+        one."""
+        return None if self.stationary is None else self._moments(self.stationary)[1]
 
-    def _weights(self, what: str) -> np.ndarray:
-        if self.stationary is None:
-            raise ValueError(
-                f"FokkerPlanckPlane.{what}: there is no stationary density where "
-                'something is absorbed; take `boundary="reflecting"` and no `region`.'
-            )
-        area = (self.x[1] - self.x[0]) * (self.y[1] - self.y[0])
-        return self.stationary * area
+    def _moments(self, density: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        widths = np.array([self.x[1] - self.x[0], self.y[1] - self.y[0]])
+        weights = density * widths.prod()
+        mean = np.array([weights.sum(1) @ self.x, weights.sum(0) @ self.y])
+        dx, dy = self.x - mean[0], self.y - mean[1]
+        mixed = dx @ weights @ dy
+        # The density is constant in each cell, whose own variance is added.
+        squares = [weights.sum(1) @ dx**2, weights.sum(0) @ dy**2] + widths**2 / 12
+        return mean, np.array([[squares[0], mixed], [mixed, squares[1]]])
 
     def summary(self) -> str:
         absorbed = self.stationary is None
@@ -100,7 +94,7 @@ class FokkerPlanckPlane(AnalysisResult):
             f"{what}: {self.gap:.8g} ± {self.gap_error:.1g}",
         ]
         if self.stationary is not None:
-            (mx, my), covariance = self.mean, self.covariance
+            (mx, my), covariance = self._moments(self.stationary)
             lines.append(
                 f"stationary: mean ({mx:.6g}, {my:.6g}), variances "
                 f"{covariance[0, 0]:.6g} and {covariance[1, 1]:.6g}, covariance "
@@ -117,7 +111,9 @@ class FokkerPlanckPlane(AnalysisResult):
             shown, label = self.exit_times, "mean exit time"
         image = axes.pcolormesh(self.x, self.y, np.asarray(shown).T, shading="nearest")
         image.set_rasterized(True)
-        axes.figure.colorbar(image, ax=axes, label=label)
+        # Within the axes that were asked for, which may be the caller's.
+        beside = axes.inset_axes((1.02, 0.0, 0.04, 1.0))
+        axes.figure.colorbar(image, cax=beside, label=label)
         axes.set_xlabel("first state")
         axes.set_ylabel("second state")
 
