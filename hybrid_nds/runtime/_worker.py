@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import itertools
 import os
+import queue
 import signal
 import sys
 import threading
@@ -107,31 +109,38 @@ class JuliaWorker(Executor):
         """
         number, task = next(self._numbers), _wrapped(fn, args, kwargs)
         environment = _environment()
-        submitted: Future[Future[_T]] = Future()
+        entered: list[Future[_T]] = []
+        ready: queue.SimpleQueue[Future[_T] | BaseException] = queue.SimpleQueue()
         abandoned = threading.Event()
 
         def submit() -> None:
             try:
                 future = self._enter(number, task, environment)
             except BaseException as error:
-                submitted.set_exception(error)
+                ready.put(error)
                 return
-            submitted.set_result(future)
+            entered.append(future)
             if abandoned.is_set():
                 self._stop(number, future)
+            future.add_done_callback(ready.put)
 
         # Ctrl-C is raised between any two instructions of the main thread: half way
         # through handing a task over the pool would be left torn, or the task run on
-        # with nobody to stop it. In another thread that is done whole, and either of
-        # the two sees what the other did.
+        # with nobody to stop it; and a lock that was just taken would stay so, with
+        # other threads waiting for it. In another thread the task is handed over whole,
+        # either of the two sees what the other did, and what is waited for here is one
+        # call into C.
         try:
-            threading.Thread(target=submit).start()
-            return submitted.result().result()
+            _thread.start_new_thread(submit, ())
+            done = ready.get()
         except KeyboardInterrupt:
             abandoned.set()
-            if submitted.done() and submitted.exception() is None:
-                self._stop(number, submitted.result())
+            if entered:
+                self._stop(number, entered[0])
             raise
+        if isinstance(done, BaseException):
+            raise done
+        return done.result()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the processes once their tasks are done.

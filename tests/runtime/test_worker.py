@@ -317,6 +317,41 @@ def test_an_interrupt_while_a_task_is_handed_over(worker, monkeypatch, before):
     assert worker.call(os.getpid) == process
 
 
+def test_an_interrupt_at_any_line_leaves_the_worker_whole(worker):
+    """Wherever Ctrl-C comes while a task is waited for, no lock may stay taken."""
+    process = worker.call(os.getpid)
+    places: list[int] = []
+
+    def interrupt_at(place):
+        def trace(frame, event, argument):
+            # What this package and the standard library run while it waits.
+            if Path(frame.f_code.co_filename).name not in (
+                *("_worker.py", "_base.py", "threading.py"),
+            ):
+                return None
+            places[-1] += 1
+            if places[-1] == place:
+                raise KeyboardInterrupt
+            return trace
+
+        return trace
+
+    for place in range(1, 200):
+        places.append(0)
+        sys.settrace(interrupt_at(place))
+        try:
+            worker.call(time.sleep, 0.01)
+        except KeyboardInterrupt:
+            pass
+        else:
+            break
+        finally:
+            sys.settrace(None)
+        # A lock that stays taken is waited for without end.
+        assert worker.submit(os.getpid).result(timeout=30) == process
+    assert 10 < len(places) < 199
+
+
 def test_a_task_that_waits_does_not_run_once_interrupted(worker, tmp_path):
     """It stands in the queue of the pool, where futures cannot be cancelled."""
     worker.call(os.getpid)
