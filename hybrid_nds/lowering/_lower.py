@@ -168,10 +168,13 @@ def traced_part(
     return TracedPart(program, count, working)
 
 
-def lower_problem(problem: ODEProblem) -> LoweredProblem:
+def lower_problem(
+    problem: ODEProblem, sparsity: Sparsity | None = None
+) -> LoweredProblem:
     """Lower a problem's field, Jacobian and time gradient, in array form.
 
-    **Arguments:** the problem.
+    **Arguments:** the problem; for the entries of a sparse Jacobian in place of a
+    matrix, where it may be other than zero.
 
     **Returns:** a [`LoweredProblem`][hybrid_nds.lowering.LoweredProblem].
 
@@ -180,7 +183,7 @@ def lower_problem(problem: ODEProblem) -> LoweredProblem:
     at = problem.t0, problem.y0, problem.args
     return LoweredProblem(
         lower(problem.field, *at),
-        lower(problem.field, *at, part="jacobian"),
+        lower(problem.field, *at, part="jacobian", sparsity=sparsity),
         lower(problem.field, *at, part="time_gradient"),
         parameter_vector(problem.field, problem.args, problem.dtype),
         problem.dimension,

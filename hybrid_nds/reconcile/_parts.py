@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._core import quick_options
+from ..backends.julia import LoweredEvaluator
 from ..lowering import Sparsity
 from ..problems import ODEProblem
 from ._sparse_parts import SPARSE_PARTS, lowered_parts, traced_parts, waves
@@ -97,8 +98,6 @@ def _traced_parts(field: FieldPoints) -> Mapping[str, Any]:
 def _lowered_parts(field: FieldPoints) -> Mapping[str, Any]:
     if field.pattern is not None:
         return lowered_parts(field.problem, field.pattern, field.points, field.times)
-    from ..backends.julia import LoweredEvaluator
-
     evaluate = LoweredEvaluator(field.problem)
     values = [
         evaluate(u, float(t)) for t, u in zip(field.times, field.points, strict=True)

@@ -146,7 +146,10 @@ def _by_leaf(
 
 
 def _entries(field: Function, pattern: Sparsity) -> Function:
-    """The entries of a Jacobian by a product a colour (Curtis, Powell & Reid 1974)."""
+    """The entries of a Jacobian by a product a colour (Curtis, Powell & Reid 1974).
+
+    Not those of `lowering`, which are what the other stack is lowered from.
+    """
     colors = jnp.asarray(pattern.colors)
     of_entry = jnp.asarray(pattern.colors[pattern.columns])
 

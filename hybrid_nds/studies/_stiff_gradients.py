@@ -23,6 +23,7 @@ from ..training import fit
 from ._claim import Claim
 from ._findings import Findings
 from ._marks import mark
+from ._stiff_neural import RATES, STOICHIOMETRY
 from ._study import study
 from ._sweep import Sweep
 
@@ -35,7 +36,6 @@ _SOURCE = (
     "differential equations (arXiv 2508.01519); Hairer & Wanner 1996, Solving Ordinary "
     "Differential Equations II, sections IV.3 and IV.5"
 )
-RATES = np.array([0.04, 3e7, 1e4])
 END = 40.0
 SCALINGS = {
     "equations and loss": (True, True),
@@ -121,12 +121,11 @@ def variations(end: float) -> tuple[Float[np.ndarray, " 3"], Float[np.ndarray, "
         (a, b, c), tangents = joint[:3], joint[3:].reshape(3, 3)
         slow, fast, back = RATES
         reactions = np.array([a, b**2, b * c])
-        columns = np.array([[-1.0, 0.0, 1.0], [1.0, -1.0, -1.0], [0.0, 1.0, 0.0]])
         by_state = np.array(
             [[slow, 0.0, 0.0], [0.0, 2 * fast * b, 0.0], [0.0, back * c, back * b]]
         )
-        turned = columns @ (by_state @ tangents + np.diag(reactions))
-        return np.concatenate([columns @ (RATES * reactions), turned.ravel()])
+        turned = STOICHIOMETRY @ (by_state @ tangents + np.diag(reactions))
+        return np.concatenate([STOICHIOMETRY @ (RATES * reactions), turned.ravel()])
 
     start = np.zeros(12)
     start[0] = 1.0

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from ... import runtime
-from ...lowering import LoweredFunction, Sparsity, lower, parameter_vector
+from ...lowering import LoweredFunction, LoweredProblem, Sparsity, lower_problem
 from ...problems import ODEProblem
 from ._context import context_of
 
@@ -56,21 +56,16 @@ class LoweredEvaluator:
     """
 
     def __init__(self, problem: ODEProblem, sparsity: Sparsity | None = None):
-        at = problem.t0, problem.y0, problem.args
-        self._functions = (
-            lower(problem.field, *at),
-            lower(problem.field, *at, part="jacobian", sparsity=sparsity),
-            lower(problem.field, *at, part="time_gradient"),
-        )
-        self._parameters = parameter_vector(problem.field, problem.args, problem.dtype)
+        self._lowered: LoweredProblem = lower_problem(problem, sparsity)
 
     def __call__(
         self, u: np.ndarray, t: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The field `(n,)`, its Jacobian `(n, n)`, or its entries `(nonzeros,)`, and
         time gradient `(n,)`."""
+        low = self._lowered
         field, jacobian, gradient = (
-            evaluate_function(function, u, self._parameters, t).values
-            for function in self._functions
+            evaluate_function(part, u, low.parameters, t).values
+            for part in (low.drift, low.jacobian, low.time_gradient)
         )
         return field, jacobian, gradient

@@ -212,16 +212,16 @@ def continue_equilibria(
         frozen = frozen_time(caller, problem, t, u[None])
         width = high - low
         plain = System(problem_of, frozen, 1.0, width, _precision(problem))
-        pattern = parameter_pattern(caller, problem, plain, jacobian)
-        part = check_part(caller, problem, pattern is not None, number, near)
-
-        def walking(system: System) -> Walker:
-            common = system, problem.dtype, close, 0.0, math.inf
-            if pattern is None:
-                return Walker(*common)
-            return SparseWalker(*common, pattern, *part)
-
         try:
+            pattern = parameter_pattern(caller, problem, plain, jacobian)
+            part = check_part(caller, problem, pattern is not None, number, near)
+
+            def walking(system: System) -> Walker:
+                common = system, problem.dtype, close, 0.0, math.inf
+                if pattern is None:
+                    return Walker(*common)
+                return SparseWalker(*common, pattern, *part)
+
             walker, first = _begin(caller, walking, plain, problem, u, float(start))
         except jax.errors.UnexpectedTracerError as error:
             raise TypeError(

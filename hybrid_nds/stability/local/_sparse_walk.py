@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import equinox as eqx
@@ -161,6 +162,7 @@ class _Bordered:
         """The unknowns for a value of the field and of the row."""
         return self.solve(np.append(value / self.factored.size, last))
 
+    @functools.cached_property
     def least(self) -> tuple[float, np.ndarray, np.ndarray]:
         """The smallest singular value and its left and right vectors, by inverse
         iteration: exact where it is much smaller than the others."""
@@ -176,7 +178,7 @@ class _Bordered:
     def shortest(self, value: np.ndarray) -> np.ndarray:
         """The shortest step of Newton's method where the row is the tangent, without
         the directions of a branch point."""
-        smallest, left, right = self.least()
+        smallest, left, right = self.least
         b = np.append(value / self.factored.size, 0.0)
         if smallest > self.factored.precision**0.5:
             return self.solve(b)
@@ -255,7 +257,7 @@ class SparseWalker(Walker):
         bordered = _Bordered(factored, along / np.linalg.norm(along))
         last = np.zeros(len(along))
         last[-1] = 1.0
-        smallest, left, tangent = bordered.least()
+        smallest, left, tangent = bordered.least
         if smallest > precision:
             tangent = bordered.solve(last)
         elif abs(left[-1]) < _ACROSS:
@@ -274,7 +276,6 @@ class SparseWalker(Walker):
         tangent, bordered = self._along(slope, along)
         if off_branch(bordered.shortest(value), w, self.tolerance):
             return None
-        smallest, _, _ = bordered.least()
         precision = self.system.precision
         J = (slope[:, :-1] / self.system.state_scale).tocsc()
         found = eigenvalues_near(
@@ -290,7 +291,7 @@ class SparseWalker(Walker):
             tangent=tangent,
             spectrum=found,
             error=residual / least if least > precision * size else np.inf,
-            side=bordered.sign() if smallest > precision else 0.0,
+            side=bordered.sign() if bordered.least[0] > precision else 0.0,
             unstable=int(np.sum(np.real(found.eigenvalues) > 0)),
             steps=steps,
         )
